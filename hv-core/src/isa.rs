@@ -1,0 +1,130 @@
+//! The seam, first half: what an instruction set must supply.
+//!
+//! Data flows one way: `enter` gives a raw exit record, `classify` names it, `resolve` and `map` (in `mmu/`) make a
+//! translation if that was what was missing, `complete` hands the answer to the vCPU, and it is entered again.
+//! Nothing calls backwards; to retry is to drop the value and enter again.
+//!
+//! Every trait here is a safe trait: its contract stands in its documentation, the checked arena of
+//! `tests/backend-fake` tests it, and whatever `unsafe` it takes is in the backend's implementation.
+
+use crate::addr::{Gfn, GfnRange, Order};
+use crate::epoch::Cpu;
+use crate::machine::{Instant, Machine};
+use crate::mmu::flush::FlushBatch;
+use crate::mmu::lock::Mapping;
+use crate::radix::format::Pte;
+use crate::vcpu::exit::{Completion, Exit, Next};
+use crate::vcpu::services::{Services, StartAt};
+
+/// One instruction set: the bundle of types that hv-core is generic over.
+pub trait Isa: Sized + 'static {
+    /// Name as it appears in reports, e.g. `ppc64`.
+    const NAME: &'static str;
+    /// The physical machine: memory, CPUs, translation caches, clock.
+    type Machine: Machine;
+    /// The second-stage table. Where an ISA has several kinds this is an enum over them.
+    type Stage2: Stage2<Self>;
+    /// One virtual CPU.
+    type Vcpu: Vcpu<Self>;
+    /// What one VM owns beside memory and vCPUs: interrupt controller, firmware services, their state.
+    type Platform: Platform<Self>;
+    /// What a fault must still find true when its translation is published: nothing for a radix table, the HPTE's
+    /// index and words for a hashed one (R4).
+    type Claim: Copy + Send;
+    /// A request of the guest that memory management knows nothing of: a hypercall, a trapped register.
+    type Call;
+}
+
+/// A radix table's entry format: pure bit arithmetic, no memory, no effects (P4).
+///
+/// Geometry is data, so that model checkers run the shipped walker on tables of one or two bits a level.
+pub trait RadixFormat: 'static {
+    /// Index bits per level, leaf level first.
+    const BITS: &'static [u8];
+    /// Decodes one entry of a table at `level` (0 = leaf level). Total: every word means something (R1, R3).
+    fn decode(raw: u64, level: u8) -> Pte;
+    /// Encodes for a table at `level`. The result is the memory image: byte order is the format's business.
+    fn encode(pte: Pte, level: u8) -> u64;
+}
+
+/// What sizes a translation may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeRule {
+    /// The hypervisor chooses, up to this order.
+    UpTo(Order),
+    /// The guest chose (hashed page table); anything else is refused.
+    Exactly(Order),
+}
+
+/// Why a table would not take a translation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapError {
+    /// No frame for a table page. Returned by every kind of table; the caller may reclaim and try again.
+    NoTable,
+    /// The claim no longer holds, or another CPU is changing the entry: enter the guest again (R4).
+    Retry,
+}
+
+/// A second-stage table: a cache derived from the host table, droppable at any time.
+///
+/// Called by `mmu/` only, and by many CPUs at once, hence `&self`. `cpu` is the caller's physical CPU.
+pub trait Stage2<I: Isa>: Sized + Send + Sync {
+    /// Makes an empty table for the VM with this tag; `None` if there is no memory for its root.
+    fn create(m: &I::Machine, tag: VmTag) -> Option<Self>;
+    /// Frees all of it. The caller guarantees that no CPU is in the VM nor enters it again.
+    fn destroy(self, cpu: &Cpu, m: &I::Machine);
+    /// The sizes allowed for a translation that answers `claim`.
+    fn size_rule(&self, claim: &I::Claim) -> SizeRule;
+    /// Publishes a translation. Only `mmu::lock::Fresh` makes a [`Mapping`] (R6).
+    ///
+    /// An identical or weaker translation already there is strengthened or left; a translation to another frame is a
+    /// bug in the caller, because its removal was never flushed (R10).
+    fn map(&self, cpu: &Cpu, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError>;
+    /// Removes every translation of `r`, noting in `f` what must be flushed. Ends with no translation of any gfn in `r`,
+    /// which may mean that a larger leaf is split or dropped whole.
+    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
+    /// Removes write permission in `r`.
+    fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
+    /// Clears reference bits in `r`; true if any was set.
+    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> bool;
+    /// The translation of `gfn` if there is one. For inspection and tests; the answer may be stale at once.
+    fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte;
+}
+
+/// Names a VM in translation caches (LPID, VMID, VPID). Never 0, never shared by two live VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmTag(pub core::num::NonZeroU16);
+
+/// One virtual CPU.
+pub trait Vcpu<I: Isa>: Sized + Send {
+    /// The exit record exactly as hardware gave it.
+    type Raw;
+    /// Makes vCPU number `index` of a VM, stopped; [`Vcpu::reset`] sets where it begins.
+    fn create(m: &I::Machine, tag: VmTag, index: u16) -> Option<Self>;
+    /// Puts every register to its architected reset value and sets the entry state.
+    fn reset(&mut self, at: StartAt);
+    /// Brings state that exits leave loaded (floating point, timers, ...) onto this CPU.
+    fn load(&mut self, cpu: &Cpu, m: &I::Machine);
+    /// Saves what [`Vcpu::load`] brought. After it the vCPU may be loaded on another CPU.
+    fn put(&mut self, cpu: &Cpu, m: &I::Machine);
+    /// Runs the guest until it exits, at `until` at the latest. The vCPU is loaded on `cpu`.
+    fn enter(&mut self, cpu: &Cpu, m: &I::Machine, s2: &I::Stage2, p: &I::Platform, until: Instant) -> Self::Raw;
+    /// Names an exit. Pure, so that it is tested from recorded exits.
+    fn classify(&self, raw: &Self::Raw) -> Exit<I>;
+    /// Carries out a request of the guest. `s` is all it may use of the hypervisor.
+    fn call<S: Services>(&mut self, call: I::Call, p: &I::Platform, s: &S) -> Next;
+    /// Tells the guest how its exit ended.
+    fn complete(&mut self, done: Completion);
+    /// When this vCPU's own timer next wants it to run; `None` if it is off. Valid while it is not loaded.
+    fn timer(&self) -> Option<Instant>;
+    /// True if an interrupt waits for this vCPU, so that a halted one must run.
+    fn pending(&self, p: &I::Platform) -> bool;
+}
+
+/// What one VM owns beside memory and vCPUs.
+pub trait Platform<I: Isa>: Sized + Send + Sync {
+    /// Makes it for a VM with `vcpus` virtual CPUs.
+    fn create(vcpus: u16) -> Option<Self>;
+    /// New input waits on the VM's console. Returns the vCPU to wake, if any.
+    fn console_input(&self) -> Option<u16>;
+}

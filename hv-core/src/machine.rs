@@ -1,0 +1,95 @@
+//! The seam, second half: the physical machine and the board it sits on.
+
+use crate::addr::{Order, Pfn};
+use crate::epoch::{Cpu, Domain, Retired, WalkGuard};
+use crate::isa::Isa;
+use crate::mmu::flush::{FlushBatch, Flushed};
+use crate::page::Frames;
+use crate::radix::format::TableRef;
+use crate::sync::AtomicU64;
+
+/// A point in time, in ticks of the machine's counter since an arbitrary start. Monotonic on and across CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Instant(pub u64);
+
+impl Instant {
+    /// Later than anything a timer can be set to.
+    pub const NEVER: Self = Self(u64::MAX);
+    /// This instant plus `ticks`, or [`Instant::NEVER`] if that is past the end of time.
+    #[must_use]
+    pub const fn after(self, ticks: u64) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+}
+
+/// Number of a physical CPU, dense from 0 (the boot CPU).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuId(pub u16);
+
+/// The machine: memory, translation caches, other CPUs, the clock.
+///
+/// Contract: a cell lent by [`Machine::pte`] stays valid while the guard lives (R2); after [`Machine::flush`] returned
+/// no CPU holds a translation that the batch names (R9). Frames are named by number; only this trait's methods
+/// reach their bytes.
+pub trait Machine: Sync {
+    /// The epoch domain that every CPU of this machine belongs to.
+    fn epoch(&self) -> &Domain;
+    /// The allocator of every frame that neither firmware nor Trivet's image holds.
+    fn frames(&self) -> &Frames;
+    /// Entry `slot` of a table.
+    fn pte<'g>(&'g self, g: &'g WalkGuard<'_>, table: TableRef, slot: usize) -> &'g AtomicU64;
+    /// A zeroed table page of `order` (64 KiB roots, hashed tables); `None` when memory is out.
+    fn alloc_table(&self, order: Order) -> Option<TableRef>;
+    /// Takes a table back after its grace period.
+    fn free_table(&self, t: Retired<TableRef>);
+    /// Fills a frame that the caller owns, and that no guest can reach yet, with zeros.
+    fn zero(&self, frame: Pfn);
+    /// Copies bytes out of a frame that a guest may be writing: each byte is read once, torn values are possible (R26).
+    /// `offset + into.len()` is at most the frame's size (4 KiB).
+    fn read(&self, frame: Pfn, offset: usize, into: &mut [u8]);
+    /// Copies bytes into a frame that a guest may be using.
+    fn write(&self, frame: Pfn, offset: usize, from: &[u8]);
+    /// Makes every CPU drop the translations that `batch` names, and returns the receipt that frees what it held back.
+    fn flush(&self, batch: FlushBatch) -> Flushed;
+    /// Makes `cpu` leave its guest, or wake if it idles, soon.
+    fn kick(&self, cpu: CpuId);
+    /// Now.
+    fn now(&self) -> Instant;
+    /// Ticks of [`Instant`] in a second.
+    fn ticks_per_second(&self) -> u64;
+    /// Sleeps until `until`, a kick or a device's interrupt; may return early.
+    fn idle(&self, cpu: &Cpu, until: Instant);
+}
+
+/// How the machine's run ended; the board turns it into an exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every guest ended well.
+    Success,
+    /// A guest or Trivet failed.
+    Failure,
+}
+
+/// A console's byte pipe. Both ends may be shared by all CPUs.
+pub trait Console: Sync {
+    /// Writes all of `bytes`, waiting for the device if need be.
+    fn write(&self, bytes: &[u8]);
+    /// Takes what has been typed, without waiting; returns how many bytes were put into `into`.
+    fn read(&self, into: &mut [u8]) -> usize;
+}
+
+/// One board: `boards/<name>/src/main.rs` implements this and nothing else.
+pub trait Board: 'static {
+    /// The board's instruction set.
+    type Isa: Isa;
+    /// The operator's console.
+    fn console() -> &'static dyn Console;
+    /// Starts a physical CPU; it arrives in hv-core's scheduler.
+    fn start_cpu(id: CpuId) -> Result<(), StartCpuError>;
+    /// Ends the run.
+    fn power_off(verdict: Verdict) -> !;
+}
+
+/// Firmware would not start a CPU; carries its own code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartCpuError(pub i64);
