@@ -1,0 +1,3 @@
+//! What a VM is made of, and its life.
+
+pub mod manifest;
