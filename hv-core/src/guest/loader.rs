@@ -1,0 +1,252 @@
+//! Puts a guest's images into its memory, whatever its instruction set.
+//!
+//! Three steps, so that the board's own pieces (a device tree that names the others' addresses) fit in between:
+//! [`Kernel::parse`] checks the kernel, [`Plan::new`] decides where everything goes, [`Kernel::load`] and [`copy`] write.
+//!
+//! The target is the memory of a VM that has not run: it reads as zero. So nothing writes zeros: neither a segment's
+//! tail (`.bss`) nor any page of an image that is all zero costs a frame.
+
+use core::fmt;
+
+use elf::ElfBytes;
+use elf::abi::{ET_DYN, ET_EXEC, PT_LOAD};
+use elf::endian::{AnyEndian, EndianParse};
+use elf::file::Class;
+use elf::segment::ProgramHeader;
+
+use crate::addr::{Gpa, PAGE_SIZE};
+use crate::vcpu::services::MemError;
+
+mod plan;
+
+pub use plan::{IMAGE_ALIGN, Plan, Sizes};
+
+/// More segments than any kernel has; bounds the work of checking them against one another.
+const MAX_SEGMENTS: usize = 64;
+
+/// Why a guest's images cannot be loaded. The texts are for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// No ELF file, or one that is cut short or contradicts itself.
+    NotElf,
+    /// Not a 64-bit executable.
+    NotExecutable,
+    /// Built for another instruction set.
+    Machine {
+        /// The file's `e_machine`.
+        found: u16,
+        /// The board's.
+        want: u16,
+    },
+    /// No or too many segments to load.
+    Segments(usize),
+    /// This segment's bytes lie outside the file, or it has more bytes in the file than in memory.
+    Segment(usize),
+    /// Two segments would lie on one another.
+    Overlap(usize, usize),
+    /// The entry point lies in no segment.
+    Entry(u64),
+    /// Does not fit into the VM's memory.
+    DoesNotFit {
+        /// What does not.
+        piece: Piece,
+        /// First address after it, or `u64::MAX` if that is past the end of all addresses.
+        end: u64,
+        /// First address that it must not reach.
+        limit: u64,
+    },
+    /// The VM's memory would not take it.
+    Memory(MemError),
+}
+
+/// What is placed in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// The kernel.
+    Kernel,
+    /// The initial RAM disk.
+    Initrd,
+    /// The tables that describe the machine to the guest (a device tree).
+    Tree,
+    /// The firmware that stays (RTAS).
+    Firmware,
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::Tree => "device tree",
+            Self::Firmware => "firmware",
+        })
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotElf => f.write_str("the kernel is not an ELF file, or is damaged"),
+            Self::NotExecutable => f.write_str("the kernel is not a 64-bit executable"),
+            Self::Machine { found, want } => {
+                write!(f, "the kernel is for another kind of processor (ELF machine {found}, needed is {want})")
+            }
+            Self::Segments(n) => write!(f, "the kernel has {n} segments to load; 1 to {MAX_SEGMENTS} are possible"),
+            Self::Segment(n) => write!(f, "the kernel is damaged: segment {n} has impossible sizes"),
+            Self::Overlap(a, b) => write!(f, "the kernel is damaged: segments {a} and {b} overlap"),
+            Self::Entry(at) => write!(f, "the kernel's entry {at:#x} lies in none of its segments"),
+            Self::DoesNotFit { piece, end, limit } => {
+                write!(f, "the VM's memory is too small: its {piece} would end at {end:#x}, the limit is {limit:#x}")
+            }
+            Self::Memory(MemError::BadAddress) => f.write_str("an image lies outside the VM's memory"),
+            Self::Memory(MemError::NoMemory) => f.write_str("the machine has too little memory for the VM's images"),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+impl From<MemError> for LoadError {
+    fn from(why: MemError) -> Self {
+        Self::Memory(why)
+    }
+}
+
+/// A range of guest physical addresses in bytes, `start..end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: Gpa,
+    /// First byte after it.
+    pub end: Gpa,
+}
+
+impl Span {
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(self) -> u64 {
+        self.end.0.saturating_sub(self.start.0)
+    }
+
+    /// True if it holds nothing.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    const fn overlaps(self, other: Self) -> bool {
+        self.start.0 < other.end.0 && other.start.0 < self.end.0
+    }
+}
+
+/// A kernel that has been checked: every segment lies in the file and on no other one, and the entry in one of them.
+#[derive(Debug)]
+pub struct Kernel<'a> {
+    file: ElfBytes<'a, AnyEndian>,
+    /// Where the first instruction is.
+    pub entry: Gpa,
+    /// First address after all segments, their zero tails included.
+    pub end: Gpa,
+    /// The file's byte order.
+    pub order: ByteOrder,
+}
+
+/// The order of bytes in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+impl<'a> Kernel<'a> {
+    /// Checks a kernel for a board whose ELF `e_machine` is `machine`. Addresses are the segments' physical ones.
+    pub fn parse(file: &'a [u8], machine: u16) -> Result<Self, LoadError> {
+        let file = ElfBytes::<AnyEndian>::minimal_parse(file).map_err(|_| LoadError::NotElf)?;
+        if file.ehdr.class != Class::ELF64 || !matches!(file.ehdr.e_type, ET_EXEC | ET_DYN) {
+            return Err(LoadError::NotExecutable);
+        }
+        if file.ehdr.e_machine != machine {
+            return Err(LoadError::Machine { found: file.ehdr.e_machine, want: machine });
+        }
+        let listed = file.segments().map_or(0, |table| table.len());
+        let count = segments(&file).count();
+        if count == 0 || listed > MAX_SEGMENTS {
+            return Err(LoadError::Segments(listed));
+        }
+        let (mut entry, mut end) = (None, 0);
+        for (number, segment) in segments(&file) {
+            let span = extent(number, &segment)?;
+            if segment.p_filesz > segment.p_memsz || file.segment_data(&segment).is_err() {
+                return Err(LoadError::Segment(number));
+            }
+            for (earlier, other) in segments(&file).take_while(|(n, _)| *n < number) {
+                if extent(earlier, &other)?.overlaps(span) {
+                    return Err(LoadError::Overlap(earlier, number));
+                }
+            }
+            end = span.end.0.max(end);
+            if let Some(offset) = file.ehdr.e_entry.checked_sub(segment.p_vaddr).filter(|o| *o < segment.p_memsz) {
+                entry = span.start.checked_add(offset);
+            }
+        }
+        let order = if file.ehdr.endianness.is_big() { ByteOrder::Big } else { ByteOrder::Little };
+        let entry = entry.ok_or(LoadError::Entry(file.ehdr.e_entry))?;
+        Ok(Self { file, entry, end: Gpa(end), order })
+    }
+
+    /// Writes the segments.
+    pub fn load(&self, mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>) -> Result<(), LoadError> {
+        for (number, segment) in segments(&self.file) {
+            let bytes = self.file.segment_data(&segment).map_err(|_| LoadError::Segment(number))?;
+            copy(Gpa(segment.p_paddr), bytes, &mut write)?;
+        }
+        Ok(())
+    }
+}
+
+/// Segments to load with their places in the table; those without bytes in memory count as none.
+fn segments(file: &ElfBytes<'_, AnyEndian>) -> impl Iterator<Item = (usize, ProgramHeader)> {
+    let table = file.segments().into_iter().flat_map(|table| table.iter()).take(MAX_SEGMENTS);
+    table.enumerate().filter(|(_, segment)| segment.p_type == PT_LOAD && segment.p_memsz != 0)
+}
+
+fn extent(number: usize, segment: &ProgramHeader) -> Result<Span, LoadError> {
+    let start = Gpa(segment.p_paddr);
+    let end = start.checked_add(segment.p_memsz).ok_or(LoadError::Segment(number))?;
+    Ok(Span { start, end })
+}
+
+/// Copies an image to guest memory, page by page, and leaves out pages of zeros.
+pub fn copy(
+    at: Gpa,
+    image: &[u8],
+    mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>,
+) -> Result<(), LoadError> {
+    let (mut at, mut rest) = (at, image);
+    while !rest.is_empty() {
+        let room = PAGE_SIZE.saturating_sub(at.offset()).min(rest.len());
+        let (page, later) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+        if !is_zero(page) {
+            write(at, page)?;
+        }
+        rest = later;
+        let done = u64::try_from(page.len()).unwrap_or(u64::MAX);
+        at = match at.checked_add(done) {
+            Some(next) => next,
+            None if rest.is_empty() => return Ok(()),
+            None => return Err(LoadError::Memory(MemError::BadAddress)),
+        };
+    }
+    Ok(())
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    // By words, because this looks at every byte of every image.
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().all(|word| u64::from_ne_bytes(*word) == 0) && rest.iter().all(|byte| *byte == 0)
+}
+
+#[cfg(test)]
+mod tests;
