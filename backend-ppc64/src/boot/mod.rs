@@ -1,0 +1,16 @@
+//! From the first instruction to a machine description: entry code, client interface, device tree, vectors.
+//!
+//! The way in: `start.S` makes the image runnable and calls the board's `trivet_boot`; that asks [`client`] for the
+//! tree if the platform did not hand one over; [`inventory`] reads it; [`vectors`] makes interrupts harmless.
+
+pub mod inventory;
+
+#[cfg(target_arch = "powerpc64")]
+pub mod client;
+#[cfg(target_arch = "powerpc64")]
+pub mod opal;
+#[cfg(target_arch = "powerpc64")]
+pub mod vectors;
+
+#[cfg(target_arch = "powerpc64")]
+core::arch::global_asm!(include_str!("start.S"), include_str!("opal.S"), options(raw));
