@@ -7,8 +7,11 @@
 //! Every trait here is a safe trait: its contract stands in its documentation, the checked arena of
 //! `tests/backend-fake` tests it, and whatever `unsafe` it takes is in the backend's implementation.
 
-use crate::addr::{Gfn, GfnRange, Order};
+use alloc::vec::Vec;
+
+use crate::addr::{Gfn, GfnRange, Gpa, Order};
 use crate::epoch::Cpu;
+use crate::guest::loader::{ByteOrder, Plan};
 use crate::machine::{Instant, Machine};
 use crate::mmu::flush::FlushBatch;
 use crate::mmu::lock::Mapping;
@@ -87,6 +90,8 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
     /// Clears reference bits in `r`; true if any was set.
     fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> bool;
+    /// How many frames the table itself holds.
+    fn table_frames(&self) -> u64;
     /// The translation of `gfn` if there is one. For inspection and tests; the answer may be stale at once.
     fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte;
 }
@@ -121,10 +126,52 @@ pub trait Vcpu<I: Isa>: Sized + Send {
     fn pending(&self, p: &I::Platform) -> bool;
 }
 
-/// What one VM owns beside memory and vCPUs.
+/// What a VM is made of, as its platform must describe it to the guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'a> {
+    /// Virtual CPUs.
+    pub vcpus: u16,
+    /// RAM in bytes, from guest physical address 0.
+    pub ram: u64,
+    /// The kernel's first instruction.
+    pub entry: Gpa,
+    /// The kernel's byte order.
+    pub order: ByteOrder,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+    /// Where images were placed.
+    pub plan: Plan,
+}
+
+/// What the platform adds to a guest's memory, and how its first vCPU begins.
+#[derive(Debug)]
+pub struct Firmware {
+    /// The description of the machine; goes to `plan.tree` and fits there.
+    pub tree: Vec<u8>,
+    /// Code that stays; goes to `plan.firmware` and fits there.
+    pub code: Vec<u8>,
+    /// Where vCPU 0 begins.
+    pub start: StartAt,
+}
+
+/// What one VM owns beside memory and vCPUs. All its vCPUs share it.
 pub trait Platform<I: Isa>: Sized + Send + Sync {
-    /// Makes it for a VM with `vcpus` virtual CPUs.
-    fn create(vcpus: u16) -> Option<Self>;
+    /// ELF `e_machine` of the kernels that run.
+    const ELF_MACHINE: u16;
+    /// Images and firmware are placed below this guest physical address.
+    const CEILING: u64;
+    /// Room for [`Firmware::tree`] in bytes.
+    const TREE_ROOM: u64;
+    /// Room for [`Firmware::code`] in bytes.
+    const CODE_ROOM: u64;
+    /// Makes it for a VM with `vcpus` virtual CPUs; `None` if there is no memory for it.
+    fn create(m: &I::Machine, vcpus: u16) -> Option<Self>;
+    /// Builds what the guest finds in place of firmware; `None` if it does not fit its room.
+    fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware>;
     /// New input waits on the VM's console. Returns the vCPU to wake, if any.
     fn console_input(&self) -> Option<u16>;
+    /// The vCPU comes to a physical CPU. The guest may be told.
+    fn dispatched<S: Services>(&self, vcpu: u16, s: &S);
+    /// The vCPU leaves its physical CPU.
+    fn preempted<S: Services>(&self, vcpu: u16, s: &S);
 }

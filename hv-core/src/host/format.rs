@@ -1,0 +1,80 @@
+//! The host table's own entry format. No hardware reads it, so every state has a code of its own.
+//!
+//! ```text
+//!   63            12 11       8 7      4 3    0
+//!   | frame number  | prot     | rc     | code |     leaf
+//!   | frame number  | bits             | code |     table (bits 11:4)
+//! ```
+//!
+//! Codes: 0 none, 1 table, 2 leaf, 3 busy, 4 splitting, 5 kept for swapped entries, 6 frozen.
+
+use crate::addr::{Order, Pfn};
+use crate::isa::RadixFormat;
+use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+
+const NONE: u64 = 0;
+const TABLE: u64 = 1;
+const LEAF: u64 = 2;
+const BUSY: u64 = 3;
+const SPLITTING: u64 = 4;
+const FROZEN: u64 = 6;
+
+const CODE_MASK: u64 = 0xf;
+const RC_SHIFT: u32 = 4;
+const PROT_SHIFT: u32 = 8;
+const PFN_SHIFT: u32 = 12;
+const BITS_SHIFT: u32 = 4;
+/// The widest table; larger values in a word are nonsense.
+const MAX_BITS: u64 = 13;
+
+/// The format.
+#[derive(Debug)]
+pub struct HostFormat;
+
+impl RadixFormat for HostFormat {
+    /// 48 bits of host space. The model checkers get one bit a level.
+    const BITS: &'static [u8] = if cfg!(any(loom, shuttle)) { &[1, 1] } else { &[9, 9, 9, 9] };
+
+    fn decode(raw: u64, _level: u8) -> Pte {
+        let pfn = Pfn(raw >> PFN_SHIFT);
+        match raw & CODE_MASK {
+            NONE if raw == 0 => Pte::Hole,
+            TABLE => {
+                let bits = raw >> BITS_SHIFT & 0xff;
+                match TableRef::order_of(bits as u8) {
+                    Some(order) if bits <= MAX_BITS => Pte::Table { table: TableRef::new(pfn, order), bits: bits as u8 },
+                    _ => Pte::Transition(Transition::Unknown),
+                }
+            }
+            LEAF => {
+                let prot = Prot::from_bits((raw >> PROT_SHIFT & 0xf) as u8);
+                let rc = Rc::from_bits((raw >> RC_SHIFT & 0xf) as u8);
+                match (prot, rc) {
+                    (Some(prot), Some(rc)) => Pte::Leaf(Leaf { pfn, prot, rc }),
+                    _ => Pte::Transition(Transition::Unknown),
+                }
+            }
+            BUSY => Pte::Transition(Transition::Busy),
+            SPLITTING => Pte::Transition(Transition::Splitting),
+            FROZEN => Pte::Transition(Transition::Frozen),
+            _ => Pte::Transition(Transition::Unknown),
+        }
+    }
+
+    fn encode(pte: Pte, _level: u8) -> u64 {
+        match pte {
+            Pte::Hole => NONE,
+            Pte::Table { table, bits } => table.base().0 << PFN_SHIFT | u64::from(bits) << BITS_SHIFT | TABLE,
+            Pte::Leaf(l) => {
+                let flags = u64::from(l.prot.bits()) << PROT_SHIFT | u64::from(l.rc.bits()) << RC_SHIFT;
+                l.pfn.0 << PFN_SHIFT | flags | LEAF
+            }
+            Pte::Transition(Transition::Busy | Transition::Unknown) => BUSY,
+            Pte::Transition(Transition::Splitting) => SPLITTING,
+            Pte::Transition(Transition::Frozen) => FROZEN,
+        }
+    }
+}
+
+/// The largest block that the host table maps with one leaf today.
+pub(crate) const LARGEST: Order = Order::PAGE;

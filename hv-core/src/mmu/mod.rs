@@ -1,0 +1,30 @@
+//! Second-stage faults and invalidations: the one place where the host table and stage 2 meet.
+//!
+//! ```text
+//!   fault      resolve: seq = sample -> memslots(gfn) -> hva -> host table, populating        (resolve.rs)
+//!              map:     lock -> revalidate(seq) -> order -> Fresh::install                    (map.rs, lock.rs)
+//!   host side  begin:   lock, count up, zap, flush, unlock                                    (zap.rs, flush.rs)
+//!              change the host table
+//!              end:     lock, seq up, count down, unlock -> grace -> free
+//! ```
+//!
+//! Lock order, lowest first; a CPU takes locks in this order only, and the dev profile checks it (`sync::Rank`):
+//!
+//! 1. `Rank::Memslots`: replacing a VM's set of slots
+//! 2. `Rank::Host`: structural changes of a VM's host table
+//! 3. `Rank::Mmu`: the mmu lock of a VM
+//! 4. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
+//! 5. the frame allocator's lock, innermost
+//!
+//! A flush happens under the mmu lock (R9): a second invalidator of the same page must not conclude from the empty
+//! table that nothing is cached. It waits for CPUs to leave their guests, and a CPU in a guest holds no lock.
+
+pub mod flush;
+pub mod level;
+pub mod lock;
+mod map;
+pub mod memory;
+pub mod resolve;
+pub mod zap;
+
+pub use memory::{GuestMemory, MemoryError, MemoryStats, Outcome};

@@ -1,0 +1,138 @@
+//! A set of small numbers with fast "smallest member", in words that somebody else provides.
+//!
+//! Level 0 has one bit a member; each level above has one bit for each word below that is not zero. Finding, adding
+//! and removing touch one word a level, three levels for 2^18 members.
+
+use heapless::Vec;
+
+const WORD_BITS: usize = 64;
+/// 64^6 members are more than any machine's frames.
+const MAX_LEVELS: usize = 6;
+
+/// The set. It holds numbers below its `len`.
+#[derive(Debug)]
+pub(super) struct Bitmap {
+    levels: Vec<&'static mut [u64], MAX_LEVELS>,
+    len: usize,
+}
+
+/// Words needed for a set of numbers below `len`.
+pub(super) fn words(len: usize) -> usize {
+    let mut total = 0_usize;
+    let mut n = len;
+    for _ in 0..MAX_LEVELS {
+        n = n.div_ceil(WORD_BITS);
+        total = total.saturating_add(n);
+        if n <= 1 {
+            break;
+        }
+    }
+    total
+}
+
+impl Bitmap {
+    /// An empty set of numbers below `len`, in the first [`words`] of `memory`; returns the rest of it. `None` if
+    /// `memory` is too small.
+    pub fn new(len: usize, memory: &'static mut [u64]) -> Option<(Self, &'static mut [u64])> {
+        let mut levels = Vec::new();
+        let mut rest = memory;
+        let mut n = len;
+        for _ in 0..MAX_LEVELS {
+            n = n.div_ceil(WORD_BITS);
+            let (level, after) = rest.split_at_mut_checked(n)?;
+            level.fill(0);
+            levels.push(level).ok()?;
+            rest = after;
+            if n <= 1 {
+                return Some((Self { levels, len }, rest));
+            }
+        }
+        None
+    }
+
+    /// The smallest member.
+    pub fn first(&self) -> Option<usize> {
+        let mut at = 0_usize;
+        for level in self.levels.iter().rev() {
+            let word = *level.get(at)?;
+            if word == 0 {
+                return None;
+            }
+            at = at.checked_mul(WORD_BITS)?.checked_add(word.trailing_zeros() as usize)?;
+        }
+        Some(at)
+    }
+
+    /// Adds `n`; false if it was a member, or cannot be one.
+    pub fn insert(&mut self, n: usize) -> bool {
+        if n >= self.len || self.contains(n) {
+            return false;
+        }
+        let mut at = n;
+        for level in &mut self.levels {
+            let Some(word) = level.get_mut(at / WORD_BITS) else { return false };
+            let was = *word;
+            *word |= 1 << (at % WORD_BITS);
+            if was != 0 {
+                break;
+            }
+            at /= WORD_BITS;
+        }
+        true
+    }
+
+    /// Removes `n`; false if it was not a member.
+    pub fn remove(&mut self, n: usize) -> bool {
+        if !self.contains(n) {
+            return false;
+        }
+        let mut at = n;
+        for level in &mut self.levels {
+            let Some(word) = level.get_mut(at / WORD_BITS) else { return false };
+            *word &= !(1 << (at % WORD_BITS));
+            if *word != 0 {
+                break;
+            }
+            at /= WORD_BITS;
+        }
+        true
+    }
+
+    /// True if `n` is a member.
+    pub fn contains(&self, n: usize) -> bool {
+        let word = self.levels.first().and_then(|l| l.get(n / WORD_BITS)).copied().unwrap_or(0);
+        n < self.len && word >> (n % WORD_BITS) & 1 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bitmap, words};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn it_is_a_set_with_a_minimum() {
+        for len in [1_usize, 63, 64, 65, 4096, 4097, 70_000] {
+            let memory = vec![!0; words(len)].leak();
+            let (mut map, rest) = Bitmap::new(len, memory).unwrap();
+            assert!(rest.is_empty());
+            let mut model = BTreeSet::new();
+            let mut x = 12345_u64;
+            for _ in 0..3000 {
+                x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                let n = (x >> 33) as usize % (len + 2);
+                if x & 1 << 20 == 0 {
+                    assert_eq!(map.insert(n), n < len && model.insert(n));
+                } else {
+                    assert_eq!(map.remove(n), model.remove(&n));
+                }
+                assert_eq!(map.first(), model.first().copied());
+            }
+        }
+    }
+
+    #[test]
+    fn too_little_memory_is_refused() {
+        assert!(Bitmap::new(1000, vec![0; words(1000) - 1].leak()).is_none());
+    }
+}

@@ -1,0 +1,201 @@
+//! The frame allocator: power-of-two blocks that split on demand and merge when both halves are free.
+//!
+//! Each contiguous range of RAM is a zone; each zone keeps, per order, the set of its free blocks. All of the state is
+//! in words handed over at boot, about 2.1 bits a frame, so that the heap stays small and the frames themselves are
+//! never touched: hv-core cannot write to a frame, and need not.
+//!
+//! Any CPU may call any method; one lock, held for a few dozen instructions, innermost of all.
+
+use heapless::Vec;
+
+use super::Frame;
+use super::bitmap::{Bitmap, words};
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::sync::Mutex;
+
+/// The largest block: 1 GiB.
+pub const MAX_ORDER: u8 = 18;
+/// The most ranges of RAM.
+pub const MAX_ZONES: usize = 16;
+const ORDERS: usize = MAX_ORDER as usize + 1;
+
+/// Why an allocator could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FramesError {
+    /// No range, or more than [`MAX_ZONES`].
+    Ranges,
+    /// Two ranges overlap.
+    Overlap,
+    /// Fewer words than [`Frames::metadata_words`] asked for.
+    Metadata,
+}
+
+/// How many frames there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Under the allocator's care.
+    pub total: u64,
+    /// Not allocated.
+    pub free: u64,
+    /// Blocks given back that were not allocated, and refused. Anything but 0 is a bug in Trivet.
+    pub refused: u64,
+}
+
+/// The allocator.
+#[derive(Debug)]
+pub struct Frames {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    zones: Vec<Zone, MAX_ZONES>,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+struct Zone {
+    range: PfnRange,
+    /// Free blocks of each order; block numbers are relative to the block that holds the zone's first frame.
+    free: Vec<Bitmap, ORDERS>,
+}
+
+impl Frames {
+    /// How many words [`Frames::new`] needs for these ranges.
+    #[must_use]
+    pub fn metadata_words(ranges: &[PfnRange]) -> usize {
+        ranges
+            .iter()
+            .flat_map(|r| (0..=MAX_ORDER).map(|k| words(blocks(r, k))))
+            .fold(0, usize::saturating_add)
+    }
+
+    /// An allocator of all the frames in `ranges`, which nothing else uses.
+    pub fn new(ranges: &[PfnRange], metadata: &'static mut [u64]) -> Result<Self, FramesError> {
+        if ranges.is_empty() || ranges.len() > MAX_ZONES {
+            return Err(FramesError::Ranges);
+        }
+        let mut zones: Vec<Zone, MAX_ZONES> = Vec::new();
+        let mut counts = Counts::default();
+        let mut rest = metadata;
+        for range in ranges {
+            if zones.iter().any(|z| z.range.intersect(range).is_some()) {
+                return Err(FramesError::Overlap);
+            }
+            let (zone, after) = Zone::new(*range, rest).ok_or(FramesError::Metadata)?;
+            rest = after;
+            counts.total = counts.total.saturating_add(range.pages());
+            zones.push(zone).map_err(|_| FramesError::Ranges)?;
+        }
+        counts.free = counts.total;
+        Ok(Self { state: Mutex::new(State { zones, counts }) })
+    }
+
+    /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no zone has one.
+    pub fn alloc(&self, order: Order) -> Option<Frame> {
+        let mut state = self.state.lock();
+        let pfn = state.zones.iter_mut().find_map(|z| z.take(order.get()))?;
+        state.counts.free = state.counts.free.saturating_sub(order.pages());
+        Some(Frame::owned(pfn, order))
+    }
+
+    /// Gives a block back. Its last user is gone: translations flushed, walks over (G1).
+    pub fn free(&self, frame: Frame) {
+        let order = frame.order();
+        let pfn = frame.into_pfn();
+        let mut state = self.state.lock();
+        let zone = state.zones.iter_mut().find(|z| z.range.contains(pfn));
+        if zone.is_some_and(|z| z.give(pfn, order.get())) {
+            state.counts.free = state.counts.free.saturating_add(order.pages());
+        } else {
+            debug_assert!(false, "a block was freed that was not allocated: {pfn:?} {order:?}");
+            state.counts.refused = state.counts.refused.saturating_add(1);
+        }
+    }
+
+    /// How many frames there are just now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts
+    }
+}
+
+/// How many blocks of order `k` touch the range.
+fn blocks(range: &PfnRange, k: u8) -> usize {
+    let first = range.start().0 >> k;
+    let last = (range.end().0.saturating_sub(1)) >> k;
+    usize::try_from(last.saturating_sub(first).saturating_add(1)).unwrap_or(usize::MAX)
+}
+
+impl Zone {
+    fn new(range: PfnRange, memory: &'static mut [u64]) -> Option<(Self, &'static mut [u64])> {
+        let mut free = Vec::new();
+        let mut rest = memory;
+        for k in 0..=MAX_ORDER {
+            let (map, after) = Bitmap::new(blocks(&range, k), rest)?;
+            rest = after;
+            free.push(map).ok()?;
+        }
+        let mut zone = Self { range, free };
+        // Cover the range with the largest blocks that fit.
+        let mut pfn = range.start().0;
+        while pfn < range.end().0 {
+            let left = range.end().0.saturating_sub(pfn);
+            let k = (0..=MAX_ORDER).rev().find(|&k| pfn & ((1 << k) - 1) == 0 && 1 << k <= left)?;
+            zone.insert(pfn, k);
+            pfn = pfn.checked_add(1 << k)?;
+        }
+        Some((zone, rest))
+    }
+
+    /// The number of the block of order `k` that holds `pfn`.
+    fn index(&self, pfn: u64, k: u8) -> Option<usize> {
+        usize::try_from((pfn >> k).checked_sub(self.range.start().0 >> k)?).ok()
+    }
+
+    fn insert(&mut self, pfn: u64, k: u8) -> bool {
+        let Some(n) = self.index(pfn, k) else { return false };
+        self.free.get_mut(usize::from(k)).is_some_and(|map| map.insert(n))
+    }
+
+    fn remove(&mut self, pfn: u64, k: u8) -> bool {
+        let Some(n) = self.index(pfn, k) else { return false };
+        self.free.get_mut(usize::from(k)).is_some_and(|map| map.remove(n))
+    }
+
+    /// Takes a block of order `k` out of the smallest free block that has one; the halves it splits off stay free.
+    fn take(&mut self, k: u8) -> Option<Pfn> {
+        let (mut have, n) = (k..=MAX_ORDER).find_map(|j| Some((j, self.free.get(usize::from(j))?.first()?)))?;
+        let pfn = (self.range.start().0 >> have).checked_add(n as u64)? << have;
+        self.remove(pfn, have);
+        while have > k {
+            have = have.checked_sub(1)?;
+            self.insert(pfn | 1 << have, have);
+        }
+        Some(Pfn(pfn))
+    }
+
+    /// Takes a block back, merging it with its other half as far as that is free. False if any of it is free already.
+    fn give(&mut self, pfn: Pfn, k: u8) -> bool {
+        let block = PfnRange::new(pfn, 1 << k);
+        let sane = k <= MAX_ORDER && pfn.0 & ((1 << k) - 1) == 0 && block.is_some_and(|b| self.range.covers(&b));
+        if !sane || self.overlaps_free(pfn.0, k) {
+            return false;
+        }
+        let (mut at, mut order) = (pfn.0, k);
+        while order < MAX_ORDER && self.remove(at ^ 1 << order, order) {
+            at &= !(1 << order);
+            order = order.saturating_add(1);
+        }
+        self.insert(at, order)
+    }
+
+    /// True if the block, or a block that contains it, is free. (A free part of an allocated block would need a
+    /// [`Frame`] of that part, which nobody can have.)
+    fn overlaps_free(&self, pfn: u64, k: u8) -> bool {
+        (k..=MAX_ORDER).any(|j| {
+            let n = self.index(pfn, j);
+            n.is_some_and(|n| self.free.get(usize::from(j)).is_some_and(|map| map.contains(n)))
+        })
+    }
+}

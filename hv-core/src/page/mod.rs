@@ -1,0 +1,8 @@
+//! Physical frames.
+
+mod bitmap;
+mod buddy;
+mod frame;
+
+pub use buddy::{Counts, Frames, FramesError, MAX_ORDER, MAX_ZONES};
+pub use frame::Frame;

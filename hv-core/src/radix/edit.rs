@@ -1,0 +1,345 @@
+//! Changing a radix table while others walk and change it.
+//!
+//! Every change is a compare-and-swap from the word that was decoded (R4); a lost race is looked at afresh. No lock is
+//! taken here: what must be mutually exclusive with what is the business of the table's owner (`host/`, `mmu/`).
+
+use core::marker::PhantomData;
+
+use super::walk::{Node, Seen, descend, in_reach, look};
+use crate::addr::Order;
+use crate::epoch::{Cpu, WalkGuard, never_published};
+use crate::isa::RadixFormat;
+use crate::machine::Machine;
+use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+use crate::sync::{AtomicU64, Ordering};
+
+/// A radix table of format `F`.
+#[derive(Debug)]
+pub struct Radix<F> {
+    root: TableRef,
+    /// Frames that its tables hold, the root's included.
+    frames: AtomicU64,
+    format: PhantomData<fn() -> F>,
+}
+
+/// Why a leaf was not installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EditError {
+    /// No memory for a table page.
+    NoTable,
+    /// An entry on the way is in transition: try again.
+    Retry,
+    /// The key is beyond the geometry, or the leaf's size or alignment fits no level.
+    Unfit,
+    /// Another translation is there already.
+    Occupied,
+}
+
+/// Takes what [`Radix::unmap`] and [`Radix::prune`] remove.
+pub trait Removed {
+    /// True if there is room for one more leaf or table. Asked before each removal; false ends the edit early.
+    fn room(&self) -> bool;
+    /// A leaf of `order` at `key` was there.
+    fn leaf(&mut self, key: u64, order: Order, leaf: Leaf);
+    /// A table was unlinked. Walkers may still be in it and hardware may have cached its address.
+    fn table(&mut self, table: TableRef);
+}
+
+impl<F: RadixFormat> Radix<F> {
+    /// An empty table; `None` if there is no memory for its root, or the format has no levels.
+    pub fn new<M: Machine>(m: &M) -> Option<Self> {
+        let root = m.alloc_table(TableRef::order_of(*F::BITS.last()?)?)?;
+        Some(Self { root, frames: AtomicU64::new(root.order().pages()), format: PhantomData })
+    }
+
+    /// The root table, for the register or structure that tells hardware of it.
+    pub fn root(&self) -> TableRef {
+        self.root
+    }
+
+    /// How many frames its tables hold.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// The entry where the walk for `key` ends; `None` if the geometry has no such key.
+    pub fn walk<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<Seen<'g>> {
+        if !in_reach::<F>(key) {
+            return None;
+        }
+        Some(descend::<F, M>(m, g, Node::root::<F>(self.root)?, key))
+    }
+
+    /// Publishes `leaf` for the `order` pages from `key`.
+    ///
+    /// A leaf for the same frame that allows less is strengthened; one that allows as much is left. Losing a race to an
+    /// equal leaf is success.
+    pub fn map<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        key: u64,
+        order: Order,
+        leaf: Leaf,
+    ) -> Result<(), EditError> {
+        if !in_reach::<F>(key) || !order.aligned(key) || !leaf.pfn.is_aligned(order) {
+            return Err(EditError::Unfit);
+        }
+        let mut node = Node::root::<F>(self.root).ok_or(EditError::Unfit)?;
+        loop {
+            let seen = look::<F, M>(m, g, node, key);
+            match seen.pte {
+                Pte::Table { table, bits } => {
+                    if node.leaf_order() <= order {
+                        return Err(EditError::Occupied);
+                    }
+                    node = node.child(table, bits).ok_or(EditError::Retry)?;
+                }
+                Pte::Hole if node.leaf_order() == order => {
+                    if seen.swap::<F>(Pte::Leaf(leaf)) {
+                        return Ok(());
+                    }
+                }
+                Pte::Hole if node.leaf_order() < order => return Err(EditError::Unfit),
+                Pte::Hole => self.grow(m, &seen)?,
+                Pte::Leaf(old) => match strengthened(&seen, key, order, old, leaf) {
+                    None => return Err(EditError::Occupied),
+                    Some(new) if new == old => return Ok(()),
+                    Some(new) => {
+                        if seen.swap::<F>(Pte::Leaf(new)) {
+                            return Ok(());
+                        }
+                    }
+                },
+                Pte::Transition(_) => return Err(EditError::Retry),
+            }
+        }
+    }
+
+    /// Puts an empty table under the hole `seen`. A lost race is no error: the winner's entry is looked at next.
+    fn grow<M: Machine>(&self, m: &M, seen: &Seen<'_>) -> Result<(), EditError> {
+        let below = seen.level.checked_sub(1).ok_or(EditError::Unfit)?;
+        let bits = *F::BITS.get(usize::from(below)).ok_or(EditError::Unfit)?;
+        let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
+        let table = m.alloc_table(order).ok_or(EditError::NoTable)?;
+        if seen.swap::<F>(Pte::Table { table, bits }) {
+            self.frames.fetch_add(order.pages(), Ordering::Relaxed);
+        } else {
+            m.free_table(never_published(table));
+        }
+        Ok(())
+    }
+
+    /// Removes the leaves that cover any key of `from..to`, whole ones even if they reach beyond it, and gives them to
+    /// `out`. Returns the key to go on from: `to`, or earlier if `out` had no more room (R22).
+    pub fn unmap<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) -> u64 {
+        self.each_leaf(m, g, from, to, |seen, key, leaf| {
+            if !out.room() {
+                return Step::Stop;
+            }
+            if !seen.swap::<F>(Pte::Hole) {
+                return Step::Again;
+            }
+            out.leaf(key, seen.order, leaf);
+            Step::Next
+        })
+    }
+
+    /// Takes write permission from every leaf that covers a key of `from..to`; `noted` is told of each that had it.
+    pub fn protect<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        from: u64,
+        to: u64,
+        mut noted: impl FnMut(u64, Order),
+    ) {
+        self.each_leaf(m, g, from, to, |seen, key, leaf| {
+            if !leaf.prot.contains(Prot::WRITE) {
+                return Step::Next;
+            }
+            if !seen.swap::<F>(Pte::Leaf(Leaf { prot: leaf.prot.difference(Prot::WRITE), ..leaf })) {
+                return Step::Again;
+            }
+            noted(key, seen.order);
+            Step::Next
+        });
+    }
+
+    /// Clears the reference bit of every leaf that covers a key of `from..to`; `noted` is told of each that had it.
+    pub fn age<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, mut noted: impl FnMut(u64, Order)) {
+        self.each_leaf(m, g, from, to, |seen, key, leaf| {
+            if !leaf.rc.contains(Rc::REFERENCED) {
+                return Step::Next;
+            }
+            if !seen.swap::<F>(Pte::Leaf(Leaf { rc: leaf.rc.difference(Rc::REFERENCED), ..leaf })) {
+                return Step::Again;
+            }
+            noted(key, seen.order);
+            Step::Next
+        });
+    }
+
+    /// Calls `f` for each leaf that covers a key of `from..to`, in order. Holes and transitions are skipped whole: a
+    /// transition belongs to another CPU, and none of them is a translation.
+    fn each_leaf<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        from: u64,
+        to: u64,
+        mut f: impl FnMut(&Seen<'_>, u64, Leaf) -> Step,
+    ) -> u64 {
+        let mut key = from;
+        while key < to {
+            let Some(seen) = self.walk(m, g, key) else { return to };
+            let start = seen.order.align_down(key);
+            if let Pte::Leaf(leaf) = seen.pte {
+                match f(&seen, start, leaf) {
+                    Step::Next => {}
+                    Step::Again => continue,
+                    Step::Stop => return key,
+                }
+            }
+            match start.checked_add(seen.order.pages()) {
+                Some(next) => key = next,
+                None => return to,
+            }
+        }
+        to
+    }
+
+    /// Unlinks the tables whose keys lie all in `from..to` and that are empty, and gives them to `out` while it has room.
+    ///
+    /// A table is frozen entry by entry before it is unlinked, so a CPU that is just then publishing into it finds a
+    /// transition and starts over at the root; if any entry turns out to be in use the table is thawed and stays. The
+    /// caller keeps two prunes of overlapping ranges apart.
+    pub fn prune<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) {
+        if let Some(root) = Node::root::<F>(self.root) {
+            self.prune_below(m, g, root, from, to, out);
+        }
+    }
+
+    fn prune_below<M: Machine, R: Removed>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        node: Node,
+        from: u64,
+        to: u64,
+        out: &mut R,
+    ) {
+        let span = node.leaf_order();
+        let mut key = from;
+        while key < to {
+            let start = span.align_down(key);
+            let Some(end) = start.checked_add(span.pages()) else { return };
+            if in_reach::<F>(start) {
+                let seen = look::<F, M>(m, g, node, start);
+                if let Pte::Table { table, bits } = seen.pte
+                    && let Some(child) = node.child(table, bits)
+                {
+                    self.prune_below(m, g, child, key, end.min(to), out);
+                    if from <= start && end <= to && out.room() && freeze::<F, M>(m, g, child, start) {
+                        // Nobody else changes an entry that holds a table, so this cannot fail.
+                        if seen.swap::<F>(Pte::Hole) {
+                            self.frames.fetch_sub(table.order().pages(), Ordering::Relaxed);
+                            out.table(table);
+                        } else {
+                            thaw::<F, M>(m, g, child, start, child.len());
+                        }
+                    }
+                }
+            } else {
+                return;
+            }
+            if node.slot(start).saturating_add(1) >= node.len() {
+                return;
+            }
+            key = end;
+        }
+    }
+
+    /// Frees every table, and gives every leaf to `leaf`. Nobody else may know of the table any more: the caller has
+    /// seen to it that no CPU walks it, in software or in hardware, nor will.
+    pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M, mut leaf: impl FnMut(u64, Order, Leaf)) {
+        let grace = m.epoch().synchronize(cpu);
+        if let Some(root) = Node::root::<F>(self.root) {
+            free_below::<F, M>(cpu, m, root, 0, &mut leaf, &grace);
+        }
+    }
+}
+
+/// What an edit of one leaf came to.
+enum Step {
+    Next,
+    Again,
+    Stop,
+}
+
+impl Seen<'_> {
+    /// Replaces exactly the word that was seen (R4). False if it has changed.
+    pub(crate) fn swap<F: RadixFormat>(&self, new: Pte) -> bool {
+        let new = F::encode(new, self.level);
+        self.cell.compare_exchange(self.raw, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// `old` with what `new` allows added, if they translate `key` to the same frame.
+fn strengthened(seen: &Seen<'_>, key: u64, order: Order, old: Leaf, new: Leaf) -> Option<Leaf> {
+    if order > seen.order {
+        return None;
+    }
+    let inside = key.checked_sub(seen.order.align_down(key))?;
+    if old.pfn.checked_add(inside)? != new.pfn {
+        return None;
+    }
+    Some(Leaf { pfn: old.pfn, prot: old.prot.union(new.prot), rc: old.rc.union(new.rc) })
+}
+
+/// Makes every entry of a table frozen, if all are holes; otherwise leaves it as it was.
+fn freeze<F: RadixFormat, M: Machine>(m: &M, g: &WalkGuard<'_>, node: Node, key: u64) -> bool {
+    for slot in 0..node.len() {
+        let seen = look::<F, M>(m, g, node, node.key_of(key, slot));
+        if seen.pte != Pte::Hole || !seen.swap::<F>(Pte::Transition(Transition::Frozen)) {
+            thaw::<F, M>(m, g, node, key, slot);
+            return false;
+        }
+    }
+    true
+}
+
+/// Makes the first `count` entries, which this CPU froze, holes again.
+fn thaw<F: RadixFormat, M: Machine>(m: &M, g: &WalkGuard<'_>, node: Node, key: u64, count: usize) {
+    for slot in 0..count {
+        let seen = look::<F, M>(m, g, node, node.key_of(key, slot));
+        debug_assert!(seen.pte == Pte::Transition(Transition::Frozen), "a frozen entry changed");
+        seen.swap::<F>(Pte::Hole);
+    }
+}
+
+/// Frees `node` and all below it.
+fn free_below<F: RadixFormat, M: Machine>(
+    cpu: &Cpu,
+    m: &M,
+    node: Node,
+    key: u64,
+    leaf: &mut impl FnMut(u64, Order, Leaf),
+    grace: &crate::epoch::Grace,
+) {
+    for slot in 0..node.len() {
+        let at = node.key_of(key, slot);
+        // The guard ends before anything is freed: this CPU must not look like a walker of what it frees.
+        let pte = look::<F, M>(m, &m.epoch().enter(cpu), node, at).pte;
+        match pte {
+            Pte::Table { table, bits } => {
+                if let Some(child) = node.child(table, bits) {
+                    free_below::<F, M>(cpu, m, child, at, leaf, grace);
+                }
+            }
+            Pte::Leaf(found) => leaf(at, node.leaf_order(), found),
+            Pte::Hole | Pte::Transition(_) => {}
+        }
+    }
+    m.free_table(grace.retire(node.table));
+}

@@ -1,0 +1,130 @@
+//! A whole stage 2 out of one radix format: what every radix backend needs, written once.
+
+use super::Radix;
+use super::edit::{EditError, Removed};
+use crate::addr::{Gfn, GfnRange, Order};
+use crate::epoch::Cpu;
+use crate::isa::{Isa, MapError, RadixFormat, SizeRule, Stage2, VmTag};
+use crate::machine::Machine;
+use crate::mmu::flush::FlushBatch;
+use crate::mmu::lock::Mapping;
+use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
+
+/// What a radix format says beyond its bits, to serve as a stage 2.
+pub trait Stage2Format: RadixFormat {
+    /// The largest leaf.
+    const LARGEST: Order;
+    /// The reference and change bits that a new translation begins with: none where hardware sets them by itself, all
+    /// that `prot` can lead to where it does not.
+    fn initial_rc(prot: Prot) -> Rc;
+}
+
+/// A radix table as stage 2. Needs no claim: a radix fault depends on nothing but the address.
+#[derive(Debug)]
+pub struct RadixStage2<F> {
+    table: Radix<F>,
+}
+
+impl<F: Stage2Format> RadixStage2<F> {
+    /// The root, for the register or structure that tells hardware of it.
+    pub fn root(&self) -> TableRef {
+        self.table.root()
+    }
+}
+
+impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
+    fn create(m: &I::Machine, _tag: VmTag) -> Option<Self> {
+        Some(Self { table: Radix::new(m)? })
+    }
+
+    fn destroy(self, cpu: &Cpu, m: &I::Machine) {
+        // Leaves own nothing: the host table does.
+        self.table.destroy(cpu, m, |_, _, _| {});
+    }
+
+    fn size_rule(&self, (): &()) -> SizeRule {
+        SizeRule::UpTo(F::LARGEST)
+    }
+
+    fn map(&self, cpu: &Cpu, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {
+        let leaf = Leaf { pfn: x.pfn(), prot: x.prot(), rc: F::initial_rc(x.prot()) };
+        let done = self.table.map(m, &m.epoch().enter(cpu), x.gfn().0, x.order(), leaf);
+        done.map_err(|error| match error {
+            EditError::NoTable => MapError::NoTable,
+            EditError::Retry => MapError::Retry,
+            EditError::Unfit | EditError::Occupied => {
+                debug_assert!(false, "{x:?} does not fit what is there: {error:?}");
+                MapError::Retry
+            }
+        })
+    }
+
+    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
+        let guard = m.epoch().enter(cpu);
+        let (from, to) = (r.start().0, r.end().0);
+        // Leaves always find room, so this reaches the end.
+        self.table.unmap(m, &guard, from, to, &mut Leaves(f));
+        self.table.prune(m, &guard, from, to, &mut Tables(f));
+    }
+
+    fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
+        let guard = m.epoch().enter(cpu);
+        self.table.protect(m, &guard, r.start().0, r.end().0, |key, order| note(f, key, order));
+    }
+
+    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> bool {
+        let guard = m.epoch().enter(cpu);
+        let mut any = false;
+        self.table.age(m, &guard, r.start().0, r.end().0, |key, order| {
+            any = true;
+            note(f, key, order);
+        });
+        any
+    }
+
+    fn table_frames(&self) -> u64 {
+        self.table.frames()
+    }
+
+    fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte {
+        self.table.walk(m, &m.epoch().enter(cpu), gfn.0).map_or(Pte::Hole, |seen| seen.pte)
+    }
+}
+
+fn note(f: &mut FlushBatch, key: u64, order: Order) {
+    if let Some(gfns) = GfnRange::new(Gfn(key), order.pages()) {
+        f.note(gfns, order);
+    }
+}
+
+/// Removed leaves: their translations must be flushed.
+struct Leaves<'f>(&'f mut FlushBatch);
+
+impl Removed for Leaves<'_> {
+    fn room(&self) -> bool {
+        true
+    }
+    fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
+        note(self.0, key, order);
+    }
+    fn table(&mut self, table: TableRef) {
+        Tables(self.0).table(table);
+    }
+}
+
+/// Unlinked tables: the batch keeps them until the flush and a grace period are over. When it has no more room the
+/// remaining tables stay linked, empty, and serve the next fault.
+struct Tables<'f>(&'f mut FlushBatch);
+
+impl Removed for Tables<'_> {
+    fn room(&self) -> bool {
+        self.0.room()
+    }
+    fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
+        note(self.0, key, order);
+    }
+    fn table(&mut self, table: TableRef) {
+        let kept = self.0.hold(table);
+        debug_assert!(kept.is_ok(), "room() was not asked");
+    }
+}

@@ -1,0 +1,119 @@
+//! The lockless walk. Each entry is read exactly once into a local, and everything is decided from that local (R1).
+
+use crate::addr::Order;
+use crate::epoch::WalkGuard;
+use crate::isa::RadixFormat;
+use crate::machine::Machine;
+use crate::radix::format::{Pte, TableRef, Transition};
+use crate::sync::{AtomicU64, Ordering};
+
+/// Where a walk stands: a table and how many key bits its entries leave unused.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub table: TableRef,
+    /// Index bits of this table.
+    pub bits: u8,
+    pub level: u8,
+    /// Key bits below this table's index: the order of a leaf in it.
+    pub below: u8,
+}
+
+impl Node {
+    /// The root of a table of format `F`.
+    pub fn root<F: RadixFormat>(table: TableRef) -> Option<Self> {
+        let (&bits, lower) = F::BITS.split_last()?;
+        let below = lower.iter().fold(0_u8, |sum, b| sum.saturating_add(*b));
+        Some(Self { table, bits, level: u8::try_from(lower.len()).ok()?, below })
+    }
+
+    /// The entry number of `key` in this table.
+    pub fn slot(&self, key: u64) -> usize {
+        let index = key.checked_shr(u32::from(self.below)).unwrap_or(0);
+        (index & mask(self.bits)) as usize
+    }
+
+    /// The order of a leaf in this table. Geometry keeps it far below [`Order::MAX`].
+    pub fn leaf_order(&self) -> Order {
+        Order::new(self.below).unwrap_or(Order::MAX)
+    }
+
+    /// The table that an entry of this one names; `None` if no such table can be below this one.
+    pub fn child(&self, table: TableRef, bits: u8) -> Option<Self> {
+        Some(Self { table, bits, level: self.level.checked_sub(1)?, below: self.below.checked_sub(bits)? })
+    }
+
+    /// How many entries it has.
+    pub fn len(&self) -> usize {
+        1_usize.checked_shl(u32::from(self.bits)).unwrap_or(0)
+    }
+
+    /// The first key that entry `slot` covers, in the table that covers `key`.
+    pub fn key_of(&self, key: u64, slot: usize) -> u64 {
+        let whole = u32::from(self.below) + u32::from(self.bits);
+        let base = key & !mask_wide(whole);
+        base | ((slot as u64).checked_shl(u32::from(self.below)).unwrap_or(0) & mask_wide(whole))
+    }
+}
+
+fn mask(bits: u8) -> u64 {
+    mask_wide(u32::from(bits))
+}
+
+fn mask_wide(bits: u32) -> u64 {
+    1_u64.checked_shl(bits).map_or(u64::MAX, |v| v.wrapping_sub(1))
+}
+
+/// True if `key` has no bits beyond what the geometry of `F` translates.
+#[must_use]
+pub fn in_reach<F: RadixFormat>(key: u64) -> bool {
+    let bits = F::BITS.iter().fold(0_u32, |sum, b| sum.saturating_add(u32::from(*b)));
+    key & !mask_wide(bits) == 0
+}
+
+/// What a walk met: the entry's cell, the word read from it, and what that word meant.
+#[derive(Debug)]
+pub struct Seen<'g> {
+    pub(super) cell: &'g AtomicU64,
+    /// The word, exactly as read.
+    pub raw: u64,
+    /// Its meaning.
+    pub pte: Pte,
+    /// The entry's level, 0 = leaf level.
+    pub level: u8,
+    /// The size of a leaf at this entry.
+    pub order: Order,
+}
+
+/// Reads the entry of `key` in one table.
+pub(super) fn look<'g, F: RadixFormat, M: Machine>(
+    m: &'g M,
+    g: &'g WalkGuard<'_>,
+    node: Node,
+    key: u64,
+) -> Seen<'g> {
+    let cell = m.pte(g, node.table, node.slot(key));
+    // Acquire pairs with the release of whoever published a table below this entry.
+    let raw = cell.load(Ordering::Acquire);
+    Seen { cell, raw, pte: F::decode(raw, node.level), level: node.level, order: node.leaf_order() }
+}
+
+/// Goes down from `node` until an entry that is no table.
+pub(super) fn descend<'g, F: RadixFormat, M: Machine>(
+    m: &'g M,
+    g: &'g WalkGuard<'_>,
+    mut node: Node,
+    key: u64,
+) -> Seen<'g> {
+    loop {
+        let mut seen = look::<F, M>(m, g, node, key);
+        let Pte::Table { table, bits } = seen.pte else { return seen };
+        match node.child(table, bits) {
+            Some(child) => node = child,
+            None => {
+                // A table where none can be: the word is not one of ours.
+                seen.pte = Pte::Transition(Transition::Unknown);
+                return seen;
+            }
+        }
+    }
+}

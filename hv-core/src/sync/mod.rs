@@ -1,0 +1,22 @@
+//! The only names of atomics, fences, locks and spin hints in hv-core.
+//!
+//! Three flavours behind one set of names: `core` (what boots), `loom` (`--cfg loom`, judges protocols exhaustively
+//! under C11) and `shuttle` (`--cfg shuttle`, larger random worlds). The source above this module is the same in all
+//! three. Constructors are `const` in the core flavour only, because the checkers' types allocate.
+
+#[cfg(not(any(loom, shuttle)))]
+#[path = "core_flavour.rs"]
+mod flavour;
+#[cfg(loom)]
+#[path = "loom_flavour.rs"]
+mod flavour;
+#[cfg(shuttle)]
+#[path = "shuttle_flavour.rs"]
+mod flavour;
+
+mod rank;
+
+pub use flavour::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, spin_loop,
+};
+pub use rank::{Rank, Ranked, RankedGuard};

@@ -1,0 +1,4 @@
+//! One virtual CPU's way through the hypervisor.
+
+pub mod exit;
+pub mod services;
