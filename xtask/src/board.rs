@@ -1,0 +1,158 @@
+//! `boards/<name>/board.toml`: what cannot be asked of the machine.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::error::{refuse, suggestion};
+use crate::units::Size;
+use crate::workspace;
+
+/// One board.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Board {
+    /// Its folder's and its package's name.
+    pub name: String,
+    /// One line for lists.
+    pub about: String,
+    /// Its column of the conformance table.
+    pub column: String,
+    /// The machine that runs unless one is named.
+    pub default_machine: String,
+    /// Physical CPUs unless told otherwise.
+    pub cpus: u16,
+    /// Most physical CPUs.
+    pub max_cpus: u16,
+    /// Machine memory unless told otherwise.
+    pub memory: Size,
+    /// Seconds until a guest's shell must be there, unless told otherwise.
+    pub timeout: u64,
+    /// How the image is built.
+    pub image: Image,
+    /// What runs the image.
+    pub emulator: Emulator,
+    /// The machines that the emulator can be.
+    #[serde(rename = "machine")]
+    pub machines: Vec<Machine>,
+    /// The default guest.
+    pub guest: Guest,
+}
+
+/// How the image is built.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Image {
+    /// rustc's name of the target.
+    pub target: String,
+    /// Flags for rustc.
+    pub rustflags: Vec<String>,
+    /// Flags for the linker; scripts are relative to the tree's root.
+    pub link_args: Vec<String>,
+    /// Most bytes of text and read-only data in a release image.
+    pub limit: Size,
+}
+
+/// What runs the image.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Emulator {
+    /// Its program.
+    pub program: String,
+    /// Debian's package of it.
+    pub package: String,
+    /// Arguments of every run but benchmarks.
+    pub args: Vec<String>,
+    /// Arguments of benchmarks.
+    pub bench_args: Vec<String>,
+    /// Machine memory of benchmarks.
+    pub bench_memory: Size,
+}
+
+/// One machine.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// What makes the emulator be it.
+    pub args: Vec<String>,
+}
+
+/// The default guest.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Guest {
+    /// Debian's name of its architecture.
+    pub architecture: String,
+    /// The package that depends on the newest kernel.
+    pub kernel_package: String,
+    /// The package of a busybox that needs no library.
+    pub busybox_package: String,
+    /// The machine number in its kernel's ELF header.
+    pub elf_machine: u16,
+    /// What every kernel command line on this board begins with.
+    pub cmdline: String,
+}
+
+impl Board {
+    /// All boards, in the order of their names.
+    pub fn all() -> Result<Vec<Self>> {
+        let dir = workspace::root().join("boards");
+        let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+        let mut files: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path().join("board.toml"))).collect();
+        files.retain(|file| file.is_file());
+        files.sort();
+        files.iter().map(Self::load).collect()
+    }
+
+    /// The board of this name.
+    pub fn named(name: &str) -> Result<Self> {
+        let mut boards = Self::all()?;
+        if let Some(at) = boards.iter().position(|board| board.name == name) {
+            return Ok(boards.swap_remove(at));
+        }
+        let names: Vec<&str> = boards.iter().map(|board| board.name.as_str()).collect();
+        let hint = suggestion(name, names.iter().copied());
+        Err(refuse(format!("unknown board {name:?}{hint} (boards: {})", names.join(", "))))
+    }
+
+    fn load(file: &PathBuf) -> Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))
+    }
+
+    /// The machine of this name, the default one for `None`.
+    pub fn machine(&self, name: Option<&str>) -> Result<&Machine> {
+        let name = name.unwrap_or(&self.default_machine);
+        let names: Vec<&str> = self.machines.iter().map(|machine| machine.name.as_str()).collect();
+        self.machines.iter().find(|machine| machine.name == name).ok_or_else(|| {
+            let hint = suggestion(name, names.iter().copied());
+            refuse(format!("board {} has no machine {name:?}{hint} (machines: {})", self.name, names.join(", ")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Board;
+
+    #[test]
+    fn every_board_file_reads_and_names_its_default_machine() {
+        let boards = Board::all().unwrap();
+        assert!(!boards.is_empty());
+        for board in boards {
+            assert!(board.machine(None).is_ok(), "{}", board.name);
+            assert!(board.cpus >= 1 && board.cpus <= board.max_cpus);
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_gets_a_suggestion() {
+        let error = Board::named("psereis").unwrap_err().to_string();
+        assert!(error.contains("did you mean \"pseries\"?"), "{error}");
+        let error = Board::named("pseries").unwrap().machine(Some("p9-voff")).unwrap_err().to_string();
+        assert!(error.contains("did you mean \"p9-vof\"?"), "{error}");
+    }
+}

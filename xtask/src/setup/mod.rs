@@ -1,0 +1,86 @@
+//! What commands need of the machine they run on, and how it gets there.
+//!
+//! A command names what it needs; what is missing is installed in one go where that is possible without a password
+//! (`install.rs`), and otherwise refused with the exact commands to type.
+
+mod install;
+pub mod toolchain;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::board::Board;
+use crate::process;
+use toolchain::Toolchain;
+
+/// A program that is looked for, and Debian's package of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// What it is for.
+    pub purpose: &'static str,
+    /// Its name in the search path.
+    pub program: String,
+    /// Debian's package.
+    pub package: String,
+}
+
+impl Tool {
+    fn new(purpose: &'static str, program: &str, package: &str) -> Self {
+        Self { purpose, program: program.to_owned(), package: package.to_owned() }
+    }
+
+    /// Where it is.
+    pub fn find(&self) -> Option<PathBuf> {
+        process::find(&self.program)
+    }
+}
+
+/// The linker for images.
+pub fn linker() -> Tool {
+    Tool::new("linker for images", "ld.lld", "lld")
+}
+
+/// What runs the board.
+pub fn emulator(board: &Board) -> Tool {
+    Tool::new("emulator", &board.emulator.program, &board.emulator.package)
+}
+
+/// What fetches and unpacks guests.
+pub fn guest_tools() -> [Tool; 2] {
+    [Tool::new("fetches guests", "apt-get", "apt"), Tool::new("unpacks guests", "dpkg-deb", "dpkg")]
+}
+
+/// Makes sure that the board's image can be built; returns what builds it.
+pub fn need_toolchain() -> Result<Toolchain> {
+    let tools = [linker()];
+    let mut missing = install::missing(&tools);
+    let found = toolchain::find();
+    if found.is_none() {
+        missing.extend(toolchain::DEBIAN_PACKAGES.map(str::to_owned));
+    }
+    match (found, missing.is_empty()) {
+        (Some(toolchain), true) => Ok(toolchain),
+        _ => {
+            install::packages(&missing, "to build images")?;
+            toolchain::find().ok_or_else(toolchain::refusal)
+        }
+    }
+}
+
+/// Makes sure that the board's emulator is there.
+pub fn need_emulator(board: &Board) -> Result<()> {
+    install::packages(&install::missing(&[emulator(board)]), "to run images")
+}
+
+/// Makes sure that guests can be fetched.
+pub fn need_guest_tools() -> Result<()> {
+    let missing = install::missing(&guest_tools());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(crate::error::refuse(format!(
+        "the default guest is fetched with Debian's {}, which this machine lacks; bring your own with --kernel FILE --initrd FILE",
+        missing.join(" and ")
+    )))
+}
