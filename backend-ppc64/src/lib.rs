@@ -1,0 +1,4 @@
+//! Under construction.
+#![no_std]
+
+pub mod radix;

@@ -1,0 +1,188 @@
+//! The entry format.
+//!
+//! ```text
+//!   63 valid   62 leaf   61 software   56:12 frame   8 R   7 C   5:4 attribute   3 privileged   2 read  1 write  0 exec
+//!   63 valid   62 =0                   59:8 table                                               4:0 index bits below
+//! ```
+//!
+//! Geometry: 52 bits of guest real address = 13 + 9 + 9 + 9 + 12. Leaves of 4 KiB, 2 MiB and 1 GiB; none in the root.
+//! An entry that is not valid belongs to software: zero is a hole; the software bit marks a transition, and the low bits
+//! say which. A word with any other bit set, or with a misaligned address, is not ours and decodes as unknown.
+
+use hv_core::addr::{Order, PAGE_SHIFT, Pfn};
+use hv_core::isa::RadixFormat;
+use hv_core::radix::Stage2Format;
+use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+
+const VALID: u64 = 1 << 63;
+const LEAF: u64 = 1 << 62;
+const SOFTWARE: u64 = 1 << 61;
+const FRAME: u64 = 0x01ff_ffff_ffff_f000;
+const R: u64 = 0x100;
+const C: u64 = 0x80;
+const READ: u64 = 0x4;
+const WRITE: u64 = 0x2;
+const EXEC: u64 = 0x1;
+/// A table's address as we write it: tables are whole pages.
+const TABLE: u64 = 0x0fff_ffff_ffff_f000;
+const INDEX_BITS: u64 = 0x1f;
+
+const BUSY: u64 = SOFTWARE | 1;
+const SPLITTING: u64 = SOFTWARE | 2;
+const FROZEN: u64 = SOFTWARE | 3;
+
+/// Partition-scoped radix entries.
+#[derive(Debug)]
+pub struct PartitionScoped;
+
+impl PartitionScoped {
+    /// Order of a leaf at `level`, where the architecture has one.
+    fn leaf_order(level: u8) -> Option<Order> {
+        match level {
+            0 => Order::new(0),
+            1 => Order::new(9),
+            2 => Order::new(18),
+            _ => None,
+        }
+    }
+
+    fn decode_leaf(v: u64, level: u8) -> Option<Leaf> {
+        if v & !(VALID | LEAF | FRAME | R | C | READ | WRITE | EXEC) != 0 {
+            return None;
+        }
+        let pfn = Pfn((v & FRAME) >> PAGE_SHIFT);
+        if !pfn.is_aligned(Self::leaf_order(level)?) {
+            return None;
+        }
+        let mut prot = Prot::empty();
+        prot.set(Prot::READ, v & READ != 0);
+        prot.set(Prot::WRITE, v & WRITE != 0);
+        prot.set(Prot::EXEC, v & EXEC != 0);
+        let mut rc = Rc::empty();
+        rc.set(Rc::REFERENCED, v & R != 0);
+        rc.set(Rc::CHANGED, v & C != 0);
+        Some(Leaf { pfn, prot, rc })
+    }
+
+    fn decode_table(v: u64, level: u8) -> Option<Pte> {
+        if v & !(VALID | TABLE | INDEX_BITS) != 0 {
+            return None;
+        }
+        let bits = (v & INDEX_BITS) as u8;
+        let below = level.checked_sub(1)?;
+        // Every table that we make has the size its level prescribes.
+        if Self::BITS.get(usize::from(below)) != Some(&bits) {
+            return None;
+        }
+        let table = TableRef::new(Pfn((v & TABLE) >> PAGE_SHIFT), TableRef::order_of(bits)?);
+        Some(Pte::Table { table, bits })
+    }
+}
+
+impl RadixFormat for PartitionScoped {
+    const BITS: &'static [u8] = &[9, 9, 9, 13];
+
+    fn decode(raw: u64, level: u8) -> Pte {
+        let v = u64::from_be(raw);
+        let known = match (v & VALID != 0, v & LEAF != 0) {
+            (true, true) => Self::decode_leaf(v, level).map(Pte::Leaf),
+            (true, false) => Self::decode_table(v, level),
+            (false, _) => match v {
+                0 => Some(Pte::Hole),
+                BUSY => Some(Pte::Transition(Transition::Busy)),
+                SPLITTING => Some(Pte::Transition(Transition::Splitting)),
+                FROZEN => Some(Pte::Transition(Transition::Frozen)),
+                _ => None,
+            },
+        };
+        known.unwrap_or(Pte::Transition(Transition::Unknown))
+    }
+
+    fn encode(pte: Pte, _level: u8) -> u64 {
+        let v = match pte {
+            Pte::Hole => 0,
+            // An unknown word is never written; busy is what it would mean to whoever met it.
+            Pte::Transition(Transition::Busy | Transition::Unknown) => BUSY,
+            Pte::Transition(Transition::Splitting) => SPLITTING,
+            Pte::Transition(Transition::Frozen) => FROZEN,
+            Pte::Table { table, bits } => VALID | (table.base().0 << PAGE_SHIFT & TABLE) | u64::from(bits),
+            Pte::Leaf(leaf) => {
+                let mut v = VALID | LEAF | (leaf.pfn.0 << PAGE_SHIFT & FRAME);
+                for (flag, bit) in [(Prot::READ, READ), (Prot::WRITE, WRITE), (Prot::EXEC, EXEC)] {
+                    v |= if leaf.prot.contains(flag) { bit } else { 0 };
+                }
+                for (flag, bit) in [(Rc::REFERENCED, R), (Rc::CHANGED, C)] {
+                    v |= if leaf.rc.contains(flag) { bit } else { 0 };
+                }
+                v
+            }
+        };
+        v.to_be()
+    }
+}
+
+impl Stage2Format for PartitionScoped {
+    const LARGEST: Order = match Order::new(18) {
+        Some(order) => order,
+        None => Order::PAGE,
+    };
+
+    /// A clear R, or a clear C on a store, is a fault of its own: set what the translation can lead to.
+    fn initial_rc(prot: Prot) -> Rc {
+        if prot.contains(Prot::WRITE) { Rc::all() } else { Rc::REFERENCED }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PartitionScoped;
+    use hv_core::addr::{Order, Pfn};
+    use hv_core::isa::RadixFormat;
+    use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+
+    /// The memory image of a word as the architecture writes it down.
+    fn image(v: u64) -> u64 {
+        u64::from_ne_bytes(v.to_be_bytes())
+    }
+
+    #[test]
+    fn words_of_the_architecture_mean_what_it_says() {
+        let all = Leaf { pfn: Pfn(0x200), prot: Prot::all(), rc: Rc::all() };
+        assert_eq!(PartitionScoped::decode(image(0xc000_0000_0020_0187), 1), Pte::Leaf(all));
+        let table = TableRef::new(Pfn(0x12345), Order::PAGE);
+        let entry = Pte::Table { table, bits: 9 };
+        assert_eq!(PartitionScoped::decode(image(0x8000_0000_1234_5009), 3), entry);
+        assert_eq!(PartitionScoped::encode(entry, 3), image(0x8000_0000_1234_5009));
+    }
+
+    #[test]
+    fn r3_hostile_words_are_unknown() {
+        let unknown = Pte::Transition(Transition::Unknown);
+        for (word, level, why) in [
+            (0xc000_0000_0020_1187_u64, 1, "a 2 MiB leaf off its alignment"),
+            (0xc000_0000_0020_0187, 2, "a 1 GiB leaf off its alignment"),
+            (0xc000_0000_0000_0187, 3, "a leaf in the root"),
+            (0xc000_0000_0000_1197, 0, "a storage attribute"),
+            (0xc000_0000_0000_118f, 0, "privileged only"),
+            (0xe000_0000_0000_1187, 0, "the software bit in a valid entry"),
+            (0x8000_0000_1234_5009, 0, "a table under the leaf level"),
+            (0x8000_0000_1234_5005, 1, "a table of another size"),
+            (0x8000_0000_1234_5109, 1, "a table off a page boundary"),
+            (0x9000_0000_1234_5009, 1, "a reserved bit"),
+            (0x4000_0000_0000_0000, 0, "a leaf bit without valid"),
+            (0x2000_0000_0000_0004, 0, "a transition that nobody defined"),
+            (1, 0, "low bits of an invalid entry"),
+        ] {
+            assert_eq!(PartitionScoped::decode(image(word), level), unknown, "{why}");
+        }
+    }
+
+    #[test]
+    fn r3_transitions_are_invalid_to_hardware() {
+        for kind in [Transition::Busy, Transition::Splitting, Transition::Frozen] {
+            let raw = PartitionScoped::encode(Pte::Transition(kind), 0);
+            assert_eq!(u64::from_be(raw) >> 63, 0);
+            assert_eq!(PartitionScoped::decode(raw, 0), Pte::Transition(kind));
+        }
+    }
+}
