@@ -11,6 +11,8 @@ use heapless::Vec;
 use super::Frame;
 use super::bitmap::{Bitmap, words};
 use crate::addr::{Order, Pfn, PfnRange};
+use crate::epoch::Retired;
+use crate::radix::format::TableRef;
 use crate::sync::Mutex;
 
 /// The largest block: 1 GiB.
@@ -113,6 +115,23 @@ impl Frames {
         }
     }
 
+    /// Takes a block for a table. For implementations of [`crate::machine::Machine::alloc_table`], which zero it.
+    pub fn alloc_table(&self, order: Order) -> Option<TableRef> {
+        Some(TableRef::new(self.alloc(order)?.into_pfn(), order))
+    }
+
+    /// Gives a table's block back. For implementations of [`crate::machine::Machine::free_table`].
+    pub fn free_table(&self, table: Retired<TableRef>) {
+        let table = table.into_inner();
+        self.free(Frame::owned(table.base(), table.order()));
+    }
+
+    /// True if `pfn` is under the allocator's care and not allocated. For checks: the answer may be stale at once.
+    #[must_use]
+    pub fn is_free(&self, pfn: Pfn) -> bool {
+        self.state.lock().zones.iter().any(|z| z.range.contains(pfn) && z.overlaps_free(pfn.0, 0))
+    }
+
     /// How many frames there are just now.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -197,5 +216,79 @@ impl Zone {
             let n = self.index(pfn, j);
             n.is_some_and(|n| self.free.get(usize::from(j)).is_some_and(|map| map.contains(n)))
         })
+    }
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Counts, Frames, FramesError, MAX_ORDER};
+    use crate::addr::{Order, Pfn, PfnRange};
+    use crate::page::Frame;
+
+    fn frames(ranges: &[(u64, u64)]) -> Frames {
+        let ranges: Vec<_> = ranges.iter().map(|&(at, n)| PfnRange::new(Pfn(at), n).unwrap()).collect();
+        Frames::new(&ranges, vec![0; Frames::metadata_words(&ranges)].leak()).unwrap()
+    }
+
+    fn o(k: u8) -> Order {
+        Order::new(k).unwrap()
+    }
+
+    #[test]
+    fn g1_blocks_never_overlap_and_all_come_back() {
+        let all = frames(&[(3, 1000), (5000, 7)]);
+        let start = all.counts();
+        assert_eq!(start, Counts { total: 1007, free: 1007, refused: 0 });
+        let mut held: BTreeMap<u64, Frame> = BTreeMap::new();
+        let mut x = 1_u64;
+        for _ in 0..20_000 {
+            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let order = o((x >> 40) as u8 % 6);
+            if x >> 60 < 9 {
+                let Some(frame) = all.alloc(order) else { continue };
+                let (at, end) = (frame.pfn().0, frame.pfn().0 + order.pages());
+                assert!(order.aligned(at));
+                assert!((at >= 3 && end <= 1003) || (at >= 5000 && end <= 5007));
+                let before = held.range(..end).next_back();
+                assert!(before.is_none_or(|(b, f)| b + f.order().pages() <= at));
+                held.insert(at, frame);
+            } else if let Some(&at) = held.range(x >> 54..).next().map(|(at, _)| at) {
+                all.free(held.remove(&at).unwrap());
+            }
+            let out: u64 = held.values().map(|f| f.order().pages()).sum();
+            assert_eq!(all.counts().free, start.total - out);
+        }
+        for (_, frame) in held {
+            all.free(frame);
+        }
+        assert_eq!(all.counts(), start);
+        let big = all.alloc(o(8)).expect("free halves merge");
+        all.free(big);
+    }
+
+    #[test]
+    fn p8_exhaustion_is_an_answer() {
+        let few = frames(&[(0, 3)]);
+        assert!(few.alloc(o(2)).is_none());
+        let (a, b) = (few.alloc(o(1)).unwrap(), few.alloc(o(0)).unwrap());
+        assert!(few.alloc(o(0)).is_none());
+        assert!(!few.is_free(Pfn(2)));
+        few.free(a);
+        few.free(b);
+        assert!(few.is_free(Pfn(2)) && !few.is_free(Pfn(3)));
+    }
+
+    #[test]
+    fn metadata_is_two_bits_a_frame_and_its_lack_is_noticed() {
+        let gib = PfnRange::new(Pfn(0), 1 << MAX_ORDER).unwrap();
+        let words = Frames::metadata_words(&[gib]);
+        assert!(words * 64 < (1 << MAX_ORDER) * 22 / 10);
+        let short = vec![0; words - 1].leak();
+        assert_eq!(Frames::new(&[gib], short).err(), Some(FramesError::Metadata));
+        let enough = vec![0; 2 * words].leak();
+        assert_eq!(Frames::new(&[gib, gib], enough).err(), Some(FramesError::Overlap));
+        assert_eq!(Frames::new(&[], &mut []).err(), Some(FramesError::Ranges));
     }
 }
