@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod device;
 pub mod epoch;
 pub mod guest;
 pub mod host;
@@ -22,6 +23,7 @@ pub mod link;
 pub mod machine;
 pub mod memslot;
 pub mod mmu;
+pub mod monitor;
 pub mod notifier;
 pub mod page;
 pub mod radix;

@@ -115,22 +115,24 @@ impl Life {
         self.failed
     }
 
-    /// The VM is to run: `Ok` means that the caller now builds it. If that fails it calls [`Life::end`] with the reason
-    /// and [`Life::drained`] like for any other end.
-    pub fn start(&mut self) -> Result<(), Refused> {
+    /// Whether [`Life::start`] would do it now.
+    pub const fn may_start(&self) -> Result<(), Refused> {
         match self.state {
             State::Running => Err(Refused::Running),
             State::Ending(_) => Err(Refused::Ending),
-            State::Configured => {
-                self.state = State::Running;
-                Ok(())
-            }
-            State::Ended(_) => {
-                self.state = State::Running;
-                self.restarts = self.restarts.saturating_add(1);
-                Ok(())
-            }
+            State::Configured | State::Ended(_) => Ok(()),
         }
+    }
+
+    /// The VM is to run: `Ok` means that the caller now builds it. If that fails it calls [`Life::end`] with the reason
+    /// and [`Life::drained`] like for any other end.
+    pub fn start(&mut self) -> Result<(), Refused> {
+        self.may_start()?;
+        if matches!(self.state, State::Ended(_)) {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.state = State::Running;
+        Ok(())
     }
 
     /// The VM is to end. Called for whatever ends it: a vCPU's exit, the operator, lack of memory.
@@ -182,6 +184,19 @@ pub const fn is_failure(how: End) -> bool {
     match how {
         End::PowerOff | End::Reboot | End::Stopped => false,
         End::GuestPanic | End::OutOfMemory | End::Broken(_) => true,
+    }
+}
+
+/// An end in the operator's words.
+#[must_use]
+pub const fn how_ended(how: End) -> &'static str {
+    match how {
+        End::PowerOff => "switched itself off",
+        End::Reboot => "restarts",
+        End::GuestPanic => "its operating system failed",
+        End::Stopped => "stopped by the operator",
+        End::OutOfMemory => "the machine has too little memory",
+        End::Broken(what) => what,
     }
 }
 

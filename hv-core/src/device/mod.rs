@@ -1,0 +1,3 @@
+//! Device models that no instruction set owns.
+
+pub mod console;

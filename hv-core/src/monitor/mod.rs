@@ -1,0 +1,213 @@
+//! The operator's shell.
+//!
+//! A line comes from the console (its escape key, or a frame of the link), [`execute`] carries it out on an
+//! [`Operator`] and writes text. Nothing here allocates, so that it works when memory is out, and nothing here locks:
+//! it may be called on any CPU, outside every lock.
+
+use core::fmt::{self, Write};
+
+use crate::guest::lifecycle::{Refused, State};
+use crate::link::CommandResult;
+
+mod command;
+mod line;
+mod report;
+mod table;
+
+pub use command::{Command, ParseError, parse};
+pub use line::{Key, LINE_MAX, Line, LineReader};
+
+/// What the monitor asks of the runtime. VMs are named by their number, beginning with 0, as in the configuration.
+///
+/// The methods are called on any CPU without a lock held, and return at once: to stop or to start is a request, whose
+/// outcome the operator sees in `list`.
+pub trait Operator {
+    /// How many VMs there are.
+    fn vms(&self) -> usize;
+    /// What is known of one VM, at about this moment; `None` if there is no such VM.
+    fn vm_info(&self, vm: usize) -> Option<VmInfo<'_>>;
+    /// Where the machine's memory is, at about this moment.
+    fn memory(&self) -> MemoryInfo;
+    /// Ticks of [`VmInfo::cpu_ticks`] in a second.
+    fn ticks_per_second(&self) -> u64;
+    /// Ends a VM, whatever it is doing.
+    fn stop(&self, vm: usize) -> Result<(), Refused>;
+    /// Starts a VM that has ended, anew.
+    fn start(&self, vm: usize) -> Result<(), Refused>;
+    /// Gives a VM the operator's terminal.
+    fn focus(&self, vm: usize) -> Result<(), Refused>;
+    /// Switches the machine off soon.
+    fn power_off(&self);
+}
+
+/// One VM, as the operator sees it. Everything from `resident` on counts from the VM's latest start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Where it is in its life.
+    pub state: State,
+    /// How often it has been started again.
+    pub restarts: u32,
+    /// Virtual CPUs.
+    pub vcpus: u16,
+    /// The memory that the guest believes to have, in bytes.
+    pub memory: u64,
+    /// Frames (4 KiB) that hold its memory.
+    pub resident: u64,
+    /// Frames (4 KiB) of its tables, host side and second stage.
+    pub tables: u64,
+    /// Time that its vCPUs have spent in the guest, in ticks, all together.
+    pub cpu_ticks: u64,
+    /// Why its vCPUs left the guest.
+    pub exits: ExitCounts,
+}
+
+/// How often vCPUs left their guest, by reason; the reasons are those of [`crate::vcpu::exit::Exit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitCounts {
+    /// Second-stage faults.
+    pub faults: u64,
+    /// Requests to the personality.
+    pub calls: u64,
+    /// Of the calls, those that it does not know.
+    pub unknown_calls: u64,
+    /// Physical interrupts and kicks.
+    pub interrupts: u64,
+    /// Ends of time slices, and the guest's timers.
+    pub deadlines: u64,
+    /// How often a vCPU went to sleep.
+    pub halts: u64,
+}
+
+impl ExitCounts {
+    /// All exits.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.faults.saturating_add(self.calls).saturating_add(self.interrupts).saturating_add(self.deadlines)
+    }
+}
+
+/// Where the machine's memory is, in bytes. The parts add up to `total`, as far as they were read at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// All RAM that the firmware reports.
+    pub total: u64,
+    /// What nobody uses.
+    pub free: u64,
+    /// What holds guests' memory.
+    pub guests: u64,
+    /// What the firmware keeps for itself.
+    pub firmware: u64,
+    /// The guests' images as they were loaded, kept for restarts.
+    pub bundle: u64,
+    /// What Trivet itself needs.
+    pub own: OwnMemory,
+}
+
+/// Trivet's own memory by use, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnMemory {
+    /// Code and data of the image, with its stacks.
+    pub image: u64,
+    /// The account of frames.
+    pub metadata: u64,
+    /// Everything allocated by size.
+    pub heap: u64,
+    /// The VMs' tables, host side and second stage.
+    pub tables: u64,
+}
+
+impl OwnMemory {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.image.saturating_add(self.metadata).saturating_add(self.heap).saturating_add(self.tables)
+    }
+}
+
+/// Carries out one line and writes its output, lines that end in `\n`. A failure's last line says why.
+///
+/// An error of `out` ends the output early and counts as failure.
+pub fn execute(line: &str, operator: &impl Operator, out: &mut dyn Write) -> CommandResult {
+    match run(line, operator, out) {
+        Ok(()) => CommandResult::Done,
+        Err(Failure::Said) => CommandResult::Failed,
+    }
+}
+
+/// The command has failed, and its output says so.
+enum Failure {
+    Said,
+}
+
+impl From<fmt::Error> for Failure {
+    fn from(_: fmt::Error) -> Self {
+        Self::Said
+    }
+}
+
+fn run(line: &str, operator: &impl Operator, out: &mut dyn Write) -> Result<(), Failure> {
+    let command = match parse(line) {
+        Ok(None) => return Ok(()),
+        Ok(Some(command)) => command,
+        Err(why) => {
+            writeln!(out, "{why}")?;
+            return Err(Failure::Said);
+        }
+    };
+    match command {
+        Command::Help => report::help(out)?,
+        Command::List => report::list(operator, out)?,
+        Command::Stat(None) => report::stat_all(operator, out)?,
+        Command::Stat(Some(name)) => report::stat_one(operator, find(name, operator, out)?, out)?,
+        Command::Memory(None) => report::memory(operator, out)?,
+        Command::Memory(Some(name)) => report::memory_of(operator, find(name, operator, out)?, out)?,
+        Command::Stop(name) => order(name, "stopped", Operator::stop, operator, out)?,
+        Command::Start(name) => order(name, "started", Operator::start, operator, out)?,
+        Command::Console(name) => order(name, "given the terminal", Operator::focus, operator, out)?,
+        Command::PowerOff => {
+            writeln!(out, "switching off")?;
+            operator.power_off();
+        }
+        #[cfg(debug_assertions)]
+        Command::Panic => panic!("the operator asked for it"),
+    }
+    Ok(())
+}
+
+/// Carries out an order to one VM; says nothing if it goes well.
+fn order<O: Operator>(
+    name: &str,
+    done: &str,
+    act: impl Fn(&O, usize) -> Result<(), Refused>,
+    operator: &O,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let vm = find(name, operator, out)?;
+    act(operator, vm).or_else(|why| {
+        writeln!(out, "{name} cannot be {done}: {why}")?;
+        Err(Failure::Said)
+    })
+}
+
+/// The VM of this name, or with this number as `list` shows it.
+fn find(name: &str, operator: &impl Operator, out: &mut dyn Write) -> Result<usize, Failure> {
+    let count = operator.vms();
+    let mut names = (0..count).map(|vm| operator.vm_info(vm).map_or("", |info| info.name));
+    if let Some(vm) = names.position(|known| known == name) {
+        return Ok(vm);
+    }
+    if let Some(vm) = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|vm| *vm < count) {
+        return Ok(vm);
+    }
+    let names = (0..count).map(|vm| operator.vm_info(vm).map_or("", |info| info.name));
+    match command::nearest(name, names) {
+        Some(near) => writeln!(out, "no VM \"{name}\"; did you mean \"{near}\"?")?,
+        None => writeln!(out, "no VM \"{name}\"; \"list\" shows them")?,
+    }
+    Err(Failure::Said)
+}
+
+#[cfg(test)]
+mod tests;
