@@ -1,4 +1,8 @@
 //! Under construction.
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 
+extern crate alloc;
+
+pub mod irq;
+pub mod papr;
 pub mod radix;

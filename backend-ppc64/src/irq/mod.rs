@@ -1,0 +1,3 @@
+//! Interrupt controllers that guests see.
+
+pub mod xics;

@@ -1,0 +1,134 @@
+//! `/cpus`: what a kernel is told about its processors.
+
+use alloc::format;
+
+use dtoolkit::model::DeviceTreeNode;
+
+use super::{TreeConfig, TreeError, mark, new, set};
+
+/// A processor that runs radix guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processor {
+    /// Power ISA 3.0.
+    Power9,
+    /// Power ISA 3.1.
+    Power10,
+}
+
+/// Bytes of a cache line.
+const LINE: u32 = 128;
+/// Bytes of a first-level cache.
+const LEVEL1: u32 = 32 << 10;
+
+/// Page sizes of radix translation: the encoding that invalidations use in the top three bits, log2 of the size below.
+const RADIX_PAGES: [u32; 4] = [12, 5 << 29 | 16, 1 << 29 | 21, 2 << 29 | 30];
+
+/// Bytes of the processor attributes that follow.
+const ATTRIBUTES: usize = 66;
+
+/// Processor attributes that guests get (PAPR, "ibm,pa-features"): byte, bits of it, bit 0 being the highest. What is not
+/// here is not there: transactional memory (byte 22), a decrementer of more than 32 bits (byte 24), a second data
+/// watchpoint (byte 64).
+const PA_FEATURES: [(usize, u8); 25] = [
+    (0, 0xf6),  // MMU, floating point, SLB, RUN latch, data breakpoint, no-execute
+    (1, 0x1f),  // rounding instructions, extended breakpoint, SPRG3, and what else Power ISA 2.05 has
+    (2, 0xc7),  // partition memory, Power ISA 2.05 and 2.06, program priority register
+    (3, 0xc0),  // large segments, user-readable time base registers
+    (4, 0x80),  // strong storage order
+    (5, 0xf0),  // little-endian, come-from address, quadword loads and stores
+    (6, 0x80),  // Power ISA 2.07
+    (16, 0x80), // vectors
+    (18, 0x80), // vector-scalar instructions
+    (20, 0x80), // vector exclusive-or
+    (26, 0x80), // 64-bit operation
+    (28, 0x80), // performance monitor
+    (30, 0x80), // moves between vector and general registers
+    (32, 0x80), // little-endian atomics
+    (34, 0xc0), // event-based branches
+    (36, 0x80), // the summary overflow bit of special registers
+    (38, 0x80), // copy and paste
+    (40, 0x80), // radix translation
+    (42, 0x80), // performance monitor of Power ISA 3.0
+    (44, 0x80), // PC-relative addresses (addpcis)
+    (46, 0x80), // vectored system calls
+    (48, 0x80), // vector instructions of Power ISA 3.0
+    (50, 0x80), // quadruple-precision floating point
+    (52, 0x80), // string operations
+    (62, 0x80), // random numbers (darn)
+];
+
+impl Processor {
+    /// The processor that the version register names.
+    #[must_use]
+    pub const fn from_pvr(pvr: u32) -> Option<Self> {
+        match pvr >> 16 {
+            0x004e => Some(Self::Power9),
+            0x0080 => Some(Self::Power10),
+            _ => None,
+        }
+    }
+
+    const fn node_name(self) -> &'static str {
+        match self {
+            Self::Power9 => "PowerPC,POWER9",
+            Self::Power10 => "PowerPC,POWER10",
+        }
+    }
+
+    /// The version of the architecture, in the form of a processor version. Kernels take their tables by it instead of
+    /// the errata of one revision.
+    const fn logical_pvr(self) -> u32 {
+        match self {
+            Self::Power9 => 0x0f00_0005,
+            Self::Power10 => 0x0f00_0006,
+        }
+    }
+}
+
+/// `/cpus`, one node for each vCPU: cores of one thread, numbered from 0.
+pub fn cpus(c: &TreeConfig<'_>) -> Result<DeviceTreeNode, TreeError> {
+    let processor = Processor::from_pvr(c.host.pvr).ok_or(TreeError::UnknownProcessor(c.host.pvr))?;
+    let mut cpus = new("cpus");
+    set(&mut cpus, "#address-cells", 1_u32);
+    set(&mut cpus, "#size-cells", 0_u32);
+    for number in 0..u32::from(c.vcpus) {
+        cpus.add_child(cpu(c, processor, number));
+    }
+    Ok(cpus)
+}
+
+fn cpu(c: &TreeConfig<'_>, processor: Processor, number: u32) -> DeviceTreeNode {
+    let mut node = new(&format!("{}@{number:x}", processor.node_name()));
+    set(&mut node, "device_type", "cpu");
+    set(&mut node, "reg", number);
+    set(&mut node, "status", "okay");
+    set(&mut node, "ibm,ppc-interrupt-server#s", number);
+    set(&mut node, "cpu-version", processor.logical_pvr());
+    mark(&mut node, "64-bit");
+    set(&mut node, "timebase-frequency", c.host.timebase_hz);
+    // Unknown, and used for display only.
+    set(&mut node, "clock-frequency", 1_000_000_000_u32);
+    for cache in ["d-cache", "i-cache"] {
+        set(&mut node, &format!("{cache}-size"), LEVEL1);
+        set(&mut node, &format!("{cache}-line-size"), LINE);
+        set(&mut node, &format!("{cache}-block-size"), LINE);
+    }
+    // 1 is vectors, 2 is vector-scalar instructions as well.
+    set(&mut node, "ibm,vmx", 2_u32);
+    set(&mut node, "ibm,dfp", 1_u32);
+    set(&mut node, "ibm,purr", 1_u32);
+    set(&mut node, "ibm,spurr", 1_u32);
+    set(&mut node, "ibm,pa-features", &pa_features()[..]);
+    set(&mut node, "ibm,processor-radix-AP-encodings", &RADIX_PAGES[..]);
+    node
+}
+
+/// One attribute descriptor: its length, its kind (0), the attributes.
+fn pa_features() -> [u8; 2 + ATTRIBUTES] {
+    let mut bytes = [0; 2 + ATTRIBUTES];
+    bytes[0] = ATTRIBUTES as u8;
+    for (byte, bits) in PA_FEATURES {
+        bytes[2 + byte] = bits;
+    }
+    bytes
+}

@@ -1,0 +1,204 @@
+//! The device tree that a guest is entered with.
+//!
+//! On real machines the kernel's first stage asks Open Firmware for a tree and negotiates ("client architecture
+//! support"); then it enters itself again with the result in r3. Guests here are entered at that second point, so the
+//! tree already says what the negotiation would have: radix translation only, the guest invalidates its own
+//! translations, the XICS interrupt controller. The tree is made once, when the VM starts; everything in it comes from
+//! the VM's configuration and from the machine, nothing from the guest.
+
+mod cpus;
+mod devices;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Range;
+
+use dtoolkit::ToPropertyValue;
+use dtoolkit::memreserve::MemoryReservation;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+
+use hv_core::addr::{Gpa, PAGE_SIZE};
+
+pub use cpus::Processor;
+
+/// Bytes of guest memory that belong to run-time firmware: one page of the guest's, whichever size it uses.
+pub const RTAS_REGION: u64 = 0x1_0000;
+/// Where [`RTAS_REGION`] must end: firmware's addresses are 32-bit, and kernels keep their own buffers for it below.
+pub const RTAS_CEILING: u64 = 0x4000_0000;
+
+/// Whether the guest may ask for random numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Random {
+    /// The machine has a source.
+    Offered,
+    /// It has none.
+    Absent,
+}
+
+/// What a guest is told about the machine that it runs on.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// The processor's version register as the guest will read it.
+    pub pvr: u32,
+    /// Ticks of the time base in a second.
+    pub timebase_hz: u32,
+    /// Random numbers by hypervisor call.
+    pub random: Random,
+    /// For the guest's random number generator, if the machine can give any. Not the same for two guests.
+    pub seed: Option<[u8; 32]>,
+}
+
+/// What a guest's tree is made from.
+#[derive(Clone, Debug)]
+pub struct TreeConfig<'a> {
+    /// The machine.
+    pub host: Host,
+    /// The VM's name, as the guest may show it.
+    pub name: &'a str,
+    /// Number of vCPUs.
+    pub vcpus: u16,
+    /// Bytes of memory, from 0.
+    pub memory: u64,
+    /// The kernel's command line.
+    pub bootargs: &'a str,
+    /// Where the initial RAM disk lies.
+    pub initrd: Option<Range<Gpa>>,
+    /// Where the loader puts [`super::rtas_blob`]: a region of [`RTAS_REGION`] bytes, below [`RTAS_CEILING`].
+    pub rtas: Gpa,
+}
+
+/// Why there is no tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeError {
+    /// No radix guest runs on a processor of this version.
+    UnknownProcessor(u32),
+    /// A VM has at least one vCPU.
+    NoProcessors,
+    /// Memory is no positive multiple of a page.
+    Memory(u64),
+    /// Run-time firmware would not lie inside memory, below the ceiling, on a page of its own.
+    Rtas(Gpa),
+    /// The initial RAM disk would not lie inside memory.
+    Initrd(Gpa),
+    /// A zero byte in the command line or in the name.
+    ZeroByte,
+}
+
+impl fmt::Display for TreeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownProcessor(pvr) => write!(f, "processor {pvr:#010x} is neither POWER9 nor POWER10"),
+            Self::NoProcessors => write!(f, "a VM needs at least one vCPU"),
+            Self::Memory(bytes) => write!(f, "{bytes:#x} bytes of memory is not a number of pages"),
+            Self::Rtas(at) => write!(f, "no room for run-time firmware at {:#x}", at.0),
+            Self::Initrd(at) => write!(f, "the initial RAM disk at {:#x} lies outside memory", at.0),
+            Self::ZeroByte => write!(f, "a zero byte in the command line or in the name"),
+        }
+    }
+}
+
+impl core::error::Error for TreeError {}
+
+/// Makes the flattened tree. It is to lie at a multiple of 8; its boot processor is vCPU 0.
+///
+/// # Errors
+/// [`TreeError`] if the configuration contradicts itself.
+pub fn build(c: &TreeConfig<'_>) -> Result<Vec<u8>, TreeError> {
+    check(c)?;
+    let mut tree = DeviceTree::new();
+    tree.memory_reservations.push(MemoryReservation::new(c.rtas.0, RTAS_REGION));
+    let root = &mut tree.root;
+    set(root, "device_type", "chrp");
+    set(root, "model", "Trivet PAPR guest");
+    set(root, "compatible", "trivet,pseries");
+    set(root, "ibm,partition-name", c.name);
+    set(root, "#address-cells", 2_u32);
+    set(root, "#size-cells", 2_u32);
+    root.add_child(chosen(c));
+    root.add_child(cpus::cpus(c)?);
+    root.add_child(memory(c));
+    root.add_child(devices::rtas(c));
+    root.add_child(devices::interrupt_controller(c));
+    root.add_child(devices::vdevice());
+    if c.host.random == Random::Offered {
+        root.add_child(devices::platform_facilities());
+    }
+    Ok(tree.to_dtb())
+}
+
+fn check(c: &TreeConfig<'_>) -> Result<(), TreeError> {
+    if c.vcpus == 0 {
+        return Err(TreeError::NoProcessors);
+    }
+    if c.memory == 0 || !c.memory.is_multiple_of(PAGE_SIZE as u64) {
+        return Err(TreeError::Memory(c.memory));
+    }
+    let ceiling = c.memory.min(RTAS_CEILING);
+    let rtas_end = c.rtas.checked_add(RTAS_REGION).filter(|end| end.0 <= ceiling);
+    if rtas_end.is_none() || !c.rtas.0.is_multiple_of(RTAS_REGION) {
+        return Err(TreeError::Rtas(c.rtas));
+    }
+    if let Some(initrd) = &c.initrd
+        && (initrd.start >= initrd.end || initrd.end.0 > c.memory)
+    {
+        return Err(TreeError::Initrd(initrd.start));
+    }
+    if c.bootargs.contains('\0') || c.name.contains('\0') {
+        return Err(TreeError::ZeroByte);
+    }
+    Ok(())
+}
+
+/// What PAPR calls option vector 5: the outcome of the negotiation. The first byte is the length less one; after it,
+/// byte n of the vector is at index n.
+fn vector5() -> [u8; 27] {
+    let mut vector = [0; 27];
+    vector[0] = 25;
+    vector[2] = 0xc0; // logical partition, shared processors
+    vector[23] = 0x00; // XICS interrupts
+    vector[24] = 0x40; // radix translation only
+    vector[26] = 0x40; // the guest invalidates its own translations
+    vector
+}
+
+fn chosen(c: &TreeConfig<'_>) -> DeviceTreeNode {
+    let mut node = new("chosen");
+    set(&mut node, "bootargs", c.bootargs);
+    if let Some(initrd) = &c.initrd {
+        set(&mut node, "linux,initrd-start", initrd.start.0);
+        set(&mut node, "linux,initrd-end", initrd.end.0);
+    }
+    set(&mut node, "stdout-path", devices::VTY_PATH);
+    set(&mut node, "linux,stdout-path", devices::VTY_PATH);
+    set(&mut node, "ibm,architecture-vec-5", &vector5()[..]);
+    if let Some(seed) = &c.host.seed {
+        set(&mut node, "rng-seed", &seed[..]);
+    }
+    node
+}
+
+fn memory(c: &TreeConfig<'_>) -> DeviceTreeNode {
+    let mut node = new("memory@0");
+    set(&mut node, "device_type", "memory");
+    set(&mut node, "reg", [0, c.memory].map(u64::to_be_bytes).as_flattened());
+    node
+}
+
+/// A node. Names here are ours, and valid.
+fn new(name: &str) -> DeviceTreeNode {
+    DeviceTreeNode::new_unchecked(name)
+}
+
+/// Gives a node a property. Names here are PAPR's, some of them longer than the 31 characters that the Devicetree
+/// Specification allows.
+fn set<T: ToPropertyValue>(node: &mut DeviceTreeNode, name: &str, value: T) {
+    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+}
+
+/// Gives a node a property whose presence is all it says.
+fn mark(node: &mut DeviceTreeNode, name: &str) {
+    set(node, name, &[][..] as &[u8]);
+}

@@ -1,0 +1,73 @@
+//! What a hypervisor call answers in r3.
+
+use super::{Changed, Done};
+use hv_core::vcpu::exit::Next;
+use hv_core::vcpu::services::MemError;
+
+/// The statuses that this personality answers with. The values are PAPR's (Hypervisor Call Return Codes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i64)]
+pub enum Status {
+    /// Done.
+    Success = 0,
+    /// The hardware, or what stands for it, could not.
+    Hardware = -1,
+    /// No such call, or not offered.
+    Function = -2,
+    /// Not from problem state.
+    Privilege = -3,
+    /// The first parameter, or a parameter in general, is wrong.
+    Parameter = -4,
+    /// What it depends on is not there, or is still in use.
+    Resource = -16,
+    /// The second parameter is wrong.
+    P2 = -55,
+    /// The third parameter is wrong.
+    P3 = -56,
+    /// The fourth parameter is wrong.
+    P4 = -57,
+    /// A flag is not supported.
+    UnsupportedFlag = -256,
+}
+
+/// How a handler ended: the status for r3, and the [`Done`] for the vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: Status,
+    pub done: Done,
+}
+
+impl Answer {
+    /// Success, and then something else than entering again.
+    pub const fn then(next: Next) -> Self {
+        Self { status: Status::Success, done: Done { next, changed: Changed::Nothing } }
+    }
+
+    /// Success, which changed something.
+    pub const fn changed(changed: Changed) -> Self {
+        Self { status: Status::Success, done: Done { next: Next::Resume, changed } }
+    }
+}
+
+impl From<Status> for Answer {
+    fn from(status: Status) -> Self {
+        Self { status, done: Done { next: Next::Resume, changed: Changed::Nothing } }
+    }
+}
+
+/// A handler's result as it reads best: `?` leaves with the status that names what was wrong.
+impl<T: Into<Self>, E: Into<Status>> From<Result<T, E>> for Answer {
+    fn from(result: Result<T, E>) -> Self {
+        result.map_or_else(|e| e.into().into(), Into::into)
+    }
+}
+
+impl From<MemError> for Status {
+    /// An address that is not the guest's is a wrong parameter; a machine without memory is a resource that is missing.
+    fn from(e: MemError) -> Self {
+        match e {
+            MemError::BadAddress => Self::Parameter,
+            MemError::NoMemory => Self::Resource,
+        }
+    }
+}
