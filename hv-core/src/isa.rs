@@ -129,6 +129,8 @@ pub trait Vcpu<I: Isa>: Sized + Send {
 /// What a VM is made of, as its platform must describe it to the guest.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape<'a> {
+    /// The VM's name.
+    pub name: &'a str,
     /// Virtual CPUs.
     pub vcpus: u16,
     /// RAM in bytes, from guest physical address 0.
@@ -168,6 +170,8 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     fn create(m: &I::Machine, vcpus: u16) -> Option<Self>;
     /// Builds what the guest finds in place of firmware; `None` if it does not fit its room.
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware>;
+    /// Requests that it did not know, for statistics.
+    fn unknown_calls(&self) -> u64;
     /// New input waits on the VM's console. Returns the vCPU to wake, if any.
     fn console_input(&self) -> Option<u16>;
     /// The vCPU comes to a physical CPU. The guest may be told.

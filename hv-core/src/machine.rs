@@ -53,12 +53,27 @@ pub trait Machine: Sync {
     fn flush(&self, batch: FlushBatch) -> Flushed;
     /// Makes `cpu` leave its guest, or wake if it idles, soon.
     fn kick(&self, cpu: CpuId);
+    /// Takes the physical interrupts that wait on the calling CPU, and says what they were about beside kicks.
+    fn interrupts(&self, cpu: &Cpu) -> Interrupts;
     /// Now.
     fn now(&self) -> Instant;
     /// Ticks of [`Instant`] in a second.
     fn ticks_per_second(&self) -> u64;
+    /// Seconds since 1970-01-01 00:00 UTC; 0 if the machine has no calendar clock.
+    fn wall_clock(&self) -> u64;
+    /// A random number from the machine's own source, if it has one.
+    fn random(&self) -> Option<u64>;
     /// Sleeps until `until`, a kick or a device's interrupt; may return early.
     fn idle(&self, cpu: &Cpu, until: Instant);
+}
+
+bitflags::bitflags! {
+    /// What physical interrupts were about. A kick needs no answer and has no flag.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Interrupts: u32 {
+        /// The operator's console has input.
+        const CONSOLE = 1 << 0;
+    }
 }
 
 /// How the machine's run ended; the board turns it into an exit status.

@@ -1,0 +1,120 @@
+//! The vCPU loop: enter, classify, resolve, map, complete, enter.
+//!
+//! [`turn`] runs one vCPU on the calling CPU until it gives the CPU up. The loop holds the vCPU's lock and nothing
+//! else; an exit that is answered takes no lock of the scheduler and writes no line that another CPU writes.
+//!
+//! ```text
+//!   enter --Raw--> classify --Fault-----> memory.fault --Mapped, Retry--> Again ------+
+//!     ^                     |             --NoSlot--> BadAddress --> complete --------+
+//!     |                     +-Call------> personality --Resume------------------------+
+//!     |                     |             --Yield, Halt, StopSelf, End--> give up     |
+//!     |                     +-Interrupt-> machine, console --------------------------+|
+//!     |                     +-Deadline--> others wait? --yes--> give up, --no--------+|
+//!     +--------------------------------------------------------------------------------+
+//! ```
+
+use crate::epoch::Cpu;
+use crate::hypervisor::Hypervisor;
+use crate::isa::{Isa, Platform, Vcpu};
+use crate::machine::{Instant, Machine};
+use crate::mmu::Outcome;
+use crate::sched::{Leave, Slice};
+use crate::vcpu::env::Env;
+use crate::vcpu::exit::{Completion, End, Exit, Next};
+use crate::vm::Job;
+
+/// Why a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The vCPU will be scheduled again.
+    Leave(Leave),
+    /// Its VM ends, because of it or because it has been told.
+    Gone(Option<End>),
+}
+
+/// Runs `job` on this CPU, until `until` at first, and gives it back to the scheduler.
+pub fn turn<I: Isa>(hv: &Hypervisor<I>, cpu: &Cpu, job: Job<I>, until: Instant) {
+    let m = hv.machine;
+    let cell = job.cell();
+    let env = Env { hv, cpu, job: &job };
+    let began = m.now();
+    let end = {
+        let mut vcpu = cell.vcpu.lock();
+        vcpu.load(cpu, m);
+        job.vm.platform.dispatched(job.index(), &env);
+        let end = inside(&env, &mut vcpu, until);
+        job.vm.platform.preempted(job.index(), &env);
+        vcpu.put(cpu, m);
+        // A halt ends with the vCPU's own timer, which only counts once it is saved.
+        match end {
+            Turn::Leave(Leave::Halt(_)) => Turn::Leave(Leave::Halt(vcpu.timer().unwrap_or(Instant::NEVER))),
+            other => other,
+        }
+    };
+    cell.counts.ticks.add(m.now().0.saturating_sub(began.0));
+    match end {
+        Turn::Leave(Leave::Stop) => hv.vcpu_stopped(cpu, job),
+        Turn::Leave(how) => hv.sched.leave(cpu.id(), job, how),
+        Turn::Gone(how) => {
+            if let Some(how) = how {
+                hv.end_vm(cpu, job.vm.index, how);
+            }
+            hv.vcpu_gone(cpu, job);
+        }
+    }
+}
+
+/// The loop proper.
+fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> Turn {
+    let (hv, cpu, vm) = (env.hv, env.cpu, &env.job.vm);
+    let (m, cell) = (hv.machine, env.job.cell());
+    loop {
+        // Taking the mark before looking at what it may be about: whoever marks later is seen by the next round, or
+        // has kicked this CPU and so ends the guest's run.
+        if cell.entity.look() && vm.is_ending() {
+            return Turn::Gone(None);
+        }
+        let raw = vcpu.enter(cpu, m, vm.memory.stage2(), &vm.platform, until);
+        match vcpu.classify(&raw) {
+            Exit::Fault(fault) => {
+                cell.counts.faults.add(1);
+                match vm.memory.fault(cpu, m, &fault) {
+                    Outcome::Mapped | Outcome::Retry => vcpu.complete(Completion::Again),
+                    Outcome::NoSlot => vcpu.complete(Completion::BadAddress(fault.gpa, fault.access)),
+                    Outcome::NoMemory => return Turn::Gone(Some(End::OutOfMemory)),
+                }
+            }
+            Exit::Call(call) => {
+                cell.counts.calls.add(1);
+                match vcpu.call(call, &vm.platform, env) {
+                    Next::Resume => {}
+                    Next::Yield => return Turn::Leave(Leave::Yield),
+                    Next::Halt if vcpu.pending(&vm.platform) => {}
+                    Next::Halt => {
+                        cell.counts.halts.add(1);
+                        return Turn::Leave(Leave::Halt(Instant::NEVER));
+                    }
+                    Next::StopSelf => return Turn::Leave(Leave::Stop),
+                    Next::End(how) => return Turn::Gone(Some(how)),
+                }
+            }
+            Exit::Interrupt => {
+                cell.counts.interrupts.add(1);
+                hv.interrupts(cpu);
+                if hv.has_housekeeping() {
+                    return Turn::Leave(Leave::Yield);
+                }
+            }
+            Exit::Deadline => {
+                cell.counts.deadlines.add(1);
+                if m.now() >= until {
+                    match hv.sched.slice(cpu.id(), m.now()) {
+                        Slice::Continue(later) => until = later,
+                        Slice::GiveWay => return Turn::Leave(Leave::Yield),
+                    }
+                }
+            }
+            Exit::Broken(why) => return Turn::Gone(Some(End::Broken(why))),
+        }
+    }
+}

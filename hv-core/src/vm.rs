@@ -1,0 +1,202 @@
+//! One virtual machine: what the manifest says of it, and what it owns while it runs.
+//!
+//! [`Running`] exists from start to end of a VM's life and is shared by its vCPUs. Nothing of it is freed before every
+//! vCPU has left it for good (R20): [`Running::join`] and [`Running::part`] count them, and the one that parts last
+//! after the end was announced takes it apart.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::epoch::Cpu;
+use crate::guest::lifecycle::Life;
+use crate::guest::manifest::VmConfig;
+use crate::isa::{Isa, Platform, Vcpu, VmTag};
+use crate::mmu::GuestMemory;
+use crate::sched::{Entity, Task};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+
+/// A VM of the manifest.
+pub struct Vm<I: Isa> {
+    /// What the manifest says.
+    pub config: VmConfig,
+    /// Where it is in its life. The lock is a leaf: nothing is locked while it is held.
+    pub life: Mutex<Life>,
+    /// What it owns while it runs. The lock is held only to clone or take the handle.
+    pub running: Mutex<Option<Arc<Running<I>>>>,
+    /// The guest's last words about its own failure.
+    pub last_words: Mutex<heapless::String<160>>,
+}
+
+impl<I: Isa> Vm<I> {
+    /// A VM that has not been started.
+    pub const fn new(config: VmConfig) -> Self {
+        Self {
+            config,
+            life: Mutex::new(Life::new()),
+            running: Mutex::new(None),
+            last_words: Mutex::new(heapless::String::new()),
+        }
+    }
+
+    /// What it owns, if it runs.
+    pub fn running(&self) -> Option<Arc<Running<I>>> {
+        self.running.lock().clone()
+    }
+}
+
+/// What a VM owns while it runs.
+pub struct Running<I: Isa> {
+    /// Its place in the manifest.
+    pub index: usize,
+    /// Its memory.
+    pub memory: GuestMemory<I>,
+    /// Its platform.
+    pub platform: I::Platform,
+    /// Its vCPUs.
+    pub vcpus: Vec<VcpuCell<I>>,
+    /// Every vCPU is to leave.
+    ending: AtomicBool,
+    /// vCPUs that have been started and have not left; the top bit says that no further one may join.
+    joined: AtomicU32,
+}
+
+/// Why a VM could not be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
+
+/// Set in [`Running::joined`] once the VM is ending.
+const CLOSED: u32 = 1 << 31;
+
+impl<I: Isa> Running<I> {
+    /// Builds an empty VM: memory that reads as zero, stopped vCPUs.
+    pub fn build(cpu: &Cpu, m: &I::Machine, index: usize, tag: VmTag, config: &VmConfig) -> Result<Self, NoMemory> {
+        let memory = GuestMemory::new(cpu, m, tag, config.memory).map_err(|_| NoMemory)?;
+        let parts = || {
+            let platform = I::Platform::create(m, config.vcpus)?;
+            let vcpus = (0..config.vcpus).map(|n| I::Vcpu::create(m, tag, n).map(VcpuCell::new));
+            Some((platform, vcpus.collect::<Option<Vec<_>>>()?))
+        };
+        let Some((platform, vcpus)) = parts() else {
+            memory.destroy(cpu, m);
+            return Err(NoMemory);
+        };
+        let (ending, joined) = (AtomicBool::new(false), AtomicU32::new(0));
+        Ok(Self { index, memory, platform, vcpus, ending, joined })
+    }
+
+    /// A vCPU is about to run; false if the VM is ending.
+    #[must_use]
+    pub fn join(&self) -> bool {
+        let joined = self.joined.fetch_add(1, Ordering::AcqRel);
+        if joined & CLOSED != 0 {
+            self.joined.fetch_sub(1, Ordering::AcqRel);
+        }
+        joined & CLOSED == 0
+    }
+
+    /// A vCPU has left for good; true if it was the last.
+    #[must_use]
+    pub fn part(&self) -> bool {
+        self.joined.fetch_sub(1, Ordering::AcqRel) & !CLOSED == 1
+    }
+
+    /// Lets no further vCPU join, and tells those inside to leave at their next look. True if there are none inside.
+    #[must_use]
+    pub fn close(&self) -> bool {
+        self.ending.store(true, Ordering::Release);
+        self.joined.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED == 0
+    }
+
+    /// True once [`Running::close`] has been called.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+}
+
+/// One vCPU with its scheduling state and its counters.
+pub struct VcpuCell<I: Isa> {
+    /// Held by the physical CPU that runs it for as long as it does, and by whoever starts it.
+    pub vcpu: Mutex<I::Vcpu>,
+    /// Its scheduling state.
+    pub entity: Entity,
+    /// What it has done.
+    pub counts: Counts,
+}
+
+impl<I: Isa> VcpuCell<I> {
+    fn new(vcpu: I::Vcpu) -> Self {
+        Self { vcpu: Mutex::new(vcpu), entity: Entity::default(), counts: Counts::default() }
+    }
+}
+
+/// Counters of one vCPU. Written by the CPU that runs it, read by anybody.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Second-stage faults.
+    pub faults: Count,
+    /// Requests to the personality.
+    pub calls: Count,
+    /// Physical interrupts.
+    pub interrupts: Count,
+    /// Ends of time slices and timers.
+    pub deadlines: Count,
+    /// How often it went to sleep.
+    pub halts: Count,
+    /// Ticks spent on a CPU.
+    pub ticks: Count,
+}
+
+/// A counter with one writer at a time: no read-modify-write is needed.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds `n`. Called by the CPU that runs the vCPU.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A handle on one vCPU, as the scheduler passes it around.
+pub struct Job<I: Isa> {
+    /// The VM.
+    pub vm: Arc<Running<I>>,
+    /// The vCPU's number, which [`Job::new`] has checked.
+    index: u16,
+}
+
+impl<I: Isa> Job<I> {
+    /// vCPU `index` of `vm`, if there is one.
+    pub fn new(vm: &Arc<Running<I>>, index: u16) -> Option<Self> {
+        vm.vcpus.get(usize::from(index))?;
+        Some(Self { vm: Arc::clone(vm), index })
+    }
+
+    /// The vCPU's number.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// The vCPU.
+    #[expect(clippy::indexing_slicing, reason = "`new` is the only constructor and checks the index; vcpus never shrinks")]
+    pub fn cell(&self) -> &VcpuCell<I> {
+        &self.vm.vcpus[usize::from(self.index)]
+    }
+}
+
+impl<I: Isa> Clone for Job<I> {
+    fn clone(&self) -> Self {
+        Self { vm: Arc::clone(&self.vm), index: self.index }
+    }
+}
+
+impl<I: Isa> Task for Job<I> {
+    fn entity(&self) -> &Entity {
+        &self.cell().entity
+    }
+}
