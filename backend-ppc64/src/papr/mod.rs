@@ -14,7 +14,7 @@
 //! Everything a guest passes is hostile: every number is looked up, every address goes through [`Services`], which
 //! reads it once (R26).
 
-mod boot;
+pub mod calendar;
 mod cpu;
 pub mod fdt;
 mod hcall;
@@ -38,7 +38,6 @@ use hv_core::vcpu::services::Services;
 
 use crate::irq::xics::{FIRST_SOURCE, Xics};
 
-pub use boot::{CODE_ROOM, TREE_ROOM, firmware};
 pub use cpu::Characteristics;
 pub use rtas::blob::{RTAS_BLOB_SIZE, rtas_blob};
 
@@ -180,9 +179,9 @@ impl Papr {
         }
     }
 
-    /// New input waits on the console. Returns the vCPU to wake, if any.
+    /// New input waits on the virtual terminal. Returns the vCPU to wake, if any.
     #[must_use]
-    pub fn console_input(&self) -> Option<u16> {
+    pub fn vty_input(&self) -> Option<u16> {
         self.xics.raise(VTY_SOURCE).ok().flatten()
     }
 

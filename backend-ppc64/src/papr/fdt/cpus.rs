@@ -87,7 +87,7 @@ impl Processor {
 
 /// `/cpus`, one node for each vCPU: cores of one thread, numbered from 0.
 pub fn cpus(c: &TreeConfig<'_>) -> Result<DeviceTreeNode, TreeError> {
-    let processor = Processor::from_pvr(c.host.pvr).ok_or(TreeError::UnknownProcessor(c.host.pvr))?;
+    let processor = Processor::from_pvr(c.pvr).ok_or(TreeError::UnknownProcessor(c.pvr))?;
     let mut cpus = new("cpus");
     set(&mut cpus, "#address-cells", 1_u32);
     set(&mut cpus, "#size-cells", 0_u32);
@@ -105,7 +105,7 @@ fn cpu(c: &TreeConfig<'_>, processor: Processor, number: u32) -> DeviceTreeNode 
     set(&mut node, "ibm,ppc-interrupt-server#s", number);
     set(&mut node, "cpu-version", processor.logical_pvr());
     mark(&mut node, "64-bit");
-    set(&mut node, "timebase-frequency", c.host.timebase_hz);
+    set(&mut node, "timebase-frequency", c.timebase_hz);
     // Unknown, and used for display only.
     set(&mut node, "clock-frequency", 1_000_000_000_u32);
     for cache in ["d-cache", "i-cache"] {

@@ -38,36 +38,29 @@ pub enum Random {
     Absent,
 }
 
-/// What a guest is told about the machine that it runs on.
-#[derive(Clone, Copy, Debug)]
-pub struct Host {
-    /// The processor's version register as the guest will read it.
-    pub pvr: u32,
-    /// Ticks of the time base in a second.
-    pub timebase_hz: u32,
-    /// Random numbers by hypervisor call.
-    pub random: Random,
-    /// For the guest's random number generator, if the machine can give any. Not the same for two guests.
-    pub seed: Option<[u8; 32]>,
-}
-
 /// What a guest's tree is made from.
 #[derive(Clone, Debug)]
 pub struct TreeConfig<'a> {
-    /// The machine.
-    pub host: Host,
     /// The VM's name, as the guest may show it.
     pub name: &'a str,
+    /// The processor's version register as the guest will read it.
+    pub pvr: u32,
     /// Number of vCPUs.
     pub vcpus: u16,
     /// Bytes of memory, from 0.
     pub memory: u64,
+    /// Ticks of the time base in a second.
+    pub timebase_hz: u32,
     /// The kernel's command line.
     pub bootargs: &'a str,
     /// Where the initial RAM disk lies.
     pub initrd: Option<Range<Gpa>>,
     /// Where the loader puts [`super::rtas_blob`]: a region of [`RTAS_REGION`] bytes, below [`RTAS_CEILING`].
     pub rtas: Gpa,
+    /// Random numbers by hypervisor call.
+    pub random: Random,
+    /// For the guest's random number generator, if the machine can give any. Not the same for two guests.
+    pub seed: Option<[u8; 32]>,
 }
 
 /// Why there is no tree.
@@ -123,7 +116,7 @@ pub fn build(c: &TreeConfig<'_>) -> Result<Vec<u8>, TreeError> {
     root.add_child(devices::rtas(c));
     root.add_child(devices::interrupt_controller(c));
     root.add_child(devices::vdevice());
-    if c.host.random == Random::Offered {
+    if c.random == Random::Offered {
         root.add_child(devices::platform_facilities());
     }
     Ok(tree.to_dtb())
@@ -174,7 +167,7 @@ fn chosen(c: &TreeConfig<'_>) -> DeviceTreeNode {
     set(&mut node, "stdout-path", devices::VTY_PATH);
     set(&mut node, "linux,stdout-path", devices::VTY_PATH);
     set(&mut node, "ibm,architecture-vec-5", &vector5()[..]);
-    if let Some(seed) = &c.host.seed {
+    if let Some(seed) = &c.seed {
         set(&mut node, "rng-seed", &seed[..]);
     }
     node

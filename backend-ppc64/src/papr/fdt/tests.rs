@@ -1,6 +1,6 @@
 //! What a kernel looks for in its tree: each property is read back as the kernel reads it.
 
-use super::{Host, Processor, RTAS_REGION, Random, TreeConfig, TreeError, build};
+use super::{Processor, RTAS_REGION, Random, TreeConfig, TreeError, build};
 use crate::papr::rtas::token::{ALL, Token};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
@@ -8,18 +8,18 @@ use hv_core::addr::Gpa;
 
 fn config() -> TreeConfig<'static> {
     TreeConfig {
-        host: HOST,
         name: "a",
+        pvr: 0x004e_1202,
         vcpus: 8,
         memory: 512 << 20,
+        timebase_hz: 512_000_000,
         bootargs: "console=hvc0 quiet",
         initrd: Some(Gpa(0x800_0000)..Gpa(0x880_1234)),
         rtas: Gpa(0x1000_0000),
+        random: Random::Offered,
+        seed: Some([7; 32]),
     }
 }
-
-const HOST: Host =
-    Host { pvr: 0x004e_1202, timebase_hz: 512_000_000, random: Random::Offered, seed: Some([7; 32]) };
 
 /// Without dtoolkit's check of names: it holds to the 31 characters of the Devicetree Specification.
 fn parse(blob: &[u8]) -> Fdt<'_> {
@@ -68,7 +68,7 @@ fn the_negotiation_came_out_as_radix_with_own_invalidations_and_xics() {
 #[test]
 fn every_vcpu_has_its_node_and_number() {
     for (pvr, name, logical) in [(0x004e_1202, "POWER9", 0x0f00_0005), (0x0080_0200, "POWER10", 0x0f00_0006)] {
-        let blob = build(&TreeConfig { host: Host { pvr, ..HOST }, ..config() }).unwrap();
+        let blob = build(&TreeConfig { pvr, ..config() }).unwrap();
         let fdt = parse(&blob);
         assert_eq!(fdt.find_node("/cpus").unwrap().children().count(), 8);
         for n in 0..8 {
@@ -92,7 +92,7 @@ fn memory_initrd_and_command_line_are_as_configured() {
     assert_eq!(bytes(&chosen, "linux,initrd-end"), 0x880_1234_u64.to_be_bytes());
     assert_eq!(bytes(&chosen, "bootargs"), b"console=hvc0 quiet\0");
     assert_eq!(bytes(&chosen, "rng-seed"), [7; 32]);
-    let bare = TreeConfig { initrd: None, host: Host { seed: None, random: Random::Absent, ..HOST }, ..config() };
+    let bare = TreeConfig { initrd: None, seed: None, random: Random::Absent, ..config() };
     let blob = build(&bare).unwrap();
     let fdt = parse(&blob);
     let chosen = fdt.find_node("/chosen").unwrap();
@@ -131,10 +131,15 @@ fn the_console_is_found_and_has_its_interrupt() {
 }
 
 #[test]
+fn a_tree_for_64_vcpus_fits_a_page_of_the_guests() {
+    assert!(build(&TreeConfig { vcpus: 64, ..config() }).unwrap().len() <= 0x1_0000);
+}
+
+#[test]
 fn configurations_that_contradict_themselves_are_refused() {
     let refused = |c: TreeConfig<'_>| build(&c).unwrap_err();
     let base = config;
-    assert_eq!(refused(TreeConfig { host: Host { pvr: 0x004d_0200, ..HOST }, ..base() }), TreeError::UnknownProcessor(0x004d_0200));
+    assert_eq!(refused(TreeConfig { pvr: 0x004d_0200, ..base() }), TreeError::UnknownProcessor(0x004d_0200));
     assert_eq!(refused(TreeConfig { vcpus: 0, ..base() }), TreeError::NoProcessors);
     for memory in [0, 1, 4095, (512 << 20) + 1] {
         assert_eq!(refused(TreeConfig { memory, ..base() }), TreeError::Memory(memory));

@@ -6,10 +6,10 @@
 //! the only thing that the hypervisor call itself refuses.
 
 pub mod blob;
-mod calendar;
 mod interrupts;
 mod processors;
 mod system;
+mod time;
 pub mod token;
 
 #[cfg(test)]
@@ -104,8 +104,8 @@ fn carry_out<S: Services>(p: &Papr, token: Token, block: &mut Block, me: u16, s:
         Token::PowerOff | Token::PowerOffUps => system::power_off(),
         Token::SystemReboot => system::reboot(),
         Token::OsTerm => system::os_term(block, s),
-        Token::GetTimeOfDay => calendar::get(p, block, s).into(),
-        Token::SetTimeOfDay => calendar::set(p, block, s).into(),
+        Token::GetTimeOfDay => time::get(p, block, s).into(),
+        Token::SetTimeOfDay => time::set(p, block, s).into(),
         Token::EventScan | Token::CheckException => Outcome::NothingFound.into(),
         Token::GetSystemParameter => system::get_parameter(block, s).into(),
         Token::StartCpu => processors::start(p, block, s).into(),

@@ -1,9 +1,4 @@
-//! `get-time-of-day` and `set-time-of-day`: the guest's clock is the machine's plus what the guest set, per VM.
-
-use hv_core::sync::Ordering;
-use hv_core::vcpu::services::Services;
-
-use super::{Block, Outcome, Papr};
+//! Dates and seconds: firmware's clock is a calendar, ours counts.
 
 const DAY: u64 = 86_400;
 /// The last year that fits four digits, which is all that a guest's calendar knows.
@@ -13,43 +8,26 @@ const EPOCH: u64 = 719_468;
 /// Days in 400 years.
 const ERA: u64 = 146_097;
 
-/// A point in time, as the firmware calls' cells have it.
+/// A point in time, as the cells of firmware calls have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Moment {
-    year: u32,
-    month: u32,
-    day: u32,
-    hour: u32,
-    minute: u32,
-    second: u32,
+pub(super) struct Moment {
+    pub year: u32,
+    pub month: u32,
+    pub day: u32,
+    pub hour: u32,
+    pub minute: u32,
+    pub second: u32,
 }
 
-/// `get-time-of-day`: year, month, day, hour, minute, second, nanosecond.
-pub fn get<S: Services>(p: &Papr, block: &mut Block, s: &S) -> Outcome {
-    let ahead = p.clock_ahead.load(Ordering::Relaxed);
-    let Some(m) = Moment::from_seconds(s.wall_clock().wrapping_add(ahead)) else {
-        return Outcome::HardwareError;
-    };
-    block.values[..7].copy_from_slice(&[m.year, m.month, m.day, m.hour, m.minute, m.second, 0]);
-    Outcome::Success
-}
-
-/// `set-time-of-day`, in the same order.
-pub fn set<S: Services>(p: &Papr, block: &Block, s: &S) -> Outcome {
-    let [year, month, day, hour, minute, second, nanosecond, ..] = block.args;
-    let moment = Moment { year, month, day, hour, minute, second };
-    match moment.seconds() {
-        Some(seconds) if nanosecond < 1_000_000_000 => {
-            p.clock_ahead.store(seconds.wrapping_sub(s.wall_clock()), Ordering::Relaxed);
-            Outcome::Success
-        }
-        _ => Outcome::ParameterError,
-    }
+/// Seconds since 1970 of a date and time; `None` for what is none, and for years before 1970 or after 9999.
+#[must_use]
+pub fn to_seconds(year: u32, month: u32, day: u32, hour: u32, minute: u32, second: u32) -> Option<u64> {
+    Moment { year, month, day, hour, minute, second }.seconds()
 }
 
 impl Moment {
     /// From seconds since 1970; `None` after [`LAST_YEAR`].
-    fn from_seconds(seconds: u64) -> Option<Self> {
+    pub fn from_seconds(seconds: u64) -> Option<Self> {
         // Years begin in March here, so that the leap day is a year's last.
         let day = seconds / DAY + EPOCH;
         let (era, day) = (day / ERA, day % ERA);
@@ -72,7 +50,7 @@ impl Moment {
     }
 
     /// Seconds since 1970; `None` for what is no date, and for years before 1970 or after [`LAST_YEAR`].
-    fn seconds(&self) -> Option<u64> {
+    pub fn seconds(&self) -> Option<u64> {
         let valid = (1970..=LAST_YEAR).contains(&self.year)
             && (1..=12).contains(&self.month)
             && (1..=self.days_in_month()).contains(&self.day)
