@@ -1,11 +1,18 @@
 //! `cargo xtask`: builds, runs and tests Trivet. One file a command; [`cli`] names them.
 
 mod board;
+mod bundle;
 mod cli;
+mod emulator;
 mod error;
+mod fpcheck;
 mod guests;
+mod image;
+mod log;
+mod manifest;
 mod process;
 mod progress;
+mod run;
 mod setup;
 mod units;
 mod workspace;

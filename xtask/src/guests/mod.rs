@@ -18,6 +18,7 @@ use crate::board::Board;
 use crate::progress::step;
 use crate::{process, workspace};
 use apt::Apt;
+pub use initramfs::READY;
 use lock::{Lock, Package, sha256};
 
 /// A guest's two images.

@@ -1,0 +1,106 @@
+//! Builds a board's image, and refuses one with floating-point or vector instructions (`fpcheck.rs`).
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use crate::board::Board;
+use crate::error::refuse;
+use crate::progress::step;
+use crate::{fpcheck, process, setup, workspace};
+
+/// How an image is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// Optimized.
+    Release,
+    /// With debug assertions, overflow checks and the monitor's `panic` command.
+    Dev,
+}
+
+impl Profile {
+    /// Its name for cargo.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        }
+    }
+
+    /// cargo's folder for it.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+}
+
+/// What the image does once it is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// Runs the guests of its bundle.
+    Guests,
+    /// Runs the conformance table.
+    Conformance,
+    /// Measures.
+    Bench,
+}
+
+impl Variant {
+    /// The board package's feature for it.
+    fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Guests => None,
+            Self::Conformance => Some("conformance"),
+            Self::Bench => Some("bench"),
+        }
+    }
+}
+
+/// Builds the image; returns its path.
+pub fn build(board: &Board, profile: Profile, variant: Variant) -> Result<PathBuf> {
+    let toolchain = setup::need_toolchain()?;
+    let target_dir = workspace::target_dir().join("image");
+    let mut cargo = toolchain.cargo();
+    cargo.current_dir(workspace::root());
+    cargo.args(["build", "--quiet", "--package", &board.name, "--profile", profile.name()]);
+    cargo.args(["--target", &board.image.target, "-Zbuild-std=core,alloc"]);
+    cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(&target_dir);
+    if let Some(feature) = variant.feature() {
+        cargo.args(["--features", feature]);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(board).join("\x1f"));
+    if std::env::var_os("DEFMT_LOG").is_none() {
+        cargo.env("DEFMT_LOG", "info");
+    }
+    let what = format!("building Trivet for {} ({}, {})", board.name, profile.name(), toolchain.about);
+    step(&what, || process::output(&mut cargo))?;
+    let built = target_dir.join(&board.image.target).join(profile.folder()).join(&board.name);
+    let elf = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    fpcheck::check(&elf, &built)?;
+    // Variants share cargo's folder, so each gets a file of its own.
+    let kind = variant.feature().unwrap_or("trivet");
+    let image = target_dir.join(&board.name).join(profile.name()).join(format!("{kind}.elf"));
+    workspace::write_file(&image, &elf)?;
+    Ok(image)
+}
+
+/// The flags for rustc: the board's, and the linker with the board's arguments.
+fn rustflags(board: &Board) -> Vec<String> {
+    let linker = ["-Clinker=ld.lld", "-Clinker-flavor=ld"].map(str::to_owned);
+    let root = workspace::root();
+    let link_args = board.image.link_args.iter().map(|arg| match arg.strip_prefix("-T") {
+        Some(script) if root.join(script).is_file() => format!("-Clink-arg=-T{}", root.join(script).display()),
+        _ => format!("-Clink-arg={arg}"),
+    });
+    board.image.rustflags.iter().cloned().chain(linker).chain(link_args).collect()
+}
+
+/// `cargo xtask build`: the path is the last line of stdout.
+pub fn run(board: &str, profile: Profile) -> Result<()> {
+    let image = build(&Board::named(board)?, profile, Variant::Guests)?;
+    let path = image.to_str().ok_or_else(|| refuse("the build folder's path is not UTF-8"))?;
+    println!("{path}");
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Turns arguments into a checked plan: everything that can be refused is refused before anything is built or booted.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use hv_core::guest::manifest::{Config, MAX_VCPUS, VmConfig};
+use hv_core::link::LinkMode;
+
+use super::kernel;
+use crate::board::Board;
+use crate::bundle::Image;
+use crate::error::refuse;
+use crate::guests::{self, Guest};
+use crate::manifest::{self, Source, Vm};
+use crate::units::Size;
+
+/// Most memory a machine may have.
+const MAX_MACHINE: Size = Size(1 << 40);
+/// Least memory a machine may have; below it no firmware comes up.
+const MIN_MACHINE: Size = Size(64 << 20);
+/// Memory of the default guest.
+const DEFAULT_GUEST: u64 = 512 << 20;
+
+/// What is asked for beside the board.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// The manifest.
+    pub guests: Option<PathBuf>,
+    /// A kernel in place of the default one.
+    pub kernel: Option<PathBuf>,
+    /// A RAM disk in place of the default one.
+    pub initrd: Option<PathBuf>,
+    /// Physical CPUs.
+    pub cpus: Option<u16>,
+    /// Machine memory.
+    pub memory: Option<Size>,
+}
+
+/// What will be booted.
+pub struct Plan {
+    /// Physical CPUs.
+    pub cpus: u16,
+    /// Machine memory.
+    pub memory: Size,
+    /// What Trivet is told; validated.
+    pub config: Config,
+    /// The images it names.
+    pub images: Vec<Image>,
+}
+
+impl Plan {
+    /// The VMs' names in their order.
+    pub fn names(&self) -> Vec<String> {
+        self.config.vms.iter().map(|vm| vm.name.clone()).collect()
+    }
+
+    /// Checks the wish and finds the images, fetching the default guest if it is used.
+    pub fn new(board: &Board, wish: &Wish, link: LinkMode) -> Result<Self> {
+        let cpus = wish.cpus.unwrap_or(board.cpus);
+        if cpus == 0 || cpus > board.max_cpus {
+            return Err(refuse(format!("--cpus {cpus}: board {} has 1 to {} CPUs", board.name, board.max_cpus)));
+        }
+        let memory = wish.memory.unwrap_or(board.memory);
+        if memory < MIN_MACHINE || memory > MAX_MACHINE || memory.0 % (1 << 20) != 0 {
+            return Err(refuse(format!("--memory {memory}: whole MiB from {MIN_MACHINE} to {MAX_MACHINE} are possible")));
+        }
+        let mut vms = match &wish.guests {
+            Some(file) => manifest::read(file)?,
+            None => vec![default_vm(cpus)],
+        };
+        for vm in &mut vms {
+            for (source, given) in [(&mut vm.kernel, &wish.kernel), (&mut vm.initrd, &wish.initrd)] {
+                if let (Source::Default, Some(file)) = (&*source, given) {
+                    *source = Source::File(file.clone());
+                }
+            }
+        }
+        let mut images = Images { board, fetched: None, taken: Vec::new() };
+        // The user's own files first: a wrong one is refused before anything is fetched.
+        for vm in &vms {
+            for source in [&vm.kernel, &vm.initrd] {
+                if let Source::File(file) = source {
+                    check_file(file)?;
+                }
+            }
+            if let Source::File(file) = &vm.kernel {
+                kernel::check(file, board.guest.elf_machine)?;
+            }
+        }
+        let vms = vms.into_iter().map(|vm| images.config(vm)).collect::<Result<Vec<_>>>()?;
+        let config = Config { link, seed: None, vms };
+        config.validate().map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { cpus, memory, config, images: images.taken })
+    }
+}
+
+fn default_vm(cpus: u16) -> Vm {
+    Vm {
+        name: "linux".to_owned(),
+        vcpus: cpus.min(MAX_VCPUS),
+        memory: DEFAULT_GUEST,
+        kernel: Source::Default,
+        initrd: Source::Default,
+        cmdline: String::new(),
+    }
+}
+
+fn check_file(file: &Path) -> Result<()> {
+    match std::fs::metadata(file) {
+        Ok(data) if data.is_file() => Ok(()),
+        Ok(_) => Err(refuse(format!("{} is no file", file.display()))),
+        Err(error) => Err(refuse(format!("cannot read {}: {error}", file.display()))),
+    }
+}
+
+/// The images that VMs use, each packed once.
+struct Images<'a> {
+    board: &'a Board,
+    fetched: Option<Guest>,
+    taken: Vec<Image>,
+}
+
+impl Images<'_> {
+    fn config(&mut self, vm: Vm) -> Result<VmConfig> {
+        let Some(kernel) = self.file(&vm.kernel, |guest| &guest.kernel)? else {
+            return Err(refuse(format!("VM {:?} has no kernel", vm.name)));
+        };
+        let initrd = self.file(&vm.initrd, |guest| &guest.initrd)?;
+        let files = [Some(&kernel), initrd.as_ref()];
+        let loaded: u64 = files.into_iter().flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+        if loaded > vm.memory / 4 * 3 {
+            let what = format!("VM {:?}: its images of {loaded} bytes do not fit into {}", vm.name, Size(vm.memory));
+            return Err(refuse(what));
+        }
+        let cmdline = format!("{} {}", self.board.guest.cmdline, vm.cmdline);
+        Ok(VmConfig {
+            name: vm.name,
+            vcpus: vm.vcpus,
+            memory: vm.memory,
+            kernel: self.take(kernel, "kernel"),
+            initrd: initrd.map(|file| self.take(file, "initrd")),
+            cmdline: cmdline.trim().to_owned(),
+        })
+    }
+
+    fn file(&mut self, source: &Source, default: impl Fn(&Guest) -> &PathBuf) -> Result<Option<PathBuf>> {
+        match source {
+            Source::None => Ok(None),
+            Source::File(file) => Ok(Some(file.clone())),
+            Source::Default => {
+                let guest = match self.fetched.take() {
+                    Some(guest) => guest,
+                    None => guests::default(self.board)?,
+                };
+                let file = default(&guest).clone();
+                self.fetched = Some(guest);
+                Ok(Some(file))
+            }
+        }
+    }
+
+    /// The member's name for `file`.
+    fn take(&mut self, file: PathBuf, kind: &str) -> String {
+        if let Some(image) = self.taken.iter().find(|image| image.file == file) {
+            return image.member.clone();
+        }
+        let member = format!("{kind}-{}", self.taken.len());
+        self.taken.push(Image { member: member.clone(), file });
+        member
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, Wish};
+    use crate::board::Board;
+    use crate::error::Refused;
+    use crate::units::Size;
+    use hv_core::link::LinkMode;
+
+    /// What is wrong is refused, with status 2, before anything is fetched.
+    #[test]
+    fn wrong_wishes_are_refused() {
+        let board = Board::named("pseries").unwrap();
+        let wish = Wish::default();
+        for (wish, part) in [
+            (Wish { cpus: Some(0), ..wish.clone() }, "1 to 8 CPUs"),
+            (Wish { cpus: Some(9), ..wish.clone() }, "1 to 8 CPUs"),
+            (Wish { memory: Some(Size(0)), ..wish.clone() }, "--memory"),
+            (Wish { memory: Some(Size(1 << 50)), ..wish.clone() }, "--memory"),
+            (Wish { kernel: Some("no/such".into()), ..wish.clone() }, "cannot read no/such"),
+            (Wish { kernel: Some(std::env::current_exe().unwrap()), ..wish.clone() }, "another architecture"),
+            (Wish { guests: Some("no/such.toml".into()), ..wish.clone() }, "cannot read no/such.toml"),
+        ] {
+            let error = Plan::new(&board, &wish, LinkMode::Split).err().unwrap();
+            assert!(error.is::<Refused>() && error.to_string().contains(part), "{error:#}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What is known of a run: taken from the console's bytes, frame by frame.
+
+use std::collections::VecDeque;
+
+use hv_core::link::{CommandResult, Decoder, Event, Item, Outcome, PANIC_MARK, Stream, VmEnd};
+
+use crate::log::Log;
+
+/// Lines kept of each channel for the report of a failure.
+const KEPT: usize = 40;
+
+/// Whether everything is shown as it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// On stderr, line by line, with the channel's name before it.
+    Shown,
+    /// Kept for a failure.
+    Kept,
+}
+
+/// The last lines of a channel.
+pub struct Tail {
+    name: String,
+    lines: VecDeque<String>,
+    partial: Vec<u8>,
+    echo: Echo,
+}
+
+impl Tail {
+    fn new(name: &str, echo: Echo) -> Self {
+        Self { name: name.to_owned(), lines: VecDeque::new(), partial: Vec::new(), echo }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.end_line(),
+                b'\r' => {}
+                _ => self.partial.push(*byte),
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = String::from_utf8_lossy(&self.partial).into_owned();
+        self.partial.clear();
+        if self.echo == Echo::Shown {
+            eprintln!("[{}] {line}", self.name);
+        }
+        self.lines.push_back(line);
+        if self.lines.len() > KEPT {
+            self.lines.pop_front();
+        }
+    }
+
+    /// Prints what was kept.
+    fn print(&self) {
+        if self.echo == Echo::Shown || (self.lines.is_empty() && self.partial.is_empty()) {
+            return;
+        }
+        eprintln!("--- {}, last lines:", self.name);
+        for line in &self.lines {
+            eprintln!("{line}");
+        }
+        if !self.partial.is_empty() {
+            eprintln!("{}", String::from_utf8_lossy(&self.partial));
+        }
+    }
+}
+
+/// How a VM is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not started yet.
+    Waits,
+    /// Runs.
+    Runs,
+    /// Has ended.
+    Ended(End),
+}
+
+/// [`VmEnd`] with its own text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Switched off by itself.
+    PowerOff,
+    /// Stopped by the operator.
+    Stopped,
+    /// Its operating system failed; its last words.
+    Panic(String),
+    /// Any other way, in words.
+    Other(String),
+}
+
+impl From<VmEnd<'_>> for End {
+    fn from(end: VmEnd<'_>) -> Self {
+        match end {
+            VmEnd::PowerOff => Self::PowerOff,
+            VmEnd::Stopped => Self::Stopped,
+            VmEnd::GuestPanic(words) => Self::Panic(words.trim().to_owned()),
+            VmEnd::Reboot => Self::Other("asked for a reboot".to_owned()),
+            VmEnd::OutOfMemory => Self::Other("ran out of the machine's memory".to_owned()),
+            VmEnd::Broken(what) => Self::Other(format!("left its architecture: {what}")),
+        }
+    }
+}
+
+/// One VM's console and state.
+pub struct Vm {
+    /// Its name.
+    pub name: String,
+    /// How it is doing.
+    pub state: State,
+    /// Console output that nobody has taken yet.
+    pub unread: Vec<u8>,
+    tail: Tail,
+}
+
+/// Everything known of a run.
+pub struct World {
+    decoder: Decoder,
+    log: Log,
+    log_tail: Tail,
+    raw: Tail,
+    monitor_tail: Tail,
+    /// The VMs in the order of the configuration.
+    pub vms: Vec<Vm>,
+    /// Trivet has said that it is up.
+    pub booted: bool,
+    /// Output of the monitor that nobody has taken yet.
+    pub monitor: Vec<u8>,
+    /// Results of monitor commands that nobody has taken yet.
+    pub monitor_done: VecDeque<CommandResult>,
+    /// Trivet has refused the bundle or the machine.
+    pub refused: Option<String>,
+    /// Trivet has failed.
+    pub panicked: Option<String>,
+    /// Trivet's own verdict.
+    pub outcome: Option<Outcome>,
+}
+
+impl World {
+    /// Nothing known yet.
+    pub fn new(names: impl Iterator<Item = String>, log: Log, echo: Echo) -> Self {
+        let vm = |name: String| Vm { tail: Tail::new(&name, echo), name, state: State::Waits, unread: Vec::new() };
+        Self {
+            decoder: Decoder::new(),
+            log,
+            log_tail: Tail::new("trivet's log", echo),
+            raw: Tail::new("outside of the protocol", echo),
+            monitor_tail: Tail::new("monitor", echo),
+            vms: names.map(vm).collect(),
+            booted: false,
+            monitor: Vec::new(),
+            monitor_done: VecDeque::new(),
+            refused: None,
+            panicked: None,
+            outcome: None,
+        }
+    }
+
+    /// Takes console bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        decoder.feed(bytes, |item| self.item(item));
+        self.decoder = decoder;
+    }
+
+    /// No more bytes will come.
+    pub fn finish(&mut self) {
+        let mut decoder = std::mem::take(&mut self.decoder);
+        decoder.finish(|item| self.item(item));
+        if !self.raw.partial.is_empty() {
+            self.raw.end_line();
+        }
+        self.look_for_panic();
+    }
+
+    fn item(&mut self, item: Item<'_>) {
+        match item {
+            Item::Raw(text) => {
+                self.raw.feed(text);
+                self.look_for_panic();
+            }
+            Item::Frame(Stream::Terminal, text) => self.raw.feed(text),
+            Item::Frame(Stream::Log, bytes) => {
+                for line in self.log.feed(bytes) {
+                    self.log_tail.feed(line.as_bytes());
+                    self.log_tail.end_line();
+                }
+            }
+            Item::Frame(Stream::Monitor, text) => {
+                self.monitor_tail.feed(text);
+                self.monitor.extend(text);
+            }
+            Item::Frame(Stream::Console(vm), text) => {
+                if let Some(vm) = self.vms.get_mut(usize::from(vm)) {
+                    vm.tail.feed(text);
+                    vm.unread.extend(text);
+                }
+            }
+            Item::Frame(Stream::Event, payload) => {
+                if let Some(event) = Event::decode(payload) {
+                    self.event(event);
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Booted { .. } => self.booted = true,
+            Event::VmStarted(vm) => self.set_state(vm, State::Runs),
+            Event::VmEnded(vm, end) => self.set_state(vm, State::Ended(end.into())),
+            Event::MonitorDone(result) => self.monitor_done.push_back(result),
+            Event::Refused(why) => self.refused = Some(why.to_owned()),
+            Event::Panic(what) => self.panicked = Some(what.trim().to_owned()),
+            Event::PoweringOff(outcome) => self.outcome = Some(outcome),
+        }
+    }
+
+    fn set_state(&mut self, vm: u8, state: State) {
+        if let Some(vm) = self.vms.get_mut(usize::from(vm)) {
+            if state == State::Runs {
+                vm.unread.clear();
+            }
+            vm.state = state;
+        }
+    }
+
+    fn look_for_panic(&mut self) {
+        if self.panicked.is_none() {
+            let line = self.raw.lines.iter().find(|line| line.starts_with(PANIC_MARK));
+            self.panicked = line.map(|line| line.trim_start_matches(PANIC_MARK).trim_start_matches([':', ' ']).to_owned());
+        }
+    }
+
+    /// Prints what was kept of every channel, for the report of a failure.
+    pub fn print_tails(&self) {
+        self.raw.print();
+        self.log_tail.print();
+        self.monitor_tail.print();
+        for vm in &self.vms {
+            vm.tail.print();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Echo, End, State, World};
+    use crate::log::Log;
+    use hv_core::link::{Event, Frame, Stream, VmEnd};
+
+    fn world() -> World {
+        World::new(["a", "b"].map(str::to_owned).into_iter(), Log::none(), Echo::Kept)
+    }
+
+    #[test]
+    fn frames_reach_their_vm_and_strangers_are_ignored() {
+        let mut world = world();
+        for (vm, text) in [(1, b"one"), (9, b"xxx")] {
+            world.feed(Frame::new(Stream::Console(vm), text).unwrap().as_bytes());
+        }
+        world.feed(Frame::event(&Event::VmEnded(0, VmEnd::GuestPanic("oops\n"))).unwrap().as_bytes());
+        assert_eq!(world.vms[1].unread, b"one");
+        assert_eq!(world.vms[0].state, State::Ended(End::Panic("oops".into())));
+    }
+
+    #[test]
+    fn a_panic_is_seen_in_raw_text_even_inside_a_torn_frame() {
+        let mut world = world();
+        let frame = Frame::new(Stream::Console(0), b"torn").unwrap();
+        world.feed(&frame.as_bytes()[..4]);
+        world.feed(b"\r\nTRIVET PANIC: at x.rs:7: reason");
+        world.finish();
+        assert_eq!(world.panicked.as_deref(), Some("at x.rs:7: reason"));
+    }
+}
