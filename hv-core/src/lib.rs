@@ -21,6 +21,7 @@ pub mod host;
 pub mod hypervisor;
 pub mod isa;
 pub mod link;
+pub mod log;
 pub mod machine;
 pub mod memslot;
 pub mod mmu;
