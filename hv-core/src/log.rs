@@ -13,7 +13,7 @@
 //!
 //! A message never waits for the port. Whoever looks after the console calls [`LogRing::drain`]; when the ring is full the
 //! newest messages are dropped, whole, and counted. The board declares the global logger, which takes `unsafe`
-//! that this crate may not have, in terms of [`Logger`]'s safe methods.
+//! that this crate may not have, in terms of `Logger`'s safe methods.
 
 #[cfg(feature = "defmt")]
 mod logger;
@@ -39,7 +39,8 @@ macro_rules! __log_nothing {
 
 #[cfg(not(feature = "defmt"))]
 pub use crate::{
-    __log_nothing as debug, __log_nothing as error, __log_nothing as info, __log_nothing as trace, __log_nothing as warn,
+    __log_nothing as debug, __log_nothing as error, __log_nothing as info, __log_nothing as trace,
+    __log_nothing as warn,
 };
 
 #[cfg(all(test, not(feature = "defmt")))]

@@ -82,11 +82,7 @@ enum Order {
 
 impl Consoles {
     /// The consoles of VMs with these names, on this port. The first VM has the terminal.
-    pub fn new<'n>(
-        port: &'static dyn Console,
-        mode: LinkMode,
-        names: impl IntoIterator<Item = &'n str>,
-    ) -> Self {
+    pub fn new<'n>(port: &'static dyn Console, mode: LinkMode, names: impl IntoIterator<Item = &'n str>) -> Self {
         let desk = Desk::new(port, mode, names);
         let queue = |_| Queue { input: Mutex::new(Input::new()), waiting: AtomicUsize::new(0) };
         let inputs = (0..desk.vms()).map(queue).collect();

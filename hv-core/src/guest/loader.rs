@@ -219,11 +219,7 @@ fn extent(number: usize, segment: &ProgramHeader) -> Result<Span, LoadError> {
 }
 
 /// Copies an image to guest memory, page by page, and leaves out pages of zeros.
-pub fn copy(
-    at: Gpa,
-    image: &[u8],
-    mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>,
-) -> Result<(), LoadError> {
+pub fn copy(at: Gpa, image: &[u8], mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>) -> Result<(), LoadError> {
     let (mut at, mut rest) = (at, image);
     while !rest.is_empty() {
         let room = PAGE_SIZE.saturating_sub(at.offset()).min(rest.len());

@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn sizes_and_times_read_well() {
         let sizes = [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_048_575, "1023.9 KiB")];
-        let more = [(1 << 20, "1.0 MiB"), (3 << 29, "1536.0 MiB"), (1 << 40, "1024.0 GiB"), (u64::MAX, "17179869183.9 GiB")];
+        let more =
+            [(1 << 20, "1.0 MiB"), (3 << 29, "1536.0 MiB"), (1 << 40, "1024.0 GiB"), (u64::MAX, "17179869183.9 GiB")];
         for (bytes, text) in sizes.into_iter().chain(more) {
             assert_eq!(Size(bytes).to_string(), text);
         }

@@ -55,7 +55,8 @@ impl Desk {
         names: impl IntoIterator<Item = &'n str>,
     ) -> Self {
         // A name that is too long cannot come out of a validated configuration; its number names the VM as well.
-        let screen = |name| Screen { name: heapless::String::try_from(name).unwrap_or_default(), backlog: Backlog::new() };
+        let screen =
+            |name| Screen { name: heapless::String::try_from(name).unwrap_or_default(), backlog: Backlog::new() };
         let screens = names.into_iter().map(screen).collect();
         let line = LineReader::new();
         Self { port, mode, place: Place::Vm(0), last_vm: 0, column: Column::First, line, screens }

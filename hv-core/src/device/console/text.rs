@@ -79,13 +79,13 @@ impl Short {
 
 /// Reports that Trivet has failed, on a port of which nothing is known but perhaps its mode. Takes no lock.
 ///
-/// For panics before there are [`Consoles`]; afterwards [`Consoles::panic`] is better.
+/// For panics before there are consoles; afterwards [`Consoles::panic`](super::Consoles::panic) is better.
 pub fn write_panic(port: &'static dyn Console, mode: Option<LinkMode>, what: &dyn Display) {
     last_words(port, mode, format_args!("{PANIC_MARK}: {what}"), &Event::Panic(&Short::of(what).0));
 }
 
-/// Reports that Trivet does not run what it was given, before there are [`Consoles`]. `mode` is `None` if the bundle
-/// could not even be read so far; then it is said in both ways.
+/// Reports that Trivet does not run what it was given, before there are consoles. `mode` is `None` if the bundle could
+/// not even be read so far; then it is said in both ways.
 pub fn write_refusal(port: &'static dyn Console, mode: Option<LinkMode>, why: &dyn Display) {
     last_words(port, mode, format_args!("TRIVET REFUSES: {why}"), &Event::Refused(&Short::of(why).0));
 }

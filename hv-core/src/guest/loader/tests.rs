@@ -81,7 +81,8 @@ fn segments_go_to_their_physical_addresses_and_zeros_nowhere() {
             Ok(())
         };
         kernel.load(write).unwrap();
-        let want = [(0, (0x11, 0x1000)), (0x2000, (0x11, 0x1000)), (0x1_0800, (0x22, 0x800)), (0x1_1000, (0x22, 0x100))];
+        let want =
+            [(0, (0x11, 0x1000)), (0x2000, (0x11, 0x1000)), (0x1_0800, (0x22, 0x800)), (0x1_1000, (0x22, 0x100))];
         assert_eq!(memory, BTreeMap::from(want));
     }
 }
