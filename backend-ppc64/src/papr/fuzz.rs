@@ -25,7 +25,11 @@ fn value() -> impl Strategy<Value = u64> {
 }
 
 fn number() -> impl Strategy<Value = u64> {
-    prop_oneof![proptest::sample::select(&ALL[..]).prop_map(|c| c as u64), (0..0x500_u64).prop_map(|n| n * 4), any::<u64>()]
+    prop_oneof![
+        proptest::sample::select(&ALL[..]).prop_map(|c| c as u64),
+        (0..0x500_u64).prop_map(|n| n * 4),
+        any::<u64>()
+    ]
 }
 
 /// One thing a guest does.

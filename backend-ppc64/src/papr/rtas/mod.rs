@@ -90,7 +90,9 @@ pub fn call<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Answer, Sta
     };
     let mut results = [0; MAX_CELLS * CELL as usize];
     let values = block.values.into_iter();
-    for (slot, value) in results.as_chunks_mut::<4>().0.iter_mut().zip([outcome as i32 as u32].into_iter().chain(values)) {
+    for (slot, value) in
+        results.as_chunks_mut::<4>().0.iter_mut().zip([outcome as i32 as u32].into_iter().chain(values))
+    {
         *slot = value.to_be_bytes();
     }
     let results = results.get(..nret * CELL as usize).ok_or(Status::Parameter)?;
