@@ -81,8 +81,10 @@ impl fmt::Display for Size {
             0x10_0000..0x10_0000_0000 => (20, "MiB"),
             _ => (30, "GiB"),
         };
-        let tenths = (u128::from(self.0).saturating_mul(10)) >> shift;
-        write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
+        let whole = self.0 >> shift;
+        // What the shift dropped is less than 2^30, so ten times it fits.
+        let rest = self.0 & !(u64::MAX << shift);
+        write!(f, "{whole}.{} {unit}", rest.saturating_mul(10) >> shift)
     }
 }
 
@@ -94,10 +96,11 @@ pub(super) struct Seconds {
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match u128::from(self.ticks).saturating_mul(1000).checked_div(u128::from(self.per_second)) {
-            Some(ms) => write!(f, "{}.{:03} s", ms / 1000, ms % 1000),
-            None => f.write_str("-"),
-        }
+        let Some(whole) = self.ticks.checked_div(self.per_second) else { return f.write_str("-") };
+        // Exact for any clock below 10^16 ticks a second.
+        let rest = self.ticks.checked_rem(self.per_second).unwrap_or(0);
+        let ms = rest.saturating_mul(1000).checked_div(self.per_second).unwrap_or(0);
+        write!(f, "{whole}.{ms:03} s")
     }
 }
 
