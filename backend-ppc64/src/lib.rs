@@ -1,8 +1,19 @@
-//! Under construction.
+//! The POWER backend: what hv-core needs of this instruction set, and what POWER guests need beside it.
+//!
+//! - [`radix`]: partition-scoped radix tables, a format over hv-core's walker.
+//! - [`papr`] and [`irq`]: what an unmodified Linux finds instead of firmware. Pure logic, tested on the host.
+//! - [`vcpu`]: machine state and the meaning of exits, shared by all ways to run a guest.
+//! - [`nested`]: guests run by a PAPR platform's nested-HV interface; this hypervisor is itself a partition.
+//! - [`boot`]: from the first instruction to a machine description.
+//!
+//! What needs the processor is compiled for it only; the rest builds and is tested on the host as well.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
 
+pub mod boot;
 pub mod irq;
+pub mod nested;
 pub mod papr;
 pub mod radix;
+pub mod vcpu;

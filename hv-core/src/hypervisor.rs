@@ -370,6 +370,11 @@ impl<I: Isa> Hypervisor<I> {
         Ok(())
     }
 
+    /// The consoles, for the board's own messages and for panics.
+    pub fn console(&self) -> &Consoles {
+        &self.console
+    }
+
     /// Says that Trivet is up.
     pub fn announce(&self, cpus: u16) {
         let own = self.footprint.own.total();

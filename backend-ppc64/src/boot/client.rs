@@ -35,6 +35,15 @@ pub enum ClientError {
     TooDeep,
 }
 
+impl core::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Failed(call) => write!(f, "firmware does not describe the machine: its {call} failed"),
+            Self::TooDeep => f.write_str("firmware's device tree is nested too deeply"),
+        }
+    }
+}
+
 /// The client interface at the entry point the platform handed over.
 pub struct Client {
     entry: u64,

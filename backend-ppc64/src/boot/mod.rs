@@ -3,6 +3,7 @@
 //! The way in: `start.S` makes the image runnable and calls the board's `trivet_boot`; that asks [`client`] for the
 //! tree if the platform did not hand one over; [`inventory`] reads it; [`vectors`] makes interrupts harmless.
 
+pub mod claim;
 pub mod inventory;
 
 #[cfg(target_arch = "powerpc64")]
@@ -13,4 +14,7 @@ pub mod opal;
 pub mod vectors;
 
 #[cfg(target_arch = "powerpc64")]
-core::arch::global_asm!(include_str!("start.S"), include_str!("opal.S"), options(raw));
+#[expect(unsafe_code, reason = "the image's first instructions, and the ways into big-endian firmware")]
+mod assembly {
+    core::arch::global_asm!(include_str!("start.S"), include_str!("opal.S"), options(raw));
+}

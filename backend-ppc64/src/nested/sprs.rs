@@ -55,6 +55,10 @@ macro_rules! switched {
 }
 
 switched! {
+    /// Data address of the guest's latest storage interrupt.
+    dar: 19, 19, 0;
+    /// Its cause.
+    dsisr: 18, 18, 0;
     /// Target address.
     tar: 815, 815, 0;
     /// Data stream control.
@@ -145,4 +149,10 @@ pub fn set_decrementer(value: i32) {
 /// Processor version.
 pub fn pvr() -> u32 {
     mfspr!(287) as u32
+}
+
+/// Tells the loaded guest why its data access failed, for the storage interrupt that it takes next.
+pub fn set_data_fault(dar: u64, dsisr: u64) {
+    mtspr!(19, dar);
+    mtspr!(18, dsisr);
 }

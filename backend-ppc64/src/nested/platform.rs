@@ -1,0 +1,65 @@
+//! What a guest finds in place of firmware: its device tree, the RTAS code, and the state of its first vCPU.
+
+use hv_core::guest::loader::ByteOrder;
+use hv_core::isa::{Firmware, Platform, Shape};
+use hv_core::machine::Machine;
+use hv_core::vcpu::services::{Services, StartAt};
+
+use super::machine::Nested;
+use super::{Ppc64, sprs};
+use crate::papr::fdt::{RTAS_CEILING, RTAS_REGION, Random, TreeConfig, build};
+use crate::papr::{Papr, rtas_blob};
+
+/// ELF machine number of 64-bit PowerPC.
+const EM_PPC64: u16 = 21;
+
+impl Platform<Ppc64> for Papr {
+    const ELF_MACHINE: u16 = EM_PPC64;
+    const CEILING: u64 = RTAS_CEILING;
+    const TREE_ROOM: u64 = 0x1_0000;
+    const CODE_ROOM: u64 = RTAS_REGION;
+
+    fn create(_: &Nested, vcpus: u16) -> Option<Self> {
+        Self::new(vcpus)
+    }
+
+    fn firmware(&self, m: &Nested, shape: &Shape<'_>) -> Option<Firmware> {
+        let plan = &shape.plan;
+        let tree = build(&TreeConfig {
+            name: shape.name,
+            pvr: sprs::pvr(),
+            vcpus: shape.vcpus,
+            memory: shape.ram,
+            timebase_hz: u32::try_from(m.ticks_per_second()).ok()?,
+            bootargs: shape.cmdline,
+            initrd: (!plan.initrd.is_empty()).then_some(plan.initrd.start..plan.initrd.end),
+            rtas: plan.firmware.start,
+            random: if m.random().is_some() { Random::Offered } else { Random::Absent },
+            seed: None,
+        })
+        .ok()?;
+        let start = StartAt {
+            entry: shape.entry,
+            // Kexec's way in: the tree, the kernel's own address, and no client interface.
+            args: [plan.tree.start.0, shape.entry.0, 0, 0],
+            big_endian: shape.order == ByteOrder::Big,
+        };
+        (tree.len() as u64 <= plan.tree.len()).then(|| Firmware { tree, code: rtas_blob().to_vec(), start })
+    }
+
+    fn unknown_calls(&self) -> u64 {
+        Papr::unknown_calls(self)
+    }
+
+    fn console_input(&self) -> Option<u16> {
+        self.vty_input()
+    }
+
+    fn dispatched<S: Services>(&self, vcpu: u16, s: &S) {
+        Papr::dispatched(self, vcpu, s);
+    }
+
+    fn preempted<S: Services>(&self, vcpu: u16, s: &S) {
+        Papr::preempted(self, vcpu, s);
+    }
+}

@@ -1,0 +1,212 @@
+//! One virtual CPU of a nested guest.
+//!
+//! State is in three places: the two blocks of the interface, which every entry reads and every exit writes; the
+//! registers of [`sprs`], which stay on the CPU from `load` to `put`; and the decrementer, which does so too and is kept
+//! as the timebase value at which it expires.
+
+use alloc::boxed::Box;
+
+use hv_core::addr::Gpa;
+use hv_core::epoch::Cpu;
+use hv_core::isa::{Vcpu, VmTag};
+use hv_core::machine::Instant;
+use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
+use hv_core::vcpu::services::{Services, StartAt};
+
+use super::layout::{HvGuestState, Registers, VERSION};
+use super::machine::Nested;
+use super::sprs::{self, Unswitched};
+use crate::nested::Ppc64;
+use crate::papr::{self, Papr};
+use crate::radix::{RadixStage2, radix_root};
+use crate::vcpu::exits::{self, Cause, Reflected};
+use crate::vcpu::msr;
+
+/// How long a guest that holds interrupts off runs before it is looked at again while one waits for it, in fractions
+/// of a second. Platforms that honour LPCR\[MER\] deliver it at once; QEMU 7.2 does not.
+const LOOKS_PER_SECOND: u64 = 5000;
+
+/// A virtual CPU.
+pub struct NestedVcpu {
+    state: Box<State>,
+    tag: VmTag,
+    index: u16,
+    /// Timebase value at which the decrementer expires; valid while not loaded.
+    expires: Instant,
+    loaded: Loaded,
+    /// What the partition-table entry was last set to.
+    partition: Option<(u64, u64)>,
+    look_ticks: u64,
+}
+
+/// Where the state outside the blocks is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loaded {
+    /// On the CPU.
+    OnCpu,
+    /// In memory.
+    Saved,
+}
+
+struct State {
+    hv: HvGuestState,
+    registers: Registers,
+    unswitched: Unswitched,
+}
+
+/// A request to the personality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// A hypervisor call; its number and arguments are in the registers.
+    Hypercall,
+    /// An exit that the guest's own kernel has to answer.
+    Reflect(Reflected),
+}
+
+impl Vcpu<Ppc64> for NestedVcpu {
+    /// The platform's status.
+    type Raw = i64;
+
+    fn create(m: &Nested, tag: VmTag, index: u16) -> Option<Self> {
+        let state = State {
+            hv: HvGuestState::default(),
+            registers: Registers::default(),
+            unswitched: Unswitched::RESET,
+        };
+        let look_ticks = hv_core::machine::Machine::ticks_per_second(m) / LOOKS_PER_SECOND;
+        let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
+        Some(Self { state: Box::new(state), tag, index, expires, loaded, partition: None, look_ticks })
+    }
+
+    fn reset(&mut self, at: StartAt) {
+        let [r3, r4, r5, r6] = at.args;
+        let order = if at.big_endian { 0 } else { msr::LE };
+        let mut registers = Registers { nip: at.entry.0, msr: msr::SF | msr::ME | order, ..Registers::default() };
+        registers.gpr[3..7].copy_from_slice(&[r3, r4, r5, r6]);
+        *self.state = State {
+            hv: HvGuestState {
+                version: VERSION,
+                lpid: self.tag.0.get().into(),
+                vcpu_token: self.index.into(),
+                amor: u64::MAX,
+                hfscr: exits::HFSCR,
+                ..HvGuestState::default()
+            },
+            registers,
+            unswitched: Unswitched::RESET,
+        };
+        self.expires = Instant::NEVER;
+        self.loaded = Loaded::Saved;
+    }
+
+    fn load(&mut self, _: &Cpu, _: &Nested) {
+        self.state.unswitched.load();
+        let left = self.expires.0.wrapping_sub(sprs::timebase()) as i64;
+        let most = i64::from(i32::MAX);
+        let left = if self.expires == Instant::NEVER { most } else { left.clamp(-1, most) };
+        sprs::set_decrementer(left as i32);
+        self.loaded = Loaded::OnCpu;
+    }
+
+    fn put(&mut self, _: &Cpu, _: &Nested) {
+        self.state.unswitched.save();
+        self.expires = Instant(sprs::timebase().wrapping_add_signed(sprs::decrementer().into()));
+        self.loaded = Loaded::Saved;
+    }
+
+    #[inline]
+    fn enter(&mut self, cpu: &Cpu, m: &Nested, s2: &RadixStage2, p: &Papr, until: Instant) -> i64 {
+        let partition = (radix_root(s2.root()).unwrap_or(0), p.process_table());
+        if self.partition != Some(partition) {
+            m.set_partition(self.tag, partition.0, partition.1);
+            self.partition = Some(partition);
+        }
+        let mut lpcr = p.lpcr();
+        let mut until = until.0;
+        if p.interrupt(self.index) {
+            if self.state.registers.msr & msr::EE != 0 {
+                self.interrupt(lpcr, 0x500, 0);
+            } else {
+                lpcr |= msr::LPCR_MER;
+                until = until.min(sprs::timebase().wrapping_add(self.look_ticks));
+            }
+        }
+        let State { hv, registers, .. } = &mut *self.state;
+        hv.lpcr = lpcr;
+        hv.hdec_expiry = until;
+        m.enter(cpu, self.tag, hv, registers)
+    }
+
+    #[inline]
+    fn classify(&self, raw: &i64) -> Exit<Ppc64> {
+        let hv = &self.state.hv;
+        match exits::cause(*raw, hv.hdsisr) {
+            Cause::Hypercall => Exit::Call(Call::Hypercall),
+            Cause::Deadline => Exit::Deadline,
+            Cause::Interrupt => Exit::Interrupt,
+            Cause::Data(access) => Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access, claim: () }),
+            Cause::Instruction => {
+                Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access: Access::Fetch, claim: () })
+            }
+            Cause::Reflect(what) => Exit::Call(Call::Reflect(what)),
+            Cause::Broken(why) => Exit::Broken(why),
+        }
+    }
+
+    #[inline]
+    fn call<S: Services>(&mut self, call: Call, p: &Papr, s: &S) -> Next {
+        match call {
+            Call::Hypercall if self.state.registers.msr & msr::PR != 0 => {
+                // User space may not call the hypervisor: the instruction is privileged there. It has been passed.
+                self.state.registers.nip = self.state.registers.nip.wrapping_sub(4);
+                self.interrupt(p.lpcr(), 0x700, exits::SRR1_PRIVILEGED);
+                Next::Resume
+            }
+            Call::Hypercall => {
+                let Registers { gpr, msr, .. } = &mut self.state.registers;
+                p.hcall(papr::Call { vcpu: self.index, gpr, msr }, s).next
+            }
+            Call::Reflect(what) => {
+                if let Some((dar, dsisr)) = what.data {
+                    sprs::set_data_fault(dar.unwrap_or(self.state.hv.hdar), dsisr);
+                }
+                self.interrupt(p.lpcr(), what.vector, what.cause);
+                Next::Resume
+            }
+        }
+    }
+
+    fn complete(&mut self, done: Completion) {
+        match done {
+            Completion::Again => {}
+            Completion::BadAddress(_, Access::Fetch) => {
+                self.interrupt(self.state.hv.lpcr, 0x400, exits::NO_TRANSLATION);
+            }
+            Completion::BadAddress(_, access) => {
+                let store = if access == Access::Write { exits::DSISR_STORE } else { 0 };
+                sprs::set_data_fault(self.state.hv.hdar, exits::NO_TRANSLATION | store);
+                self.interrupt(self.state.hv.lpcr, 0x300, 0);
+            }
+        }
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        (self.expires != Instant::NEVER).then_some(self.expires)
+    }
+
+    fn pending(&self, p: &Papr) -> bool {
+        p.wanted(self.index) || (self.loaded == Loaded::OnCpu && sprs::decrementer() < 0)
+    }
+}
+
+impl NestedVcpu {
+    /// Has the guest take an interrupt.
+    fn interrupt(&mut self, lpcr: u64, vector: u64, cause: u64) {
+        let State { hv, registers, .. } = &mut *self.state;
+        let taken = msr::interrupt(registers.msr, lpcr, vector, cause);
+        hv.srr0 = registers.nip;
+        hv.srr1 = taken.srr1;
+        registers.nip = taken.nip;
+        registers.msr = taken.msr;
+    }
+}

@@ -1,0 +1,68 @@
+//! The ways in which a run ends: well, refused, or by a failure of Trivet's own.
+
+use core::fmt::{self, Display};
+use core::panic::PanicInfo;
+
+use backend_ppc64::boot::vectors::Trap;
+use backend_ppc64::nested::rtas;
+use hv_core::device::console::{write_panic, write_refusal};
+use hv_core::link::LinkMode;
+use hv_core::machine::{Board, Verdict};
+
+use crate::{HYPERVISOR, MACHINE, Pseries};
+
+/// Ends the run. QEMU's status is 0 after a power-off, and 1 after `ibm,os-term` with `-action panic=exit-failure`.
+pub fn power_off(verdict: Verdict) -> ! {
+    if let Some(machine) = MACHINE.get() {
+        match verdict {
+            Verdict::Success => rtas::power_off(machine.tokens()),
+            Verdict::Failure => rtas::os_term(machine.tokens(), c"Trivet: the run has failed"),
+        }
+        // Where the platform does not end by that, at least nothing runs on.
+        rtas::power_off(machine.tokens());
+    }
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Says why Trivet does not run what it was given, and ends the run.
+pub fn refuse(mode: Option<LinkMode>, why: &dyn Display) -> ! {
+    write_refusal(Pseries::console(), mode, why);
+    power_off(Verdict::Failure)
+}
+
+fn report(what: &dyn Display) -> ! {
+    match HYPERVISOR.get() {
+        Some(hypervisor) => hypervisor.console().panic(what),
+        None => write_panic(Pseries::console(), None, what),
+    }
+    power_off(Verdict::Failure)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    report(info)
+}
+
+/// An interrupt that the hypervisor itself should never take.
+#[unsafe(no_mangle)]
+extern "C" fn trivet_trap(trap: &Trap) -> ! {
+    report(&Trapped(trap))
+}
+
+struct Trapped<'a>(&'a Trap);
+
+impl Display for Trapped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = self.0;
+        writeln!(f, "interrupt {:#x} in the hypervisor", t.vector)?;
+        writeln!(f, "nip {:016x} msr {:016x} lr {:016x}", t.nip, t.msr, t.lr)?;
+        write!(f, "dar {:016x} dsisr {:08x}", t.dar, t.dsisr)?;
+        for (n, value) in t.gpr.iter().enumerate() {
+            let gap = if n % 4 == 0 { "\n" } else { " " };
+            write!(f, "{gap}r{n:<2} {value:016x}")?;
+        }
+        Ok(())
+    }
+}
