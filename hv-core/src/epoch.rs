@@ -223,6 +223,11 @@ pub(crate) fn never_published<T>(t: T) -> Retired<T> {
 pub struct Retired<T>(T);
 
 impl<T> Retired<T> {
+    /// A look at it.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+
     /// Takes it out, to free or re-use it.
     pub fn into_inner(self) -> T {
         self.0

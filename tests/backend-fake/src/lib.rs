@@ -1,0 +1,34 @@
+//! An instruction set made of software: tiny tables, skewed bits, memory that checks every access, and translation
+//! caches as unhelpful as an architecture allows. A port like any other, and the first that must pass.
+//!
+//! - `ram`: the checked arena. Whoever touches a frame that is free, or a table that is none, is noted down.
+//! - `format`: entries whose bits move with the level, so that decoding at a wrong level shows at once.
+//! - `tlb`: keeps every translation and every table address until a flush names it, and prefers them to the tables.
+//! - `machine`: the seam's machine over the two.
+//! - `script`: a vCPU whose guest is the probe of `conformance::probe`.
+
+mod format;
+mod machine;
+mod ram;
+mod script;
+mod tlb;
+
+pub use format::{Skewed, SkewedStage2};
+pub use machine::FakeMachine;
+pub use script::{FakePlatform, ScriptVcpu};
+
+use hv_core::isa::Isa;
+
+/// The fake instruction set, radix flavour.
+#[derive(Debug)]
+pub struct FakeRadix;
+
+impl Isa for FakeRadix {
+    const NAME: &'static str = "fake-radix";
+    type Machine = FakeMachine;
+    type Stage2 = SkewedStage2;
+    type Vcpu = ScriptVcpu;
+    type Platform = FakePlatform;
+    type Claim = ();
+    type Call = ();
+}

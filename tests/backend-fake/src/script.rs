@@ -1,0 +1,242 @@
+//! A vCPU whose guest is the probe of `conformance::probe`: it looks for a command in its mailbox, carries it out, puts
+//! down the answer and calls the hypervisor. Every load and store goes through the CPU's adversarial cache.
+//!
+//! The probe is written as a machine of small steps with one memory access each, so that a faulting access is simply
+//! tried again when the vCPU is entered anew, as an instruction would be.
+
+use conformance::probe::{self, Field, Op, STATUS_DONE, STATUS_EXCEPTION};
+use hv_core::addr::Gpa;
+use hv_core::epoch::Cpu;
+use hv_core::isa::{Firmware, Platform, Shape, Vcpu, VmTag};
+use hv_core::machine::{Instant, Machine};
+use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
+use hv_core::vcpu::services::{Services, StartAt};
+
+use crate::machine::{FakeMachine, GuestAccess};
+use crate::{FakeRadix, SkewedStage2};
+
+/// The exit record.
+#[derive(Clone, Copy, Debug)]
+pub enum Raw {
+    /// An access that the second stage did not translate.
+    Fault(Gpa, Access),
+    /// The probe calls.
+    Call,
+    /// A kick.
+    Interrupt,
+    /// The time is up.
+    Deadline,
+}
+
+/// What the probe does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Poll,
+    Fetch(usize),
+    Execute,
+    /// Spinning: look whether another command has been posted.
+    Look,
+    Status,
+    Result,
+    Done,
+    Call,
+}
+
+/// The fields a command is made of, in the order in which the probe reads them.
+const OPERANDS: [Field; 3] = [Field::Op, Field::Address, Field::Value];
+
+/// A virtual CPU that runs the probe.
+#[derive(Debug)]
+pub struct ScriptVcpu {
+    tag: VmTag,
+    mailbox: Gpa,
+    step: Step,
+    /// Number of the command at work; that of the last one done when polling.
+    number: u64,
+    operands: [u64; 3],
+    status: u64,
+    result: u64,
+}
+
+impl ScriptVcpu {
+    /// Carries out one step. `Err` ends the run of the guest.
+    fn advance(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &SkewedStage2) -> Result<(), Raw> {
+        let load = |at: Gpa| {
+            let mut value = 0;
+            let done = m.guest_access(cpu, s2.root(), self.tag, at, GuestAccess::Load(&mut value));
+            if done { Ok(value) } else { Err(Raw::Fault(at, Access::Read)) }
+        };
+        let store = |at: Gpa, value: u64| {
+            let done = m.guest_access(cpu, s2.root(), self.tag, at, GuestAccess::Store(value));
+            if done { Ok(()) } else { Err(Raw::Fault(at, Access::Write)) }
+        };
+        let field = |f: Field| f.at(self.mailbox);
+        let [op, address, value] = self.operands;
+        match self.step {
+            Step::Poll => {
+                let number = load(field(Field::Number))?;
+                if number == self.number {
+                    return Err(Raw::Call);
+                }
+                self.number = number;
+                self.step = Step::Fetch(0);
+            }
+            Step::Fetch(n) => match OPERANDS.get(n) {
+                Some(&f) => {
+                    let word = load(field(f))?;
+                    self.operands[n] = word;
+                    self.step = Step::Fetch(n + 1);
+                }
+                None => {
+                    (self.status, self.result) = (STATUS_DONE, 0);
+                    self.step = Step::Execute;
+                }
+            },
+            Step::Execute => {
+                let at = Gpa(address);
+                match Op::from_word(op) {
+                    Some(Op::Null) | None => self.step = Step::Status,
+                    Some(Op::Read) => {
+                        self.result = load(at)?;
+                        self.step = Step::Status;
+                    }
+                    Some(Op::Write) => {
+                        store(at, value)?;
+                        self.step = Step::Status;
+                    }
+                    Some(Op::Spin) => {
+                        store(at, value.wrapping_add(self.result))?;
+                        self.result += 1;
+                        self.step = Step::Look;
+                    }
+                }
+            }
+            Step::Look => {
+                let go_on = load(field(Field::Stop))? != self.number;
+                store(field(Field::Result), self.result)?;
+                self.step = if go_on { Step::Execute } else { Step::Status };
+            }
+            Step::Status => {
+                store(field(Field::Status), self.status)?;
+                self.step = Step::Result;
+            }
+            Step::Result => {
+                store(field(Field::Result), self.result)?;
+                self.step = Step::Done;
+            }
+            Step::Done => {
+                store(field(Field::Done), self.number)?;
+                self.step = Step::Call;
+            }
+            Step::Call => {
+                self.step = Step::Poll;
+                return Err(Raw::Call);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Vcpu<FakeRadix> for ScriptVcpu {
+    type Raw = Raw;
+
+    fn create(_m: &FakeMachine, tag: VmTag, index: u16) -> Option<Self> {
+        Some(Self {
+            tag,
+            mailbox: probe::mailbox(index),
+            step: Step::Poll,
+            number: 0,
+            operands: [0; 3],
+            status: 0,
+            result: 0,
+        })
+    }
+
+    fn reset(&mut self, at: StartAt) {
+        self.mailbox = Gpa(at.args[0]);
+        self.step = Step::Poll;
+        self.number = 0;
+    }
+
+    fn load(&mut self, _cpu: &Cpu, _m: &FakeMachine) {}
+
+    fn put(&mut self, _cpu: &Cpu, _m: &FakeMachine) {}
+
+    fn enter(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &SkewedStage2, _p: &FakePlatform, until: Instant) -> Raw {
+        loop {
+            if m.take_kick(cpu) {
+                return Raw::Interrupt;
+            }
+            if m.now() >= until {
+                return Raw::Deadline;
+            }
+            if let Err(raw) = self.advance(cpu, m, s2) {
+                return raw;
+            }
+        }
+    }
+
+    fn classify(&self, raw: &Raw) -> Exit<FakeRadix> {
+        match *raw {
+            Raw::Fault(gpa, access) => Exit::Fault(Fault { gpa, access, claim: () }),
+            Raw::Call => Exit::Call(()),
+            Raw::Interrupt => Exit::Interrupt,
+            Raw::Deadline => Exit::Deadline,
+        }
+    }
+
+    fn call<S: Services>(&mut self, (): (), _p: &FakePlatform, _s: &S) -> Next {
+        Next::Resume
+    }
+
+    fn complete(&mut self, done: Completion) {
+        match done {
+            Completion::Again => {}
+            // The probe's exception handler: give the command up.
+            Completion::BadAddress(..) => {
+                self.status = STATUS_EXCEPTION;
+                self.step = Step::Status;
+            }
+        }
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        None
+    }
+
+    fn pending(&self, _p: &FakePlatform) -> bool {
+        false
+    }
+}
+
+/// The fake has no devices and no firmware.
+#[derive(Debug)]
+pub struct FakePlatform;
+
+impl Platform<FakeRadix> for FakePlatform {
+    const ELF_MACHINE: u16 = 0;
+    const CEILING: u64 = 0;
+    const TREE_ROOM: u64 = 0;
+    const CODE_ROOM: u64 = 0;
+
+    fn create(_m: &FakeMachine, _vcpus: u16) -> Option<Self> {
+        Some(Self)
+    }
+
+    fn firmware(&self, _m: &FakeMachine, shape: &Shape<'_>) -> Option<Firmware> {
+        let start = StartAt { entry: shape.entry, args: [0; 4], big_endian: false };
+        Some(Firmware { tree: Vec::new(), code: Vec::new(), start })
+    }
+
+    fn console_input(&self) -> Option<u16> {
+        None
+    }
+
+    fn unknown_calls(&self) -> u64 {
+        0
+    }
+
+    fn dispatched<S: Services>(&self, _vcpu: u16, _s: &S) {}
+
+    fn preempted<S: Services>(&self, _vcpu: u16, _s: &S) {}
+}

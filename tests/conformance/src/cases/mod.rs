@@ -1,0 +1,62 @@
+//! The table.
+
+use hv_core::addr::{Gfn, GfnRange, Gpa};
+use hv_core::isa::Isa;
+use hv_core::mmu::{GuestMemory, Outcome};
+use hv_core::vcpu::exit::{Access, Fault};
+
+use crate::rig::Bench;
+use crate::verdict::{Run, Stop};
+
+mod codec;
+mod discard;
+mod fault;
+mod frames;
+mod grace;
+mod memory;
+mod notifier;
+mod probing;
+mod races;
+mod tables;
+
+/// One behaviour that every port must show.
+pub struct Case<I: Isa> {
+    /// Unique; `area-behaviour`.
+    pub name: &'static str,
+    /// The rule, oracle or principle it defends.
+    pub rule: &'static str,
+    /// Does it. Leaves no frame behind.
+    pub run: fn(&Bench<'_, I>) -> Run,
+}
+
+/// All cases, in order.
+pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
+    let pure = codec::cases::<I>().into_iter().chain(frames::cases()).chain(grace::cases());
+    let tables = tables::cases().into_iter().chain(notifier::cases());
+    let memory = fault::cases().into_iter().chain(memory::cases()).chain(discard::cases());
+    let guests = probing::cases().into_iter().chain(races::cases());
+    pure.chain(tables).chain(memory).chain(guests)
+}
+
+/// A case in a module's list.
+macro_rules! case {
+    ($name:literal, $rule:literal, $run:ident) => {
+        crate::cases::Case { name: $name, rule: $rule, run: $run::<I> }
+    };
+}
+use case;
+
+/// The address of the first byte of guest frame `gfn`.
+fn page(gfn: u64) -> Gpa {
+    Gpa(gfn << 12)
+}
+
+/// A range of guest frames that a case wrote down itself.
+fn gfns(start: u64, pages: u64) -> Result<GfnRange, Stop> {
+    GfnRange::new(Gfn(start), pages).ok_or(Stop::Fail("the case names an empty range"))
+}
+
+/// A fault of the guest at `gpa`.
+fn fault<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa, access: Access) -> Outcome {
+    memory.fault(b.cpu, b.m, &Fault { gpa, access, claim: b.rig.claim(gpa) })
+}

@@ -1,0 +1,168 @@
+//! A VM with a probe in it, and the shortest possible vCPU loop around it.
+
+use hv_core::addr::Gpa;
+use hv_core::epoch::Cpu;
+use hv_core::isa::{Isa, Platform, Vcpu, VmTag};
+use hv_core::machine::Machine;
+use hv_core::mmu::{GuestMemory, Outcome};
+use hv_core::sync::Mutex;
+use hv_core::vcpu::exit::{Completion, Exit};
+use hv_core::vcpu::services::StartAt;
+
+use crate::probe::{CODE, Field, Op, STATUS_DONE, mailbox};
+use crate::rig::Bench;
+use crate::verdict::{Run, Stop, check};
+
+/// Exits after which a command that has not ended is given up.
+const PATIENCE: u32 = 1 << 20;
+/// The most vCPUs a probe VM has.
+pub const VCPUS: usize = 2;
+
+/// A VM that runs the probe on each of its vCPUs.
+pub struct ProbeVm<I: Isa> {
+    /// Its memory.
+    pub memory: GuestMemory<I>,
+    platform: I::Platform,
+    vcpus: [Mutex<I::Vcpu>; VCPUS],
+}
+
+/// What a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was loaded, or how many stores were made.
+    pub result: u64,
+    /// The access raised no exception.
+    pub fine: bool,
+}
+
+/// What to do when the guest faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFault {
+    /// Answer it, as the hypervisor would.
+    Answer,
+    /// Stop there if it is on the page of this address, otherwise answer it.
+    StopAt(Gpa),
+}
+
+/// How a run of a vCPU ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The probe called: its command is done.
+    Called,
+    /// It faulted where it was to be stopped.
+    Faulted,
+}
+
+impl<I: Isa> ProbeVm<I> {
+    /// A VM with the probe loaded and its vCPUs at the first instruction.
+    pub fn new(bench: &Bench<'_, I>, tag: VmTag) -> Result<Self, Stop> {
+        let image = bench.rig.probe().map_err(Stop::Skip)?;
+        let vcpu = |index: u16| {
+            let mut vcpu = I::Vcpu::create(bench.m, tag, index)?;
+            vcpu.reset(StartAt { entry: image.entry, args: [mailbox(index).0, 0, 0, 0], big_endian: false });
+            Some(Mutex::new(vcpu))
+        };
+        let made = || Some((I::Platform::create(bench.m, VCPUS as u16)?, [vcpu(0)?, vcpu(1)?]));
+        let (platform, vcpus) = made().ok_or(Stop::Fail("no vCPU could be made"))?;
+        let memory = bench.memory(tag)?;
+        if memory.write(bench.cpu, bench.m, CODE, image.code).is_err() {
+            memory.destroy(bench.cpu, bench.m);
+            return Err(Stop::Fail("the probe could not be loaded"));
+        }
+        Ok(Self { memory, platform, vcpus })
+    }
+
+    /// Gives `with` a VM, and destroys it however that ends.
+    pub fn with(bench: &Bench<'_, I>, tag: VmTag, with: impl FnOnce(&Self) -> Run) -> Run {
+        let vm = Self::new(bench, tag)?;
+        let run = with(&vm);
+        vm.memory.destroy(bench.cpu, bench.m);
+        run
+    }
+
+    /// Puts a command into a mailbox. Its number is one more than that of the last one done.
+    pub fn post(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16, op: Op, address: Gpa, value: u64) -> Result<u64, Stop> {
+        let number = self.word(cpu, m, vcpu, Field::Done)?.wrapping_add(1);
+        self.set(cpu, m, vcpu, Field::Op, op as u64)?;
+        self.set(cpu, m, vcpu, Field::Address, address.0)?;
+        self.set(cpu, m, vcpu, Field::Value, value)?;
+        self.set(cpu, m, vcpu, Field::Number, number)?;
+        Ok(number)
+    }
+
+    /// Reads a mailbox word.
+    pub fn word(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16, field: Field) -> Result<u64, Stop> {
+        read_word(&self.memory, cpu, m, field.at(mailbox(vcpu)))
+    }
+
+    /// Writes a mailbox word.
+    pub fn set(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16, field: Field, value: u64) -> Run {
+        write_word(&self.memory, cpu, m, field.at(mailbox(vcpu)), value)
+    }
+
+    /// Runs a vCPU until its probe calls, or faults where it is to be stopped.
+    pub fn run(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16, on_fault: OnFault) -> Result<Left, Stop> {
+        let slot = self.vcpus.get(usize::from(vcpu)).ok_or(Stop::Fail("no such vCPU"))?;
+        let mut vcpu = slot.lock();
+        vcpu.load(cpu, m);
+        let left = self.turns(&mut vcpu, cpu, m, on_fault);
+        vcpu.put(cpu, m);
+        left
+    }
+
+    fn turns(&self, vcpu: &mut I::Vcpu, cpu: &Cpu, m: &I::Machine, on_fault: OnFault) -> Result<Left, Stop> {
+        for _ in 0..PATIENCE {
+            let until = m.now().after(m.ticks_per_second() / 10);
+            let raw = vcpu.enter(cpu, m, self.memory.stage2(), &self.platform, until);
+            match vcpu.classify(&raw) {
+                Exit::Call(_) => return Ok(Left::Called),
+                Exit::Interrupt => {
+                    m.interrupts(cpu);
+                }
+                Exit::Deadline => {}
+                Exit::Broken(why) => return Err(Stop::Fail(why)),
+                Exit::Fault(fault) => {
+                    if let OnFault::StopAt(at) = on_fault
+                        && at.page() == fault.gpa.page()
+                    {
+                        vcpu.complete(Completion::Again);
+                        return Ok(Left::Faulted);
+                    }
+                    vcpu.complete(match self.memory.fault(cpu, m, &fault) {
+                        Outcome::Mapped | Outcome::Retry => Completion::Again,
+                        Outcome::NoSlot => Completion::BadAddress(fault.gpa, fault.access),
+                        Outcome::NoMemory => return Err(Stop::Fail("no memory for the guest's page")),
+                    });
+                }
+            }
+        }
+        Err(Stop::Fail("the probe never answered"))
+    }
+
+    /// Carries out one command on vCPU 0.
+    pub fn ask(&self, bench: &Bench<'_, I>, op: Op, address: Gpa, value: u64) -> Result<Answer, Stop> {
+        let (cpu, m) = (bench.cpu, bench.m);
+        let number = self.post(cpu, m, 0, op, address, value)?;
+        // The first run may end in a call made before the command was seen.
+        for _ in 0..2 {
+            self.run(cpu, m, 0, OnFault::Answer)?;
+            if self.word(cpu, m, 0, Field::Done)? == number {
+                let fine = self.word(cpu, m, 0, Field::Status)? == STATUS_DONE;
+                return Ok(Answer { result: self.word(cpu, m, 0, Field::Result)?, fine });
+            }
+        }
+        Err(Stop::Fail("the probe called without having done its command"))
+    }
+}
+
+/// Reads one word of guest memory.
+pub fn read_word<I: Isa>(memory: &GuestMemory<I>, cpu: &Cpu, m: &I::Machine, at: Gpa) -> Result<u64, Stop> {
+    let mut bytes = [0; 8];
+    memory.read(cpu, m, at, &mut bytes).map_err(|_| Stop::Fail("guest memory could not be read"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Writes one word of guest memory.
+pub fn write_word<I: Isa>(memory: &GuestMemory<I>, cpu: &Cpu, m: &I::Machine, at: Gpa, value: u64) -> Run {
+    check(memory.write(cpu, m, at, &value.to_le_bytes()).is_ok(), "guest memory could not be written")
+}
