@@ -20,6 +20,7 @@ use crate::guest::lifecycle::{After, EndStep, Fleet, State, fleet, verdict_now};
 use crate::guest::loader::{self, Kernel, LoadError, Plan, Sizes};
 use crate::isa::{Firmware, Isa, Platform, Shape, Vcpu, VmTag};
 use crate::link::Event;
+use crate::log::info;
 use crate::machine::{Interrupts, Machine, Verdict};
 use crate::monitor::OwnMemory;
 use crate::sched::{Leave, Pick, Scheduler};
@@ -51,6 +52,15 @@ pub struct Footprint {
     pub own: OwnMemory,
 }
 
+/// What only the board can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// Sends what was logged to the operator.
+    pub drain_log: fn(&Consoles),
+    /// Ends the run.
+    pub power_off: fn(Verdict) -> !,
+}
+
 /// The hypervisor.
 pub struct Hypervisor<I: Isa> {
     /// The machine it runs on.
@@ -60,7 +70,7 @@ pub struct Hypervisor<I: Isa> {
     vms: Vec<Vm<I>>,
     bundle: Bundle<'static>,
     footprint: Footprint,
-    power_off: fn(Verdict) -> !,
+    hooks: Hooks,
     /// Work that belongs to no vCPU waits; any CPU between turns does it.
     housekeeping: AtomicBool,
     /// The operator wants the machine off.
@@ -76,7 +86,7 @@ impl<I: Isa> Hypervisor<I> {
         console: Consoles,
         bundle: Bundle<'static>,
         footprint: Footprint,
-        power_off: fn(Verdict) -> !,
+        hooks: Hooks,
     ) -> Self {
         let vms = bundle.config().vms.iter().cloned().map(Vm::new).collect();
         let slice = machine.ticks_per_second() / SLICES_PER_SECOND;
@@ -87,7 +97,7 @@ impl<I: Isa> Hypervisor<I> {
             vms,
             bundle,
             footprint,
-            power_off,
+            hooks,
             housekeeping: AtomicBool::new(false),
             switch_off: AtomicBool::new(false),
             starts: Mutex::new(heapless::Deque::new()),
@@ -107,6 +117,7 @@ impl<I: Isa> Hypervisor<I> {
             if self.housekeeping.swap(false, Ordering::AcqRel) {
                 self.housekeep(cpu);
             }
+            (self.hooks.drain_log)(&self.console);
             match self.sched.next(cpu.id(), self.machine.now()) {
                 Pick::Run(job, until) => turn(self, cpu, job, until),
                 Pick::Sleep(until) => {
@@ -247,6 +258,7 @@ impl<I: Isa> Hypervisor<I> {
                 }
                 spin_loop();
             };
+            info!("VM {} is taken down", index);
             alone.memory.destroy(cpu, self.machine);
         }
         let after = vm.life.lock().drained();
@@ -273,8 +285,9 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     fn off(&self, verdict: Verdict) -> ! {
+        (self.hooks.drain_log)(&self.console);
         self.console.powering_off(verdict);
-        (self.power_off)(verdict)
+        (self.hooks.power_off)(verdict)
     }
 
     /// Asks a CPU between turns to start a VM.
@@ -293,6 +306,7 @@ impl<I: Isa> Hypervisor<I> {
         self.console.forget_input(index);
         match self.build(cpu, index, vm) {
             Ok(first) => {
+                info!("VM {} starts on CPU {}", index, cpu.id().0);
                 *vm.running.lock() = Some(Arc::clone(&first.vm));
                 self.console.started(index);
                 // An operator's stop that came while the VM was built found nothing to close.
@@ -377,6 +391,7 @@ impl<I: Isa> Hypervisor<I> {
 
     /// Says that Trivet is up.
     pub fn announce(&self, cpus: u16) {
+        info!("{} on {} CPUs, {} VMs", I::NAME, cpus, self.vms.len());
         let own = self.footprint.own.total();
         self.console.event(&Event::Booted { cpus, memory: self.footprint.total, own });
     }

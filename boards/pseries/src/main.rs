@@ -11,6 +11,7 @@ extern crate alloc;
 mod cpus;
 mod fail;
 mod heap;
+mod log;
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -26,7 +27,7 @@ use backend_ppc64::nested::{Ppc64, irq, rtas};
 use hv_core::addr::{PAGE_SHIFT, Pfn, PfnRange};
 use hv_core::device::console::Consoles;
 use hv_core::guest::bundle::Bundle;
-use hv_core::hypervisor::{Footprint, Hypervisor};
+use hv_core::hypervisor::{Footprint, Hooks, Hypervisor};
 use hv_core::machine::{Board, Console, CpuId, Machine, StartCpuError, Verdict};
 use hv_core::monitor::OwnMemory;
 use hv_core::page::Frames;
@@ -126,7 +127,7 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
         own: OwnMemory { image: size(&image) - heap::SIZE, metadata, heap: heap::SIZE, tables: 0 },
     };
     let hypervisor =
-        HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, footprint, Pseries::power_off));
+        HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, footprint, Hooks { drain_log: log::drain, power_off: Pseries::power_off }));
     let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse(None, &"the boot CPU was taken twice") };
     let mut running = 1;
     for id in 1..inventory.cpus.len() as u16 {
