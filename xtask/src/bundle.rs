@@ -80,7 +80,12 @@ mod tests {
     fn the_archive_holds_what_its_sums_say() {
         let image = Temporary::write("bundle-test", b"kernel bytes").unwrap();
         let vm = VmConfig {
-            name: "a".into(), vcpus: 1, memory: 64 << 20, kernel: "k".into(), initrd: None, cmdline: String::new(),
+            name: "a".into(),
+            vcpus: 1,
+            memory: 64 << 20,
+            kernel: "k".into(),
+            initrd: None,
+            cmdline: String::new(),
         };
         let config = Config { link: LinkMode::Split, seed: None, vms: vec![vm] };
         let bytes = pack(&config, &[Image { member: "k".into(), file: image.path().into() }]).unwrap();

@@ -3,9 +3,13 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::image::{self, Profile};
-use crate::run::{self, RunArgs};
-use crate::guests;
+use crate::conformance::Format;
+use crate::error::refuse;
+use crate::fmt::Mode;
+use crate::image::Profile;
+use crate::run::RunArgs;
+use crate::test::Depth;
+use crate::{bench, conformance, doctor, fmt, guests, image, lint, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -28,8 +32,61 @@ enum Command {
         #[arg(long, value_enum, default_value = "release")]
         profile: Profile,
     },
+    /// Run everything that CI runs
+    Test {
+        /// Explore longer
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Run the table of cases that every column must pass
+    Conformance {
+        /// A column of the table, or all
+        #[arg(long, value_name = "COLUMN|all", default_value = "all")]
+        target: String,
+        /// Only cases whose names match
+        #[arg(long, value_name = "REGEX")]
+        filter: Option<String>,
+        /// How results are printed
+        #[arg(long, value_enum, default_value = "human")]
+        format: Format,
+        /// How boards' images are compiled
+        #[arg(long, value_enum, default_value = "release")]
+        profile: Profile,
+    },
+    /// Measure path lengths in instructions, beside KVM's
+    Bench {
+        /// The board
+        #[arg(long, default_value = "pseries", conflicts_with = "host")]
+        board: String,
+        /// Measure page-table work on this machine
+        #[arg(long)]
+        host: bool,
+    },
+    /// Print what an image consists of; fails above the board's limit
+    Size {
+        /// The board; all of them by default
+        #[arg(long)]
+        board: Option<String>,
+    },
+    /// Run clippy, rustdoc and the project's own lints
+    Lint,
+    /// Format every file
+    Fmt {
+        /// Change nothing, fail if a file is not formatted
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show what is installed and what is missing
+    Doctor,
     /// Fetch the default guests and print where they are
     Guests,
+    /// Not there yet
+    #[command(hide = true)]
+    Museum {
+        /// Ignored
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
 }
 
 /// Carries out the command line.
@@ -37,6 +94,17 @@ pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Build { board, profile } => image::run(&board, profile),
+        Command::Test { deep } => test::run(if deep { Depth::Deep } else { Depth::Usual }),
+        Command::Conformance { target, filter, format, profile } => {
+            conformance::run(&target, filter.as_deref(), format, profile)
+        }
+        Command::Bench { host: true, .. } => bench::host(),
+        Command::Bench { board, host: false } => bench::run(&board),
+        Command::Size { board } => size::run(board.as_deref()),
+        Command::Lint => lint::run(),
+        Command::Fmt { check } => fmt::run(if check { Mode::Check } else { Mode::Write }),
+        Command::Doctor => doctor::run(),
         Command::Guests => guests::run(),
+        Command::Museum { rest: _ } => Err(refuse("the museum is not there yet")),
     }
 }

@@ -37,7 +37,11 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
             let (start, name) = after.checked_sub(1).and_then(|at| symbols.get(at)).copied().unwrap_or((0, "?"));
             let here = symbols.iter().filter(|(begin, _)| *begin == start).map(|(_, name)| name);
             if !here.clone().any(|name| name.starts_with(ALLOWED) || name.starts_with(FOREIGN)) {
-                found.push(format!("  {address:#x} in {name}+{:#x}: {kind} {:08x}", address - start, u32::from_le_bytes(*word)));
+                found.push(format!(
+                    "  {address:#x} in {name}+{:#x}: {kind} {:08x}",
+                    address - start,
+                    u32::from_le_bytes(*word)
+                ));
             }
         }
     }
@@ -67,9 +71,9 @@ fn indexed(extended: u32) -> Option<&'static str> {
     match extended {
         6 | 7 | 38 | 39 | 71 | 103 | 135 | 167 | 199 | 231 | 359 | 487 => Some("vector"),
         535 | 567 | 599 | 631 | 663 | 695 | 727 | 759 | 791 | 855 | 887 | 919 | 983 => Some("floating-point"),
-        12 | 13 | 45 | 76 | 77 | 109 | 140 | 141 | 173 | 205 | 237 | 268 | 269 | 300 | 301 | 332 | 333 | 364 | 396 | 397
-        | 428 | 429 | 461 | 524 | 588 | 652 | 716 | 780 | 781 | 812 | 813 | 844 | 876 | 908 | 909 | 940 | 941 | 972
-        | 1004 => Some("vector-scalar"),
+        12 | 13 | 45 | 76 | 77 | 109 | 140 | 141 | 173 | 205 | 237 | 268 | 269 | 300 | 301 | 332 | 333 | 364 | 396
+        | 397 | 428 | 429 | 461 | 524 | 588 | 652 | 716 | 780 | 781 | 812 | 813 | 844 | 876 | 908 | 909 | 940 | 941
+        | 972 | 1004 => Some("vector-scalar"),
         51 | 115 | 179 | 211 | 243 | 307 | 403 | 435 => Some("vector-scalar"),
         _ => None,
     }

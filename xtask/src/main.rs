@@ -1,19 +1,28 @@
 //! `cargo xtask`: builds, runs and tests Trivet. One file a command; [`cli`] names them.
 
+mod batch;
+mod bench;
 mod board;
 mod bundle;
 mod cli;
+mod conformance;
+mod doctor;
 mod emulator;
 mod error;
+mod fmt;
 mod fpcheck;
 mod guests;
 mod image;
+mod lint;
+mod lints;
 mod log;
 mod manifest;
 mod process;
 mod progress;
 mod run;
 mod setup;
+mod size;
+mod test;
 mod units;
 mod workspace;
 

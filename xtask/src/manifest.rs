@@ -63,7 +63,8 @@ struct Table {
 
 /// Reads `file`.
 pub fn read(file: &Path) -> Result<Vec<Vm>> {
-    let text = std::fs::read_to_string(file).map_err(|error| refuse(format!("cannot read {}: {error}", file.display())))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| refuse(format!("cannot read {}: {error}", file.display())))?;
     let dir = file.parent().unwrap_or(Path::new(""));
     parse(&text, dir).map_err(|wrong| wrong.refusal(file, &text)).context("the manifest is refused")
 }
@@ -108,7 +109,8 @@ fn parse(text: &str, dir: &Path) -> Result<Vec<Vm>, Wrong> {
 
 fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
     if !hv_core::guest::manifest::is_name(table.name.get_ref()) {
-        let what = format!("VM name {:?}: up to 31 of a-z, 0-9 and - are allowed, a letter first", table.name.get_ref());
+        let what =
+            format!("VM name {:?}: up to 31 of a-z, 0-9 and - are allowed, a letter first", table.name.get_ref());
         return Err(Wrong::at(&table.name, what));
     }
     later(table.backing.as_ref(), "anon", "backing")?;

@@ -70,6 +70,12 @@ impl Lock {
         self.latest(asked).is_some_and(|package| dir.join(&package.file).is_file())
     }
 
+    /// Name and version of what is recorded and there.
+    pub fn fetched(&self, asked: &str) -> Option<String> {
+        let package = self.latest(asked).filter(|_| self.has(asked))?;
+        Some(format!("{} {}", package.name, package.version))
+    }
+
     /// The record of one version.
     pub fn find(&self, asked: &str, version: &str) -> Option<&Package> {
         self.content.package.iter().find(|package| package.asked == asked && package.version == version)
@@ -90,7 +96,10 @@ impl Lock {
         if now != package.sha256 {
             bail!(
                 "{} has SHA-256 {now}, but {} {} was unpacked with {}; remove the file to fetch it again",
-                path.display(), package.name, package.version, package.sha256
+                path.display(),
+                package.name,
+                package.version,
+                package.sha256
             );
         }
         Ok(Verified { path, package: package.name.clone(), version: package.version.clone() })
@@ -116,8 +125,12 @@ mod tests {
         assert_eq!(sum, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         let text = |s: &str| s.to_owned();
         let package = Package {
-            asked: text("a"), name: text("a-1"), version: text("1"),
-            deb_sha256: text("0"), file: text("f"), sha256: sum,
+            asked: text("a"),
+            name: text("a-1"),
+            version: text("1"),
+            deb_sha256: text("0"),
+            file: text("f"),
+            sha256: sum,
         };
         Lock::load(&dir.join("lock.toml")).unwrap().record(package.clone()).unwrap();
         let lock = Lock::load(&dir.join("lock.toml")).unwrap();

@@ -61,6 +61,14 @@ pub fn default(board: &Board) -> Result<Guest> {
     Ok(Guest { kernel: kernel.path, initrd, version: format!("{} {}", kernel.package, kernel.version) })
 }
 
+/// What has been fetched for `board`, if all of it has.
+pub fn fetched(board: &Board) -> Result<Option<String>> {
+    let lock = Lock::load(&workspace::cache_dir()?.join("guests").join(&board.guest.architecture).join("lock.toml"))?;
+    let packages = [&board.guest.kernel_package, &board.guest.busybox_package];
+    let found: Option<Vec<String>> = packages.into_iter().map(|asked| lock.fetched(asked)).collect();
+    Ok(found.map(|found| found.join(", ")))
+}
+
 fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
     crate::setup::need_guest_tools()?;
     let guest = &board.guest;
@@ -81,7 +89,9 @@ fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
         {
             bail!(
                 "{name} {} had SHA-256 {} when first fetched, but is now offered with {}; refusing it",
-                offer.version, known.deb_sha256, offer.sha256
+                offer.version,
+                known.deb_sha256,
+                offer.sha256
             );
         }
         eprintln!("fetching {name} {} for {} ({} MB)", offer.version, guest.architecture, offer.size / 1_000_000);

@@ -6,7 +6,7 @@ mod session;
 mod shell;
 mod steps;
 mod terminal;
-mod world;
+pub mod world;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -62,7 +62,9 @@ impl Plan {
         }
         let memory = wish.memory.unwrap_or(board.memory);
         if memory < MIN_MACHINE || memory > MAX_MACHINE || memory.0 % (1 << 20) != 0 {
-            return Err(refuse(format!("--memory {memory}: whole MiB from {MIN_MACHINE} to {MAX_MACHINE} are possible")));
+            return Err(refuse(format!(
+                "--memory {memory}: whole MiB from {MIN_MACHINE} to {MAX_MACHINE} are possible"
+            )));
         }
         let mut vms = match &wish.guests {
             Some(file) => manifest::read(file)?,
@@ -128,7 +130,8 @@ impl Images<'_> {
         let initrd = self.file(&vm.initrd, |guest| &guest.initrd)?;
         let files = [Some(&kernel), initrd.as_ref()];
         let loaded: u64 = files.into_iter().flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-        if loaded > vm.memory / 4 * 3 {
+        // The RAM disk is unpacked beside itself, and the kernel has more than its file shows.
+        if loaded > vm.memory / 2 {
             let what = format!("VM {:?}: its images of {loaded} bytes do not fit into {}", vm.name, Size(vm.memory));
             return Err(refuse(what));
         }

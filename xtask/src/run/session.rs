@@ -86,20 +86,28 @@ impl<'a> Session<'a> {
                 stdout.flush()?;
                 match found.status {
                     Some(0) => return Ok(None),
-                    Some(status) => return Ok(Some(format!("--exec {command:?} ended with status {status} in guest {name}"))),
+                    Some(status) => {
+                        return Ok(Some(format!("--exec {command:?} ended with status {status} in guest {name}")));
+                    }
                     None => {}
                 }
             }
             let held = self.world.vms.get(vm).map_or(0, |vm| vm.unread.len());
-            let changed = |world: &World| world.vms.get(vm).is_none_or(|vm| vm.unread.len() != held || vm.state != State::Runs);
+            let changed =
+                |world: &World| world.vms.get(vm).is_none_or(|vm| vm.unread.len() != held || vm.state != State::Runs);
             let waited = self.wait(deadline, changed)?;
             if let Some(State::Ended(end)) = self.state(vm) {
                 return Err(self.ended_during(&name, &end, command));
             }
             match waited {
                 Waited::Yes => {}
-                Waited::TimedOut => bail!("--exec {command:?} in guest {name} did not end within {} s (--timeout)", self.timeout.as_secs()),
-                Waited::Ended(status) => bail!("the machine was switched off ({status}) before --exec {command:?} ended"),
+                Waited::TimedOut => bail!(
+                    "--exec {command:?} in guest {name} did not end within {} s (--timeout)",
+                    self.timeout.as_secs()
+                ),
+                Waited::Ended(status) => {
+                    bail!("the machine was switched off ({status}) before --exec {command:?} ended")
+                }
             }
         }
     }
@@ -123,10 +131,14 @@ impl<'a> Session<'a> {
             }
             match self.wait(deadline, |world| !world.monitor.is_empty() || !world.monitor_done.is_empty())? {
                 Waited::Yes => {}
-                Waited::TimedOut => bail!("Trivet's monitor did not answer {line:?} within {} s", self.timeout.as_secs()),
+                Waited::TimedOut => {
+                    bail!("Trivet's monitor did not answer {line:?} within {} s", self.timeout.as_secs())
+                }
                 // `poweroff` is answered by going.
                 Waited::Ended(_) if self.world.outcome.is_some() => return Ok(None),
-                Waited::Ended(status) => bail!("the machine was switched off ({status}) before --monitor {line:?} ended"),
+                Waited::Ended(status) => {
+                    bail!("the machine was switched off ({status}) before --monitor {line:?} ended")
+                }
             }
         }
     }
@@ -165,7 +177,9 @@ impl<'a> Session<'a> {
                 bail!("guest {name} {} before it reached its shell", said(&end));
             }
             match waited {
-                Waited::Ended(status) => bail!("the machine was switched off ({status}) before guest {name} reached its shell"),
+                Waited::Ended(status) => {
+                    bail!("the machine was switched off ({status}) before guest {name} reached its shell")
+                }
                 _ if Instant::now() >= deadline => bail!("{late}"),
                 _ => {}
             }
@@ -273,7 +287,8 @@ impl<'a> Session<'a> {
 
     /// Fails if Trivet or a guest has.
     fn check(&mut self) -> Result<()> {
-        let bad = |world: &World| world.panicked.is_some() || world.refused.is_some() || panicked_guest(world).is_some();
+        let bad =
+            |world: &World| world.panicked.is_some() || world.refused.is_some() || panicked_guest(world).is_some();
         if !bad(self.world) {
             return Ok(());
         }

@@ -62,9 +62,15 @@ fn resolve(typed: &Typed, names: &[String]) -> Result<Action> {
 
 impl Args for Steps {
     fn augment_args(command: Command) -> Command {
-        let arg = |name: &'static str| Arg::new(name).long(name).action(ArgAction::Append).value_parser(clap::value_parser!(String));
+        let arg = |name: &'static str| {
+            Arg::new(name).long(name).action(ArgAction::Append).value_parser(clap::value_parser!(String))
+        };
         command
-            .arg(arg("exec").value_name("[VM:]CMD").help("Run CMD in the shell of a guest (the first one by default), print its output"))
+            .arg(
+                arg("exec")
+                    .value_name("[VM:]CMD")
+                    .help("Run CMD in the shell of a guest (the first one by default), print its output"),
+            )
             .arg(arg("monitor").value_name("CMD").help("Run CMD in Trivet's monitor, print its output"))
     }
 

@@ -42,7 +42,7 @@ impl Tail {
     }
 
     fn end_line(&mut self) {
-        let line = String::from_utf8_lossy(&self.partial).into_owned();
+        let line = harmless(&self.partial);
         self.partial.clear();
         if self.echo == Echo::Shown {
             eprintln!("[{}] {line}", self.name);
@@ -63,9 +63,25 @@ impl Tail {
             eprintln!("{line}");
         }
         if !self.partial.is_empty() {
-            eprintln!("{}", String::from_utf8_lossy(&self.partial));
+            eprintln!("{}", harmless(&self.partial));
         }
     }
+}
+
+/// The text without what a terminal would obey: a guest's line editor asks for the cursor's position, for example.
+fn harmless(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut shown = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\x1b' {
+            // A control sequence ends with a letter.
+            let _rest = chars.by_ref().find(|c| c.is_ascii_alphabetic());
+        } else if !c.is_control() || c == '\t' {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// How a VM is doing.
@@ -231,8 +247,14 @@ impl World {
     fn look_for_panic(&mut self) {
         if self.panicked.is_none() {
             let line = self.raw.lines.iter().find(|line| line.starts_with(PANIC_MARK));
-            self.panicked = line.map(|line| line.trim_start_matches(PANIC_MARK).trim_start_matches([':', ' ']).to_owned());
+            self.panicked =
+                line.map(|line| line.trim_start_matches(PANIC_MARK).trim_start_matches([':', ' ']).to_owned());
         }
+    }
+
+    /// The first line outside of the protocol that contains `word`.
+    pub fn raw_line(&self, word: &str) -> Option<String> {
+        self.raw.lines.iter().find(|line| line.contains(word)).cloned()
     }
 
     /// Prints what was kept of every channel, for the report of a failure.

@@ -7,6 +7,7 @@ mod install;
 pub mod toolchain;
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Result;
 
@@ -82,5 +83,21 @@ pub fn need_guest_tools() -> Result<()> {
     Err(crate::error::refuse(format!(
         "the default guest is fetched with Debian's {}, which this machine lacks; bring your own with --kernel FILE --initrd FILE",
         missing.join(" and ")
+    )))
+}
+
+/// Makes sure that `cargo command` is there; rustup adds the component where it can.
+pub fn need_component(command: &str, component: &str) -> Result<()> {
+    let there = || process::succeeds(Command::new("cargo").args([command, "--version"]));
+    if there() {
+        return Ok(());
+    }
+    eprintln!("installing with rustup: {component}");
+    let added = process::output(Command::new("rustup").args(["component", "add", component]));
+    if added.is_ok() && there() {
+        return Ok(());
+    }
+    Err(crate::error::refuse(format!(
+        "cargo {command} is missing; install it with:\n  rustup component add {component}"
     )))
 }

@@ -45,7 +45,8 @@ impl Toolchain {
             let name = name.to_string_lossy().into_owned();
             let kept = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"];
             let cargos = name.starts_with("CARGO") && !kept.iter().any(|prefix| name.starts_with(prefix));
-            if cargos || name.starts_with("RUSTUP_TOOLCHAIN") || name.starts_with("RUSTC") || name.contains("RUSTFLAGS") {
+            if cargos || name.starts_with("RUSTUP_TOOLCHAIN") || name.starts_with("RUSTC") || name.contains("RUSTFLAGS")
+            {
                 command.env_remove(name);
             }
         }

@@ -1,0 +1,27 @@
+//! `cargo xtask fmt`: rustfmt over every package.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{process, setup, workspace};
+
+/// Whether files may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Format them.
+    Write,
+    /// Fail if one is not formatted.
+    Check,
+}
+
+/// Formats, or checks.
+pub fn run(mode: Mode) -> Result<()> {
+    setup::need_component("fmt", "rustfmt")?;
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(["fmt", "--all"]);
+    if mode == Mode::Check {
+        cargo.arg("--check");
+    }
+    process::attached(&mut cargo)
+}

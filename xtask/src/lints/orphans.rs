@@ -1,0 +1,82 @@
+//! A Rust file that no module names is not compiled, so it is wrong without anyone noticing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::source::Source;
+use super::{Problem, Tree};
+
+/// The lint.
+pub fn check(tree: &Tree) -> Vec<Problem> {
+    let files: Vec<&Source> = tree.rust().filter(|file| !file.package().is_empty()).collect();
+    let mut reached: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut open: Vec<&Source> = files.iter().copied().filter(|file| is_root(file)).collect();
+    while let Some(file) = open.pop() {
+        if !reached.insert(file.path.clone()) {
+            continue;
+        }
+        let named = modules(file);
+        open.extend(files.iter().copied().filter(|other| named.contains(&other.path)));
+    }
+    let orphans = files.iter().filter(|file| !reached.contains(&file.path));
+    orphans.map(|file| Problem::error(&file.path, 0, "no module names this file")).collect()
+}
+
+/// Files that cargo compiles by themselves.
+fn is_root(file: &Source) -> bool {
+    let package = file.package();
+    let Ok(inside) = file.path.strip_prefix(&package) else { return false };
+    let parts: Vec<String> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["src", "lib.rs" | "main.rs"] | ["src", "bin", _] => true,
+        ["tests" | "benches" | "examples", file] => file.ends_with(".rs"),
+        _ => false,
+    }
+}
+
+/// The files that this file's modules may be.
+fn modules(file: &Source) -> BTreeSet<PathBuf> {
+    let folder = file.path.parent().unwrap_or(Path::new(""));
+    let stem = file.path.file_stem().unwrap_or_default();
+    let plain = is_root(file) || stem == "mod";
+    let base = if plain { folder.to_owned() } else { folder.join(stem) };
+    let mut named = BTreeSet::new();
+    let mut path: Option<&str> = None;
+    for (code, text) in file.code.lines().zip(file.text.lines()) {
+        if let Some(given) = text.trim().strip_prefix("#[path = \"").and_then(|rest| rest.split('"').next()) {
+            path = Some(given);
+        }
+        let code = code.trim();
+        let Some(name) = code.strip_suffix(';').and_then(|code| code.rsplit_once("mod ")).map(|(_, name)| name.trim())
+        else {
+            continue;
+        };
+        match path.take() {
+            Some(given) => named.insert(folder.join(given)),
+            None => named.insert(base.join(format!("{name}.rs"))) | named.insert(base.join(name).join("mod.rs")),
+        };
+    }
+    named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Tree, found};
+    use super::check;
+
+    #[test]
+    fn files_that_no_module_names_are_found() {
+        let tree = Tree::of(&[
+            ("p/src/lib.rs", "mod a;\npub mod b;\n// mod c;\n#[cfg(test)]\n#[path = \"odd.rs\"]\nmod tests;"),
+            ("p/src/a.rs", "pub(crate) mod inner;"),
+            ("p/src/a/inner.rs", ""),
+            ("p/src/b/mod.rs", "mod deep;"),
+            ("p/src/b/deep.rs", ""),
+            ("p/src/c.rs", ""),
+            ("p/src/odd.rs", ""),
+            ("p/src/bin/tool.rs", ""),
+            ("p/tests/whole.rs", ""),
+        ]);
+        assert_eq!(found(&check(&tree)), ["p/src/c.rs:0: no module names this file"]);
+    }
+}

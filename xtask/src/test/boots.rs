@@ -1,0 +1,270 @@
+//! Runs of `cargo xtask run` and what they must do: status, output, the one line that says why.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Depth;
+use crate::board::Board;
+use crate::image::Profile;
+use crate::workspace;
+
+/// One run and what is expected of it.
+struct Boot {
+    name: &'static str,
+    /// Arguments after `run --board B`.
+    args: &'static [&'static str],
+    status: i32,
+    /// Lines that stdout must have, in this order; others may stand in between.
+    stdout: &'static [&'static str],
+    /// What the last `error:` line must contain.
+    error: &'static str,
+}
+
+/// Guests that must work.
+const GOOD: &[Boot] = &[
+    Boot {
+        name: "one guest",
+        args: &[
+            "--exec",
+            "uname -m",
+            "--exec",
+            "nproc",
+            "--exec",
+            "cat /proc/cpuinfo /proc/meminfo | wc -l",
+            "--exec",
+            "cd /sys",
+            "--exec",
+            "pwd",
+        ],
+        status: 0,
+        stdout: &["ppc64le", "2", "/sys"],
+        error: "",
+    },
+    Boot {
+        name: "order and quoting",
+        args: &[
+            "--exec",
+            "echo \"it's\"",
+            "--monitor",
+            "list",
+            "--exec",
+            "if then",
+            "--exec",
+            "cat",
+            "--exec",
+            "echo last",
+        ],
+        status: 1,
+        stdout: &["it's", "last"],
+        error: "not every command succeeded",
+    },
+    Boot {
+        name: "a failing command",
+        args: &["--exec", "false"],
+        status: 1,
+        stdout: &[],
+        error: "not every command succeeded",
+    },
+    Boot {
+        name: "two guests on two CPUs",
+        args: &[
+            "--guests",
+            "xtask/manifests/two.toml",
+            "--exec",
+            "a:hostname first; nproc",
+            "--exec",
+            "b:hostname second; nproc",
+            "--exec",
+            "a:hostname",
+            "--exec",
+            "b:hostname",
+        ],
+        status: 0,
+        stdout: &["2", "2", "first", "second"],
+        error: "",
+    },
+    Boot {
+        name: "a spinning guest starves nobody",
+        args: &[
+            "--guests",
+            "xtask/manifests/two.toml",
+            "--exec",
+            "a:for i in 1 2; do (while :; do :; done) & done",
+            "--exec",
+            "b:s=$(cut -d. -f1 /proc/uptime); sleep 2; e=$(cut -d. -f1 /proc/uptime); [ $((e - s)) -ge 2 ] && [ $((e - s)) -le 3 ] && echo fair",
+        ],
+        status: 0,
+        stdout: &["fair"],
+        error: "",
+    },
+    Boot {
+        name: "a guest larger than the machine",
+        args: &[
+            "--memory",
+            "768MiB",
+            "--guests",
+            "xtask/manifests/large.toml",
+            "--exec",
+            "grep -q 'MemTotal:  *20' /proc/meminfo && echo large",
+            "--monitor",
+            "memory",
+        ],
+        status: 0,
+        stdout: &["large"],
+        error: "",
+    },
+    Boot {
+        name: "eight CPUs",
+        args: &["--cpus", "8", "--guests", "xtask/manifests/eight.toml", "--exec", "nproc"],
+        status: 0,
+        stdout: &["8"],
+        error: "",
+    },
+];
+
+/// Runs that must fail and say which failure it was.
+const FAILING: &[Boot] = &[
+    Boot {
+        name: "guest kernel panic",
+        args: &["--exec", "echo c > /proc/sysrq-trigger"],
+        status: 1,
+        stdout: &[],
+        error: "guest kernel panic in linux",
+    },
+    Boot {
+        name: "shell never reached",
+        args: &["--timeout", "1", "--exec", "true"],
+        status: 1,
+        stdout: &[],
+        error: "within 1 s (--timeout)",
+    },
+    Boot {
+        name: "too little machine memory",
+        args: &["--memory", "64MiB", "--exec", "true"],
+        status: 1,
+        stdout: &[],
+        error: "Trivet refused to start",
+    },
+];
+
+/// Only where the monitor has the command.
+const FAILING_DEV: &[Boot] = &[Boot {
+    name: "panic of Trivet",
+    args: &["--monitor", "panic"],
+    status: 1,
+    stdout: &[],
+    error: "Trivet panicked",
+}];
+
+/// What is refused before anything boots.
+const REFUSED: &[Boot] = &[
+    refusal("missing kernel", &["--kernel", "no/such/kernel"], "cannot read no/such/kernel"),
+    refusal("no kernel", &["--kernel", "Cargo.toml"], "no 64-bit ELF file"),
+    refusal("missing manifest", &["--guests", "no/such.toml"], "cannot read no/such.toml"),
+    refusal(
+        "unknown key",
+        &["--guests", "xtask/manifests/bad/unknown-key.toml"],
+        "unknown-key.toml:3: unknown field `vcpu`",
+    ),
+    refusal("zero vCPUs", &["--guests", "xtask/manifests/bad/no-vcpus.toml"], "no-vcpus.toml:3: 0 vCPUs"),
+    refusal("odd memory", &["--guests", "xtask/manifests/bad/odd-memory.toml"], "odd-memory.toml:4: memory"),
+    refusal("absurd memory", &["--guests", "xtask/manifests/bad/absurd-memory.toml"], "absurd-memory.toml:3: memory"),
+    refusal("twins", &["--guests", "xtask/manifests/bad/twins.toml"], "twins.toml:5: a second VM"),
+    refusal("images too large", &["--guests", "xtask/manifests/bad/small.toml"], "do not fit into 64 MiB"),
+    refusal("unknown machine", &["--machine", "p9-vov"], "did you mean \"p9-vof\"?"),
+    refusal("no CPUs", &["--cpus", "0"], "1 to 8 CPUs"),
+    refusal("absurd machine memory", &["--memory", "9999TiB"], "--memory"),
+    refusal("unknown VM", &["--exec", "linus:true"], "did you mean \"linux\"?"),
+    refusal("no time", &["--timeout", "0", "--exec", "true"], "--timeout 0"),
+];
+
+const fn refusal(name: &'static str, args: &'static [&'static str], error: &'static str) -> Boot {
+    Boot { name, args, status: 2, stdout: &[], error }
+}
+
+/// Guests that must work, on every board.
+pub fn good(profile: Profile) -> Result<()> {
+    all(GOOD, &["--profile", profile.name()])
+}
+
+/// Failures that must be told apart, on every board.
+pub fn failing(profile: Profile) -> Result<()> {
+    all(FAILING, &["--profile", profile.name()])?;
+    match profile {
+        Profile::Dev => all(FAILING_DEV, &["--profile", profile.name()]),
+        Profile::Release => Ok(()),
+    }
+}
+
+/// Bad input, and a wrong board.
+pub fn refused() -> Result<()> {
+    all(REFUSED, &[])?;
+    check("psereis", &refusal("unknown board", &[], "did you mean \"pseries\"?"), &[])
+}
+
+/// Each machine of each board boots a guest.
+pub fn machines(depth: Depth) -> Result<()> {
+    const ONE: Boot = Boot {
+        name: "a guest on this machine",
+        args: &["--exec", "uname -m"],
+        status: 0,
+        stdout: &["ppc64le"],
+        error: "",
+    };
+    const EIGHT: Boot = Boot {
+        name: "eight CPUs on this machine",
+        args: &["--cpus", "8", "--guests", "xtask/manifests/eight.toml", "--exec", "nproc"],
+        status: 0,
+        stdout: &["8"],
+        error: "",
+    };
+    for board in Board::all()? {
+        for machine in board.machines.iter().filter(|machine| machine.name != board.default_machine) {
+            println!("{}", machine.name);
+            let boot = if depth == Depth::Deep { &EIGHT } else { &ONE };
+            check(&board.name, boot, &["--machine", &machine.name])?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries every boot; goes on after a failure.
+fn all(boots: &[Boot], more: &[&str]) -> Result<()> {
+    let mut failed = Vec::new();
+    for board in Board::all()? {
+        for boot in boots {
+            if let Err(error) = check(&board.name, boot, more) {
+                println!("FAILED: {error:#}");
+                failed.push(boot.name);
+            }
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join(", ")) }
+}
+
+fn check(board: &str, boot: &Boot, more: &[&str]) -> Result<()> {
+    let begun = Instant::now();
+    let mut xtask = Command::new(std::env::current_exe().context("cannot find this program")?);
+    xtask.current_dir(workspace::root()).args(["run", "--board", board]).args(boot.args).args(more);
+    let out = xtask.output().context("cannot run this program")?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    let wrong = |what: String| {
+        let tail = stderr.lines().rev().take(60).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        anyhow::anyhow!("{}: {what}\n--- stdout:\n{stdout}--- stderr:\n{tail}", boot.name)
+    };
+    if out.status.code() != Some(boot.status) {
+        return Err(wrong(format!("{}, expected status {}", out.status, boot.status)));
+    }
+    let mut lines = stdout.lines();
+    if let Some(missing) = boot.stdout.iter().find(|wanted| !lines.any(|line| line == **wanted)) {
+        return Err(wrong(format!("no line {missing:?}")));
+    }
+    let error = stderr.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
+    if boot.error.is_empty() != error.is_empty() || !error.contains(boot.error) {
+        return Err(wrong(format!("the error line is {error:?}, expected {:?} in it", boot.error)));
+    }
+    println!("ok {:6.1} s  {}", begun.elapsed().as_secs_f64(), boot.name);
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! Bundles that are cut short or changed: Trivet must refuse each at boot, with a message, and not fall over.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use hv_core::link::LinkMode;
+
+use crate::board::Board;
+use crate::bundle::{Temporary, pack};
+use crate::emulator::{Emulator, Happened, Launch};
+use crate::image::{self, Profile, Variant};
+use crate::log::Log;
+use crate::run::plan::{Plan, Wish};
+use crate::run::world::{Echo, World};
+
+/// A way to spoil a bundle.
+struct Damage {
+    name: &'static str,
+    spoil: fn(&mut Vec<u8>),
+}
+
+/// tar's blocks.
+const BLOCK: usize = 512;
+
+const DAMAGES: &[Damage] = &[
+    Damage { name: "cut in the middle", spoil: |bytes| bytes.truncate(bytes.len() / 2) },
+    Damage { name: "cut inside the configuration", spoil: |bytes| bytes.truncate(BLOCK + 5) },
+    Damage { name: "cut inside the first header", spoil: |bytes| bytes.truncate(100) },
+    Damage { name: "configuration changed", spoil: |bytes| flip(bytes, BLOCK + 12) },
+    Damage {
+        name: "kernel changed",
+        spoil: |bytes| {
+            let middle = bytes.len() / 2;
+            flip(bytes, middle)
+        },
+    },
+    Damage { name: "sums changed", spoil: |bytes| flip(bytes, 3 * BLOCK + 20) },
+    Damage { name: "all zeros", spoil: |bytes| bytes.fill(0) },
+    Damage { name: "no archive", spoil: |bytes| bytes.fill(0x5a) },
+];
+
+fn flip(bytes: &mut [u8], at: usize) {
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 0x10;
+    }
+}
+
+/// Tries every damage on every board.
+pub fn run(profile: Profile) -> Result<()> {
+    for board in Board::all()? {
+        let plan = Plan::new(&board, &Wish::default(), LinkMode::Split)?;
+        let whole = pack(&plan.config, &plan.images)?;
+        let image = image::build(&board, profile, Variant::Guests)?;
+        for damage in DAMAGES {
+            let mut bytes = whole.clone();
+            (damage.spoil)(&mut bytes);
+            let bundle = Temporary::write("damaged.tar", &bytes)?;
+            let launch = Launch {
+                board: &board,
+                machine: board.machine(None)?,
+                args: &board.emulator.args,
+                cpus: 1,
+                memory: board.memory,
+                image: &image,
+                bundle: Some(bundle.path()),
+            };
+            let world = World::new(std::iter::empty(), Log::of(&image)?, Echo::Kept);
+            let why = refused(&launch, world).with_context(|| format!("bundle with {}", damage.name))?;
+            println!("ok {}: {why}", damage.name);
+        }
+    }
+    Ok(())
+}
+
+/// Boots and returns why Trivet refused.
+fn refused(launch: &Launch<'_>, mut world: World) -> Result<String> {
+    let mut emulator = Emulator::start(launch)?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match emulator.next(deadline)? {
+            Happened::Bytes(bytes) => world.feed(&bytes),
+            Happened::Silence => {
+                world.finish();
+                world.print_tails();
+                bail!("Trivet neither refused it nor ended");
+            }
+            Happened::Ended(status) => {
+                world.finish();
+                if let Some(what) = world.panicked {
+                    bail!("Trivet panicked: {what}");
+                }
+                if status.success() {
+                    bail!("the machine ended as if all had gone well");
+                }
+                // Before the configuration is read Trivet does not know that frames are wanted.
+                let said = world.refused.clone().or_else(|| world.raw_line("refused"));
+                return said.context("Trivet ended without saying why");
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `cargo xtask test`: what CI runs, as a table of steps.
+
+mod boots;
+mod damage;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::board::Board;
+use crate::conformance::{self, Format};
+use crate::fmt::Mode;
+use crate::image::{self, Profile, Variant};
+use crate::progress::step;
+use crate::{bench, fmt, guests, lint, process, setup, size, workspace};
+
+/// How long all of it may take on two cores.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// How much is explored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What CI runs on each change.
+    Usual,
+    /// More machines, more random cases; no limit of time.
+    Deep,
+}
+
+/// One step.
+struct Step {
+    name: &'static str,
+    run: fn(Depth) -> Result<()>,
+}
+
+/// The cheap ones first, so that a slip shows at once.
+const STEPS: &[Step] = &[
+    Step { name: "set-up", run: |_| set_up() },
+    Step { name: "format", run: |_| fmt::run(Mode::Check) },
+    Step { name: "lint", run: |_| lint::run() },
+    Step { name: "host tests", run: host_tests },
+    Step { name: "conformance, host", run: |_| conformance::run("host-radix", None, Format::Human, Profile::Release) },
+    Step { name: "build, release", run: |_| build(Profile::Release) },
+    Step { name: "size", run: |_| size::run(None) },
+    Step { name: "bad input", run: |_| boots::refused() },
+    Step { name: "guests, release", run: |_| boots::good(Profile::Release) },
+    Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
+    Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
+    Step { name: "machines", run: boots::machines },
+    Step { name: "conformance, boards, release", run: |_| boards(Profile::Release) },
+    Step { name: "build, dev", run: |_| build(Profile::Dev) },
+    Step { name: "guests, dev", run: |_| boots::good(Profile::Dev) },
+    Step { name: "failures, dev", run: |_| boots::failing(Profile::Dev) },
+    Step { name: "damaged bundles, dev", run: |_| damage::run(Profile::Dev) },
+    Step { name: "conformance, boards, dev", run: |_| boards(Profile::Dev) },
+    Step { name: "bench", run: |_| Board::all()?.iter().try_for_each(|board| bench::run(&board.name)) },
+];
+
+/// Runs the steps; goes on after a failure, so that one run shows all.
+pub fn run(depth: Depth) -> Result<()> {
+    let begun = Instant::now();
+    let mut results: Vec<(&str, Duration, bool)> = Vec::new();
+    for (number, one) in (1..).zip(STEPS) {
+        println!("== {number}/{} {}", STEPS.len(), one.name);
+        let start = Instant::now();
+        let done = (one.run)(depth);
+        if let Err(error) = &done {
+            println!("FAILED: {error:#}");
+        }
+        results.push((one.name, start.elapsed(), done.is_ok()));
+        if depth == Depth::Usual && begun.elapsed() > LIMIT {
+            break;
+        }
+    }
+    println!("==");
+    for (name, time, good) in &results {
+        println!("{} {:6.1} s  {name}", if *good { "ok  " } else { "FAIL" }, time.as_secs_f64());
+    }
+    let total = begun.elapsed();
+    println!("total {:6.1} s", total.as_secs_f64());
+    let failed: Vec<&str> = results.iter().filter(|(_, _, good)| !good).map(|(name, ..)| *name).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    if depth == Depth::Usual && total > LIMIT {
+        bail!("took longer than {} minutes; {} of {} steps were run", LIMIT.as_secs() / 60, results.len(), STEPS.len());
+    }
+    Ok(())
+}
+
+/// Everything that has to be installed or fetched, so that no later step's time includes it.
+fn set_up() -> Result<()> {
+    println!("{}", setup::need_toolchain()?.about);
+    for board in Board::all()? {
+        setup::need_emulator(&board)?;
+        println!("{}: {}", board.name, guests::default(&board)?.version);
+    }
+    Ok(())
+}
+
+fn host_tests(depth: Depth) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(["test", "--quiet"]);
+    if depth == Depth::Deep {
+        cargo.env("PROPTEST_CASES", "20000");
+    }
+    step("testing on this machine", || process::output(&mut cargo)).map(|text| {
+        for line in text.lines().filter(|line| line.starts_with("test result") && !line.contains(" 0 passed")) {
+            println!("{line}");
+        }
+    })
+}
+
+fn build(profile: Profile) -> Result<()> {
+    for board in Board::all()? {
+        println!("{}", image::build(&board, profile, Variant::Guests)?.display());
+    }
+    Ok(())
+}
+
+fn boards(profile: Profile) -> Result<()> {
+    Board::all()?.iter().try_for_each(|board| conformance::run(&board.column, None, Format::Human, profile))
+}
