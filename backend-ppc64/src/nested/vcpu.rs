@@ -164,7 +164,7 @@ impl Vcpu<Ppc64> for NestedVcpu {
             }
             Call::Hypercall => {
                 let Registers { gpr, msr, .. } = &mut self.state.registers;
-                p.hcall(papr::Call { vcpu: self.index, gpr, msr }, s).next
+                p.hcall(papr::Call { vcpu: self.index, gpr, msr }, s)
             }
             Call::Reflect(what) => {
                 if let Some((dar, dsisr)) = what.data {

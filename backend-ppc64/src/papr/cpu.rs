@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn cede_enables_interrupts_and_halts() {
         let (p, s) = vm();
-        let (r, msr, done) = s.call_with_msr(&p, 0, Hcall::Cede as u64, &[], 0);
-        assert_eq!((r[3], msr, done.next), (0, MSR_EE, Next::Halt));
+        let (r, msr, next) = s.call_with_msr(&p, 0, Hcall::Cede as u64, &[], 0);
+        assert_eq!((r[3], msr, next), (0, MSR_EE, Next::Halt));
     }
 
     #[test]
@@ -105,8 +105,8 @@ mod tests {
         let (p, s) = vm();
         assert_eq!(s.call(&p, 0, Hcall::Prod as u64, &[1]).0[3], 0);
         assert!(s.woken(1) && p.wanted(1) && !p.wanted(0));
-        assert_eq!(s.call(&p, 1, Hcall::Cede as u64, &[]).1.next, Next::Resume);
-        assert_eq!(s.call(&p, 1, Hcall::Cede as u64, &[]).1.next, Next::Halt);
+        assert_eq!(s.call(&p, 1, Hcall::Cede as u64, &[]).1, Next::Resume);
+        assert_eq!(s.call(&p, 1, Hcall::Cede as u64, &[]).1, Next::Halt);
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
         let (p, s) = vm();
         s.call(&p, 0, Hcall::Cppr as u64, &[0xff]);
         s.call(&p, 1, Hcall::Ipi as u64, &[0, 4]);
-        assert_eq!(s.call(&p, 0, Hcall::Cede as u64, &[]).1.next, Next::Resume);
+        assert_eq!(s.call(&p, 0, Hcall::Cede as u64, &[]).1, Next::Resume);
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn confer_yields_only_to_a_processor_that_has_not_run_since() {
         let (p, s) = vm();
-        let confer = |target: u64, count: u64| s.call(&p, 0, Hcall::Confer as u64, &[target, count]).1.next;
+        let confer = |target: u64, count: u64| s.call(&p, 0, Hcall::Confer as u64, &[target, count]).1;
         p.dispatched(1, &s);
         p.preempted(1, &s);
         assert_eq!(confer(1, 1), Next::Yield);

@@ -8,9 +8,10 @@ use std::vec::Vec;
 
 use hv_core::addr::Gpa;
 use hv_core::machine::Instant;
+use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::{MemError, Services, StartAt, StartError, VcpuState};
 
-use super::{Call, Done, Papr};
+use super::{Call, Papr};
 
 /// Bytes of guest memory.
 pub const MEMORY: usize = 0x10000;
@@ -49,20 +50,20 @@ impl Double {
     }
 
     /// Makes a call with `args` in r4 and on; every other register holds its own number.
-    pub fn call(&self, p: &Papr, vcpu: u16, nr: u64, args: &[u64]) -> ([u64; 32], Done) {
-        let (gpr, _, done) = self.call_with_msr(p, vcpu, nr, args, 0);
-        (gpr, done)
+    pub fn call(&self, p: &Papr, vcpu: u16, nr: u64, args: &[u64]) -> ([u64; 32], Next) {
+        let (gpr, _, next) = self.call_with_msr(p, vcpu, nr, args, 0);
+        (gpr, next)
     }
 
     /// As [`Double::call`], and with the machine state register before and after.
-    pub fn call_with_msr(&self, p: &Papr, vcpu: u16, nr: u64, args: &[u64], msr: u64) -> ([u64; 32], u64, Done) {
+    pub fn call_with_msr(&self, p: &Papr, vcpu: u16, nr: u64, args: &[u64], msr: u64) -> ([u64; 32], u64, Next) {
         let mut gpr = core::array::from_fn(|n| n as u64);
         gpr[3] = nr;
         gpr[4..4 + args.len()].copy_from_slice(args);
         let (before, mut msr) = (gpr, msr);
-        let done = p.hcall(Call { vcpu, gpr: &mut gpr, msr: &mut msr }, self);
+        let next = p.hcall(Call { vcpu, gpr: &mut gpr, msr: &mut msr }, self);
         assert_eq!((&gpr[..3], &gpr[13..]), (&before[..3], &before[13..]), "registers that no call may touch");
-        (gpr, msr, done)
+        (gpr, msr, next)
     }
 
     pub fn set_now(&self, ticks: u64) {

@@ -1,10 +1,11 @@
 //! The hypervisor calls' numbers, and who carries each out.
 
 use hv_core::sync::Ordering;
+use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::Services;
 
 use super::status::{Answer, Status};
-use super::{Call, Done, MSR_PR, Papr, cpu, mode, presentation, rtas, term, vpa};
+use super::{Call, MSR_PR, Papr, cpu, mode, presentation, rtas, term, vpa};
 
 /// The calls that are there. The numbers are PAPR's, except [`Hcall::Rtas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +119,12 @@ impl Args<'_> {
 }
 
 /// See [`Papr::hcall`].
-pub fn dispatch<S: Services>(p: &Papr, call: Call<'_>, s: &S) -> Done {
+pub fn dispatch<S: Services>(p: &Papr, call: Call<'_>, s: &S) -> Next {
     let nr = call.gpr[3];
     let mut args = Args { vcpu: call.vcpu, gpr: call.gpr, msr: call.msr };
     let answer = if *args.msr & MSR_PR != 0 { Status::Privilege.into() } else { carry_out(p, nr, &mut args, s) };
     args.gpr[3] = answer.status as i64 as u64;
-    answer.done
+    answer.next
 }
 
 fn carry_out<S: Services>(p: &Papr, nr: u64, args: &mut Args<'_>, s: &S) -> Answer {
@@ -172,9 +173,9 @@ mod tests {
         let (p, s) = (Papr::new(1).unwrap(), Double::new(1));
         // Page table calls, calls of nested virtualization, misaligned and absurd numbers.
         for (n, nr) in [0x04, 0x08, 0xf800, 0xf804, 0xf808, 0xf80c, 0x55, 0, u64::MAX].into_iter().enumerate() {
-            let (r, done) = s.call(&p, 0, nr, &[1, 2, 3]);
+            let (r, next) = s.call(&p, 0, nr, &[1, 2, 3]);
             assert_eq!((r[3] as i64, &r[4..7]), (-2, &[1, 2, 3][..]));
-            assert_eq!(done.next, Next::Resume);
+            assert_eq!(next, Next::Resume);
             assert_eq!(p.unknown_calls(), n as u64 + 1);
         }
     }
@@ -183,8 +184,8 @@ mod tests {
     fn problem_state_may_not_call() {
         let (p, s) = (Papr::new(1).unwrap(), Double::new(1));
         for call in ALL {
-            let (r, msr, done) = s.call_with_msr(&p, 0, call as u64, &[], MSR_PR);
-            assert_eq!((r[3] as i64, msr, done.next), (-3, MSR_PR, Next::Resume), "{call:?}");
+            let (r, msr, next) = s.call_with_msr(&p, 0, call as u64, &[], MSR_PR);
+            assert_eq!((r[3] as i64, msr, next), (-3, MSR_PR, Next::Resume), "{call:?}");
         }
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! How a vCPU uses it:
 //! - an `sc 1` exit becomes [`Papr::hcall`]; the answer says what to do next and what has changed;
-//! - before each entry, [`Papr::lpcr`] goes into the guest's LPCR and [`Papr::interrupt`] tells whether its external
-//!   interrupt line is up;
+//! - before each entry, [`Papr::lpcr`] goes into the guest's LPCR, [`Papr::process_table`] into its partition table
+//!   entry, and [`Papr::interrupt`] tells whether its external interrupt line is up;
 //! - [`Papr::wanted`] tells whether a halted vCPU must run;
 //! - [`Papr::dispatched`] and [`Papr::preempted`] bracket its time on a CPU, for the guest's own accounting.
 //!
@@ -69,27 +69,6 @@ pub struct Call<'a> {
     pub msr: &'a mut u64,
 }
 
-/// What a call has changed beside the caller's registers. The caller puts it into effect before it enters again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// Nothing.
-    Nothing,
-    /// [`Papr::lpcr`], for every vCPU. The others have been woken, so that they enter again soon.
-    Lpcr,
-    /// [`Papr::process_table`]: the VM's partition table entry must follow, and translations cached through the old
-    /// table must go.
-    ProcessTable,
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Done {
-    /// What the vCPU does now.
-    pub next: Next,
-    /// What must be put into effect first.
-    pub changed: Changed,
-}
-
 /// The personality's state for one VM. Shared by all of its vCPUs.
 #[derive(Debug)]
 pub struct Papr {
@@ -136,18 +115,20 @@ impl Papr {
         })
     }
 
-    /// Carries out the hypervisor call whose number is in r3.
-    pub fn hcall<S: Services>(&self, call: Call<'_>, s: &S) -> Done {
+    /// Carries out the hypervisor call whose number is in r3, and says what the vCPU does next.
+    pub fn hcall<S: Services>(&self, call: Call<'_>, s: &S) -> Next {
         hcall::dispatch(self, call, s)
     }
 
-    /// The bits of the guest's LPCR that it has chosen: [`LPCR_ILE`] and [`LPCR_AIL`]. One load.
+    /// The bits of the guest's LPCR that it has chosen: [`LPCR_ILE`] and [`LPCR_AIL`]. They hold for the whole VM; when
+    /// one vCPU changes them the others are woken, so that they enter again soon. One load.
     #[must_use]
     pub fn lpcr(&self) -> u64 {
         self.lpcr.load(Ordering::Relaxed)
     }
 
-    /// Doubleword 1 of the VM's partition table entry as a number (memory wants it big-endian).
+    /// Doubleword 1 of the VM's partition table entry as a number (memory wants it big-endian). When it changes,
+    /// translations cached through the old one must go. One load.
     #[must_use]
     pub fn process_table(&self) -> u64 {
         self.process_table.load(Ordering::Acquire)

@@ -4,8 +4,8 @@ use hv_core::sync::Ordering;
 use hv_core::vcpu::services::{Services, VcpuState};
 
 use super::hcall::Args;
-use super::status::{Answer, Status};
-use super::{Changed, LPCR_AIL, LPCR_ILE, Papr};
+use super::status::Status;
+use super::{LPCR_AIL, LPCR_ILE, Papr};
 
 /// H_SET_MODE's resource for where interrupts are taken with translation on.
 const RESOURCE_ADDRESS_TRANSLATION: u64 = 3;
@@ -33,7 +33,7 @@ const GTSE: u64 = 0x01;
 ///
 /// Of the resources, the byte order of interrupts and the place where they are taken with translation on are there.
 /// Both hold for the whole VM.
-pub fn set_mode<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Answer, Status> {
+pub fn set_mode<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Status, Status> {
     let (flags, resource) = (args.param::<1>(), args.param::<2>());
     let (mask, value) = match resource {
         RESOURCE_ENDIAN => (LPCR_ILE, ile(flags)),
@@ -53,7 +53,7 @@ pub fn set_mode<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Answer,
     for vcpu in (0..s.vcpus()).filter(|&v| v != args.vcpu && s.vcpu_state(v) == Some(VcpuState::Started)) {
         s.wake(vcpu);
     }
-    Ok(Answer::changed(Changed::Lpcr))
+    Ok(Status::Success)
 }
 
 const fn ile(flags: u64) -> Option<u64> {
@@ -77,7 +77,7 @@ const fn ail(flags: u64) -> Option<u64> {
 ///
 /// Radix only: a guest that asks for hashed translation is refused (PARAMETER, because the flag says so). Whether the
 /// guest invalidates translations itself is not ours to turn off on a nested machine, so either value is taken.
-pub fn register_process_table(p: &Papr, args: &Args<'_>) -> Result<Answer, Status> {
+pub fn register_process_table(p: &Papr, args: &Args<'_>) -> Result<Status, Status> {
     let flags = args.param::<1>();
     if flags & !(ACTION | RADIX | GTSE) != 0 {
         return Err(Status::Parameter);
@@ -86,12 +86,12 @@ pub fn register_process_table(p: &Papr, args: &Args<'_>) -> Result<Answer, Statu
         // The radix flag need not be right to give a table up.
         ACTION_DEREGISTER => NO_PROCESS_TABLE,
         _ if flags & RADIX == 0 => return Err(Status::Parameter),
-        ACTION_MAINTAIN => return Ok(Status::Success.into()),
+        ACTION_MAINTAIN => return Ok(Status::Success),
         ACTION_REGISTER => radix_entry(args.param::<2>(), args.param::<3>(), args.param::<4>())?,
         _ => return Err(Status::Parameter),
     };
     p.process_table.store(entry, Ordering::Release);
-    Ok(Answer::changed(Changed::ProcessTable))
+    Ok(Status::Success)
 }
 
 fn radix_entry(address: u64, page_size: u64, size: u64) -> Result<u64, Status> {
@@ -116,7 +116,7 @@ mod tests {
     use super::NO_PROCESS_TABLE;
     use crate::papr::double::Double;
     use crate::papr::hcall::Hcall;
-    use crate::papr::{Changed, LPCR_AIL, LPCR_ILE, Papr};
+    use crate::papr::{LPCR_AIL, LPCR_ILE, Papr};
 
     fn vm() -> (Papr, Double) {
         (Papr::new(3).unwrap(), Double::new(3))
@@ -127,14 +127,14 @@ mod tests {
         let (p, s) = vm();
         s.start(2);
         let set = |args: &[u64]| {
-            let (r, done) = s.call(&p, 0, Hcall::SetMode as u64, args);
-            (r[3] as i64, done.changed, p.lpcr())
+            let r = s.call(&p, 0, Hcall::SetMode as u64, args).0;
+            (r[3] as i64, p.lpcr())
         };
-        assert_eq!(set(&[1, 4, 0, 0]), (0, Changed::Lpcr, LPCR_ILE));
+        assert_eq!(set(&[1, 4, 0, 0]), (0, LPCR_ILE));
         assert!(s.woken(2) && !s.woken(1) && !s.woken(0), "running vCPUs must enter again");
-        assert_eq!(set(&[3, 3, 0, 0]), (0, Changed::Lpcr, LPCR_ILE | LPCR_AIL));
-        assert_eq!(set(&[0, 4, 0, 0]), (0, Changed::Lpcr, LPCR_AIL));
-        assert_eq!(set(&[0, 3, 0, 0]), (0, Changed::Lpcr, 0));
+        assert_eq!(set(&[3, 3, 0, 0]), (0, LPCR_ILE | LPCR_AIL));
+        assert_eq!(set(&[0, 4, 0, 0]), (0, LPCR_AIL));
+        assert_eq!(set(&[0, 3, 0, 0]), (0, 0));
     }
 
     #[test]
@@ -152,8 +152,8 @@ mod tests {
             ([1, 4, 0, 1], -57),
             ([3, 3, 1, 1], -56),
         ] {
-            let (r, done) = s.call(&p, 0, Hcall::SetMode as u64, &args);
-            assert_eq!((r[3] as i64, done.changed, p.lpcr()), (status, Changed::Nothing, 0), "{args:?}");
+            let r = s.call(&p, 0, Hcall::SetMode as u64, &args).0;
+            assert_eq!((r[3] as i64, p.lpcr()), (status, 0), "{args:?}");
         }
     }
 
@@ -161,14 +161,14 @@ mod tests {
     fn a_radix_process_table_becomes_the_partition_table_entry() {
         let (p, s) = vm();
         let register = |args: &[u64]| {
-            let (r, done) = s.call(&p, 0, Hcall::RegisterProcTbl as u64, args);
-            (r[3] as i64, done.changed, p.process_table())
+            let r = s.call(&p, 0, Hcall::RegisterProcTbl as u64, args).0;
+            (r[3] as i64, p.process_table())
         };
         let entry = 1 << 63 | 0x0100_0000 | 12;
-        assert_eq!(register(&[0x1d, 0x0100_0000, 0, 12]), (0, Changed::ProcessTable, entry));
-        assert_eq!(register(&[0x05, 0, 0, 0]), (0, Changed::Nothing, entry));
-        assert_eq!(register(&[0x10, 0, 0, 0]), (0, Changed::ProcessTable, NO_PROCESS_TABLE));
-        assert_eq!(register(&[0x1c, 0, 0, 0]), (0, Changed::ProcessTable, NO_PROCESS_TABLE));
+        assert_eq!(register(&[0x1d, 0x0100_0000, 0, 12]), (0, entry));
+        assert_eq!(register(&[0x05, 0, 0, 0]), (0, entry));
+        assert_eq!(register(&[0x10, 0, 0, 0]), (0, NO_PROCESS_TABLE));
+        assert_eq!(register(&[0x1c, 0, 0, 0]), (0, NO_PROCESS_TABLE));
     }
 
     #[test]
@@ -187,9 +187,8 @@ mod tests {
             ([0x1d, 0x10000, 0, 25], -57),
             ([0x1d, 0x10000, 0, u64::MAX], -57),
         ] {
-            let (r, done) = s.call(&p, 0, Hcall::RegisterProcTbl as u64, &args);
-            assert_eq!((r[3] as i64, done.changed), (status, Changed::Nothing), "{args:x?}");
-            assert_eq!(p.process_table(), NO_PROCESS_TABLE);
+            let r = s.call(&p, 0, Hcall::RegisterProcTbl as u64, &args).0;
+            assert_eq!((r[3] as i64, p.process_table()), (status, NO_PROCESS_TABLE), "{args:x?}");
         }
     }
 }

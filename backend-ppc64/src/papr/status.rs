@@ -1,6 +1,5 @@
 //! What a hypervisor call answers in r3.
 
-use super::{Changed, Done};
 use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::MemError;
 
@@ -30,28 +29,23 @@ pub enum Status {
     UnsupportedFlag = -256,
 }
 
-/// How a handler ended: the status for r3, and the [`Done`] for the vCPU.
+/// How a handler ended: the status for r3, and what the vCPU does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: Status,
-    pub done: Done,
+    pub next: Next,
 }
 
 impl Answer {
     /// Success, and then something else than entering again.
     pub const fn then(next: Next) -> Self {
-        Self { status: Status::Success, done: Done { next, changed: Changed::Nothing } }
-    }
-
-    /// Success, which changed something.
-    pub const fn changed(changed: Changed) -> Self {
-        Self { status: Status::Success, done: Done { next: Next::Resume, changed } }
+        Self { status: Status::Success, next }
     }
 }
 
 impl From<Status> for Answer {
     fn from(status: Status) -> Self {
-        Self { status, done: Done { next: Next::Resume, changed: Changed::Nothing } }
+        Self { status, next: Next::Resume }
     }
 }
 

@@ -19,10 +19,11 @@ pub fn get<S: Services>(args: &mut Args<'_>, s: &S) -> Status {
     }
     let mut typed = [0; 16];
     let count = s.console_read(&mut typed).min(typed.len());
-    let (first, second) = halves(typed);
     args.answer::<1>(count as u64);
-    args.answer::<2>(u64::from_be_bytes(first));
-    args.answer::<3>(u64::from_be_bytes(second));
+    if let [first, second] = typed.as_chunks::<8>().0 {
+        args.answer::<2>(u64::from_be_bytes(*first));
+        args.answer::<3>(u64::from_be_bytes(*second));
+    }
     Status::Success
 }
 
@@ -40,11 +41,6 @@ pub fn put<S: Services>(args: &Args<'_>, s: &S) -> Status {
         }
         _ => Status::Parameter,
     }
-}
-
-fn halves(bytes: [u8; 16]) -> ([u8; 8], [u8; 8]) {
-    let value = u128::from_be_bytes(bytes);
-    (((value >> 64) as u64).to_be_bytes(), (value as u64).to_be_bytes())
 }
 
 #[cfg(test)]

@@ -81,6 +81,21 @@ fn every_vcpu_has_its_node_and_number() {
     assert_eq!(Processor::from_pvr(0x004d_0200), None);
 }
 
+/// A kernel that is not told maps nothing larger than 64 KiB, and one that is told wrong invalidates the wrong entries.
+#[test]
+fn radix_page_sizes_come_with_their_encodings() {
+    let blob = build(&config()).unwrap();
+    let cpu = parse(&blob).find_node("/cpus/PowerPC,POWER9@0").unwrap();
+    let sizes: Vec<_> = bytes(&cpu, "ibm,processor-radix-AP-encodings")
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|c| u32::from_be_bytes(*c))
+        .map(|c| (c & 0x1fff_ffff, c >> 29))
+        .collect();
+    assert_eq!(sizes, [(12, 0), (16, 5), (21, 1), (30, 2)]);
+}
+
 #[test]
 fn memory_initrd_and_command_line_are_as_configured() {
     let blob = build(&config()).unwrap();

@@ -5,7 +5,7 @@ use hv_core::vcpu::exit::{End, Next};
 use super::token::{ALL, Token};
 use crate::papr::double::{Double, MEMORY};
 use crate::papr::hcall::Hcall;
-use crate::papr::{Changed, Papr, VTY_SOURCE};
+use crate::papr::{Papr, VTY_SOURCE};
 
 const AT: u64 = 0x4000;
 
@@ -19,12 +19,12 @@ fn raw(p: &Papr, s: &Double, token: u32, nret: u32, args: &[u32]) -> (Vec<i32>, 
     s.poke(AT, &cells);
     let rets = AT + cells.len() as u64;
     s.poke(rets, &[0xee; 80]);
-    let (r, done) = s.call(p, 0, Hcall::Rtas as u64, &[AT]);
-    assert_eq!((r[3], done.changed), (0, Changed::Nothing));
+    let (r, next) = s.call(p, 0, Hcall::Rtas as u64, &[AT]);
+    assert_eq!(r[3], 0);
     let after: [u8; 80] = s.peek(rets);
     assert!(after[4 * nret as usize..].iter().all(|&b| b == 0xee), "wrote more results than asked for");
     let results = after.as_chunks::<4>().0[..nret as usize].iter().map(|c| i32::from_be_bytes(*c));
-    (results.collect(), done.next)
+    (results.collect(), next)
 }
 
 fn call(p: &Papr, s: &Double, token: Token, args: &[u32]) -> (Vec<i32>, Next) {
@@ -70,8 +70,8 @@ fn the_top_of_the_address_is_not_part_of_it() {
     let (p, s) = vm();
     s.poke(AT, &(Token::SystemReboot as u32).to_be_bytes());
     s.poke(AT + 8, &1_u32.to_be_bytes());
-    let (r, done) = s.call(&p, 0, Hcall::Rtas as u64, &[0xf << 60 | AT]);
-    assert_eq!((r[3], done.next), (0, Next::End(End::Reboot)));
+    let (r, next) = s.call(&p, 0, Hcall::Rtas as u64, &[0xf << 60 | AT]);
+    assert_eq!((r[3], next), (0, Next::End(End::Reboot)));
 }
 
 #[test]
@@ -134,8 +134,8 @@ fn stop_self_returns_to_nobody() {
     let (p, s) = vm();
     s.poke(AT, &(Token::StopSelf as u32).to_be_bytes());
     s.poke(AT + 8, &[0, 0, 0, 1, 0xee, 0xee, 0xee, 0xee]);
-    let (_, done) = s.call(&p, 1, Hcall::Rtas as u64, &[AT]);
-    assert_eq!((done.next, s.peek(AT + 12)), (Next::StopSelf, [0xee; 4]));
+    let (_, next) = s.call(&p, 1, Hcall::Rtas as u64, &[AT]);
+    assert_eq!((next, s.peek(AT + 12)), (Next::StopSelf, [0xee; 4]));
 }
 
 #[test]
