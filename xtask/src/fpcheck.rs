@@ -22,15 +22,16 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
     if file.architecture() != object::Architecture::PowerPc64 {
         return Ok(());
     }
-    let mut symbols: Vec<(u64, &str)> =
-        file.symbols().filter(|s| s.is_definition()).filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
-    symbols.sort_unstable();
     let mut found = Vec::new();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
         if !sh_flags.contains(elf::SHF_EXECINSTR) {
             continue;
         }
+        // Of this section only: the log's message numbers are symbols near address 0, where code may lie too.
+        let here = file.symbols().filter(|s| s.is_definition() && s.section_index() == Some(section.index()));
+        let mut symbols: Vec<(u64, &str)> = here.filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
+        symbols.sort_unstable();
         for (word, address) in section.data()?.as_chunks::<4>().0.iter().zip((section.address()..).step_by(4)) {
             let Some(kind) = kind(u32::from_le_bytes(*word)) else { continue };
             let after = symbols.partition_point(|(start, _)| *start <= address);

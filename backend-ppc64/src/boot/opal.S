@@ -23,6 +23,7 @@ trivet_call_opal:
     mtspr   314, 8                  /* HSRR0 */
     mtspr   315, 11                 /* HSRR1 */
     hrfid
+    big_endian_from opal
 2:  be32    0x7d6000a6              /* mfmsr   r11 */
     be32    0x616b0001              /* ori     r11, r11, MSR_LE */
     be32    0x7d7b4ba6              /* mthsrr1 r11 */
@@ -31,6 +32,7 @@ trivet_call_opal:
     be32    0x394a0010              /* addi    r10, r10, 16 */
     be32    0x7d5a4ba6              /* mthsrr0 r10 */
     be32    0x4c000224              /* hrfid */
+    big_endian_to opal
     ld      2, 24(1)
     addi    1, 1, 48
     ld      0, 16(1)

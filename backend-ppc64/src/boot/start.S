@@ -16,10 +16,19 @@
     .long (((\word) & 0xff) << 24) | (((\word) & 0xff00) << 8) | (((\word) >> 8) & 0xff00) | (((\word) >> 24) & 0xff)
 .endm
 
+/* Symbols around words that are no little-endian code, for the check of the finished image. */
+.macro big_endian_from name
+__trivet_big_endian_\name:
+.endm
+.macro big_endian_to name
+__trivet_little_endian_\name:
+.endm
+
 /* Leaves the CPU little-endian, whichever way it comes in. Clobbers r10 and LR. */
 .macro enter_little_endian
     tdi     0, 0, 0x48              /* never traps; the same bytes read big-endian say "b .+8" */
     b       .Lle_\@
+    big_endian_from \@
     be32    0x7d4000a6              /* mfmsr   r10 */
     be32    0x614a0001              /* ori     r10, r10, MSR_LE */
     be32    0x7d5b03a6              /* mtsrr1  r10 */
@@ -28,6 +37,7 @@
     be32    0x394a0010              /* addi    r10, r10, 16 */
     be32    0x7d5a03a6              /* mtsrr0  r10 */
     be32    0x4c000024              /* rfid */
+    big_endian_to \@
 .Lle_\@:
 .endm
 
@@ -157,6 +167,7 @@ trivet_call_be:
     li      11, 0x1002              /* ME | RI: 32-bit, big-endian */
     mtsrr1  11
     rfid
+    big_endian_from client
 2:  be32    0x39401003              /* li      r10, ME | RI | LE */
     be32    0x39600001              /* li      r11, 1 */
     be32    0x796bf806              /* sldi    r11, r11, 63 */
@@ -167,6 +178,7 @@ trivet_call_be:
     be32    0x394a0010              /* addi    r10, r10, 16 */
     be32    0x7d5a03a6              /* mtsrr0  r10 */
     be32    0x4c000024              /* rfid */
+    big_endian_to client
     ld      2, 24(1)
     .set    slot, 48
     .irp    r, 13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31

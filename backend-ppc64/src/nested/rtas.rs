@@ -54,6 +54,8 @@ pub fn set_xive(tokens: &RtasTokens, source: u32, server: u32, priority: u8) {
 
 /// Seconds since 1970 by the platform's calendar clock.
 pub fn time_of_day(tokens: &RtasTokens) -> Option<u64> {
-    let (0, [year, month, day, hour, minute, second]) = call::<6>(tokens.get_time_of_day, &[])? else { return None };
+    let (0, [year, month, day, hour, minute, second, _nanosecond]) = call::<7>(tokens.get_time_of_day, &[])? else {
+        return None;
+    };
     crate::papr::calendar::to_seconds(year, month, day, hour, minute, second)
 }
