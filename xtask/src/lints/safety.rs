@@ -20,8 +20,13 @@ fn one(file: &Source) -> Vec<Problem> {
         let function = code.contains("unsafe fn") || code.contains("unsafe extern");
         let reason = if function { "# Safety" } else { "SAFETY:" };
         let here = text.get(number - 1).is_some_and(|line| line.contains(reason));
-        // A function pointer's type, or an extern block, needs no reason of its own.
-        let exempt = code.contains("unsafe extern") || code.contains(": unsafe fn") || code.contains("as unsafe fn");
+        // A function pointer's type, or an extern block, needs no reason of its own; an implementation of a trait's
+        // function has the trait's.
+        let implements = code.starts_with(' ') && code.trim_start().starts_with("unsafe fn");
+        let exempt = implements
+            || code.contains("unsafe extern")
+            || code.contains(": unsafe fn")
+            || code.contains("as unsafe fn");
         if !here && !exempt && !above(&text, number - 1, reason) {
             problems.push(Problem::error(&file.path, number, format!("unsafe without its reason ({reason})")));
         }
@@ -62,6 +67,7 @@ mod tests {
         assert_eq!(problems("// SAFETY: because\n// of that\nlet x =\n    unsafe { f() };"), 0);
         assert_eq!(problems("unsafe { f() } // SAFETY: because"), 0);
         assert_eq!(problems("/// # Safety\n/// Only once.\n#[inline]\npub unsafe fn f() {}"), 0);
+        assert_eq!(problems("// SAFETY: because\nunsafe impl T for X {\n    unsafe fn f() {}\n}"), 0);
         assert_eq!(problems("#[unsafe(no_mangle)]\nfn f() {}"), 0);
         assert_eq!(problems("// reason\nunsafe { f() }"), 1);
         assert_eq!(problems("// SAFETY: other\ng();\nunsafe { f() }"), 1);

@@ -61,7 +61,7 @@ impl Plan {
             return Err(refuse(format!("--cpus {cpus}: board {} has 1 to {} CPUs", board.name, board.max_cpus)));
         }
         let memory = wish.memory.unwrap_or(board.memory);
-        if memory < MIN_MACHINE || memory > MAX_MACHINE || memory.0 % (1 << 20) != 0 {
+        if memory < MIN_MACHINE || memory > MAX_MACHINE || !memory.0.is_multiple_of(1 << 20) {
             return Err(refuse(format!(
                 "--memory {memory}: whole MiB from {MIN_MACHINE} to {MAX_MACHINE} are possible"
             )));
