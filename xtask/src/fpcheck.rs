@@ -30,18 +30,6 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
         }
         // Of this section only: the log's message numbers are symbols near address 0, where code may lie too.
         let here = file.symbols().filter(|s| s.is_definition() && s.section_index() == Some(section.index()));
-        let mut found = Vec::new();
-    for section in file.sections() {
-        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
-        if !sh_flags.contains(elf::SHF_EXECINSTR) {
-            continue;
-        }
-        // Of this section only: the log's message numbers are symbols near address 0, where code may lie too.
-        let here = file.symbols().filter(|s| s.is_definition() && s.section_index() == Some(section.index()));
-        let mut symbols: Vec<(u64, &str)> = here.filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
-        symbols.sort_unstable();
-        // Only this section's: the log's message numbers are symbols too, with the addresses of nothing.
-        let here = file.symbols().filter(|symbol| symbol.section_index() == Some(section.index()));
         let mut symbols: Vec<(u64, &str)> = here.filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
         symbols.sort_unstable();
         for (word, address) in section.data()?.as_chunks::<4>().0.iter().zip((section.address()..).step_by(4)) {
