@@ -240,7 +240,7 @@ page_range!(
 
 #[cfg(test)]
 mod tests {
-    use super::{GfnRange, Gfn, Gpa, Order};
+    use super::{Gfn, GfnRange, Gpa, Order};
 
     #[test]
     fn r17_ranges_that_wrap_do_not_exist() {

@@ -13,7 +13,7 @@ use crate::radix::format::Prot;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, Rank, Ranked};
 
 /// The most slots of one VM.
-pub const MAX_SLOTS: usize = 8;
+pub const MAX_SLOTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 8 };
 
 /// One window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

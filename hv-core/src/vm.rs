@@ -29,7 +29,7 @@ pub struct Vm<I: Isa> {
 
 impl<I: Isa> Vm<I> {
     /// A VM that has not been started.
-    pub const fn new(config: VmConfig) -> Self {
+    pub fn new(config: VmConfig) -> Self {
         Self {
             config,
             life: Mutex::new(Life::new()),

@@ -42,7 +42,9 @@ impl RadixFormat for HostFormat {
             TABLE => {
                 let bits = raw >> BITS_SHIFT & 0xff;
                 match TableRef::order_of(bits as u8) {
-                    Some(order) if bits <= MAX_BITS => Pte::Table { table: TableRef::new(pfn, order), bits: bits as u8 },
+                    Some(order) if bits <= MAX_BITS => {
+                        Pte::Table { table: TableRef::new(pfn, order), bits: bits as u8 }
+                    }
                     _ => Pte::Transition(Transition::Unknown),
                 }
             }

@@ -84,15 +84,7 @@ impl<I: Isa> GuestMemory<I> {
             host.destroy(cpu, m);
             return Err(MemoryError::NoMemory);
         };
-        Ok(Self {
-            tag,
-            host,
-            slots,
-            mmu: Mmu::new(),
-            stage2,
-            faults: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-        })
+        Ok(Self { tag, host, slots, mmu: Mmu::new(), stage2, faults: AtomicU64::new(0), retries: AtomicU64::new(0) })
     }
 
     /// Answers a second-stage fault. The caller holds no lock and no guard.

@@ -28,7 +28,7 @@ pub enum FramesError {
     Ranges,
     /// Two ranges overlap.
     Overlap,
-    /// Fewer words than [`Frames::metadata_words`] asked for.
+    /// Fewer words than [`Frames::metadata_words`] asked for, or no heap.
     Metadata,
 }
 
@@ -51,7 +51,8 @@ pub struct Frames {
 
 #[derive(Debug)]
 struct State {
-    zones: Vec<Zone, MAX_ZONES>,
+    /// On the heap: a zone is 2 KiB, and an allocator is moved about while a machine is put together.
+    zones: alloc::vec::Vec<Zone>,
     counts: Counts,
 }
 
@@ -66,10 +67,7 @@ impl Frames {
     /// How many words [`Frames::new`] needs for these ranges.
     #[must_use]
     pub fn metadata_words(ranges: &[PfnRange]) -> usize {
-        ranges
-            .iter()
-            .flat_map(|r| (0..=MAX_ORDER).map(|k| words(blocks(r, k))))
-            .fold(0, usize::saturating_add)
+        ranges.iter().flat_map(|r| (0..=MAX_ORDER).map(|k| words(blocks(r, k)))).fold(0, usize::saturating_add)
     }
 
     /// An allocator of all the frames in `ranges`, which nothing else uses.
@@ -77,17 +75,18 @@ impl Frames {
         if ranges.is_empty() || ranges.len() > MAX_ZONES {
             return Err(FramesError::Ranges);
         }
-        let mut zones: Vec<Zone, MAX_ZONES> = Vec::new();
+        let mut zones = alloc::vec::Vec::new();
+        zones.try_reserve_exact(ranges.len()).map_err(|_| FramesError::Metadata)?;
         let mut counts = Counts::default();
         let mut rest = metadata;
         for range in ranges {
-            if zones.iter().any(|z| z.range.intersect(range).is_some()) {
+            if zones.iter().any(|z: &Zone| z.range.intersect(range).is_some()) {
                 return Err(FramesError::Overlap);
             }
             let (zone, after) = Zone::new(*range, rest).ok_or(FramesError::Metadata)?;
             rest = after;
             counts.total = counts.total.saturating_add(range.pages());
-            zones.push(zone).map_err(|_| FramesError::Ranges)?;
+            zones.push(zone);
         }
         counts.free = counts.total;
         Ok(Self { state: Mutex::new(State { zones, counts }) })

@@ -146,14 +146,7 @@ impl<F: RadixFormat> Radix<F> {
     }
 
     /// Takes write permission from every leaf that covers a key of `from..to`; `noted` is told of each that had it.
-    pub fn protect<M: Machine>(
-        &self,
-        m: &M,
-        g: &WalkGuard<'_>,
-        from: u64,
-        to: u64,
-        mut noted: impl FnMut(u64, Order),
-    ) {
+    pub fn protect<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, mut noted: impl FnMut(u64, Order)) {
         self.each_leaf(m, g, from, to, |seen, key, leaf| {
             if !leaf.prot.contains(Prot::WRITE) {
                 return Step::Next;

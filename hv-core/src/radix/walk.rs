@@ -85,12 +85,7 @@ pub struct Seen<'g> {
 }
 
 /// Reads the entry of `key` in one table.
-pub(super) fn look<'g, F: RadixFormat, M: Machine>(
-    m: &'g M,
-    g: &'g WalkGuard<'_>,
-    node: Node,
-    key: u64,
-) -> Seen<'g> {
+pub(super) fn look<'g, F: RadixFormat, M: Machine>(m: &'g M, g: &'g WalkGuard<'_>, node: Node, key: u64) -> Seen<'g> {
     let cell = m.pte(g, node.table, node.slot(key));
     // Acquire pairs with the release of whoever published a table below this entry.
     let raw = cell.load(Ordering::Acquire);

@@ -111,7 +111,7 @@ struct Queue<T> {
 
 impl<T: Task> Scheduler<T> {
     /// An empty scheduler whose slices have `slice_ticks` ticks.
-    pub const fn new(slice_ticks: u64) -> Self {
+    pub fn new(slice_ticks: u64) -> Self {
         Self { queue: Mutex::new(Queue { ready: VecDeque::new(), halted: Vec::new(), asleep: 0 }), slice_ticks }
     }
 

@@ -1,10 +1,8 @@
 //! What boots: the processor's own atomics, and a ticket lock so that no CPU starves.
 
 pub use core::hint::spin_loop;
-pub use core::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
 use core::ops::{Deref, DerefMut};
+pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// A spinning mutual exclusion lock, fair. Never held across a wait for another CPU's progress outside the lock order.
 #[derive(Debug)]

@@ -1,9 +1,7 @@
 //! The loom flavour: every operation is a step that the checker may interleave.
 
-pub use loom::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
 pub use loom::sync::MutexGuard;
+pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// One turn of a wait loop: lets another thread run.
 pub fn spin_loop() {

@@ -1,9 +1,7 @@
 //! The shuttle flavour: every operation is a step that the checker may interleave.
 
-pub use shuttle::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
 pub use shuttle::sync::MutexGuard;
+pub use shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// One turn of a wait loop: lets another thread run.
 pub fn spin_loop() {

@@ -9,6 +9,7 @@ use hv_core::page::Frames;
 use hv_core::radix::format::{Prot, TableRef};
 use hv_core::sync::{AtomicU64, Mutex, Ordering, spin_loop};
 
+use crate::SkewedStage2;
 use crate::ram::{FIRST, Ram};
 use crate::tlb::Tlb;
 
@@ -71,6 +72,11 @@ impl FakeMachine {
             GuestAccess::Store(value) => self.ram.write(&self.frames, pfn, offset, &value.to_le_bytes(), "a guest"),
         }
         true
+    }
+
+    /// A guest's store on `cpu`, for worlds that have no vCPU. False is a second-stage fault.
+    pub fn guest_store(&self, cpu: &Cpu, stage2: &SkewedStage2, tag: VmTag, at: Gpa, value: u64) -> bool {
+        self.guest_access(cpu, stage2.root(), tag, at, GuestAccess::Store(value))
     }
 
     /// Takes the kick that waits for `cpu`, if one does.

@@ -1,11 +1,14 @@
 //! The checked arena: all of the machine's memory, and what each frame is used for.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use hv_core::addr::{PAGE_SIZE, Pfn};
 use hv_core::page::Frames;
 use hv_core::radix::format::TableRef;
-use hv_core::sync::{AtomicU64, Mutex, Ordering};
+use hv_core::sync::{AtomicU64, Ordering};
 
-const WORDS: usize = PAGE_SIZE / 8;
+/// Words of a frame that exist. A model checker pays for each, and its worlds use the first few.
+const WORDS: usize = if cfg!(any(loom, shuttle)) { 8 } else { PAGE_SIZE / 8 };
 /// Frame numbers do not begin at 0, so that a frame number taken for something else shows.
 pub const FIRST: u64 = 0x40;
 
@@ -29,6 +32,7 @@ struct State {
 #[derive(Debug)]
 pub struct Ram {
     words: Vec<AtomicU64>,
+    /// Book-keeping, not part of the world: a lock that model checkers do not see, never held across their steps.
     state: Mutex<State>,
     /// Lent in place of a cell that may not be touched.
     void: AtomicU64,
@@ -42,9 +46,13 @@ impl Ram {
         Self { words, state: Mutex::new(state), void: AtomicU64::new(0) }
     }
 
+    fn book(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes down a broken rule.
     pub fn violation(&self, what: String) {
-        let mut state = self.state.lock();
+        let mut state = self.book();
         if state.violations.len() < 8 {
             state.violations.push(what);
         }
@@ -52,7 +60,7 @@ impl Ram {
 
     /// Everything noted down so far.
     pub fn violations(&self) -> Vec<String> {
-        self.state.lock().violations.clone()
+        self.book().violations.clone()
     }
 
     fn index(&self, pfn: Pfn) -> Option<usize> {
@@ -64,7 +72,7 @@ impl Ram {
         let Some(n) = self.index(pfn) else {
             return self.violation(format!("G1: frame {pfn:?} is not of this machine"));
         };
-        let mut state = self.state.lock();
+        let mut state = self.book();
         state.uses[n] = what;
         state.generations[n] += 1;
         drop(state);
@@ -92,7 +100,7 @@ impl Ram {
     pub fn end_table(&self, table: TableRef) {
         for n in 0..table.order().pages() {
             let pfn = Pfn(table.base().0 + n);
-            match self.index(pfn).map(|n| self.state.lock().uses[n]) {
+            match self.index(pfn).map(|n| self.book().uses[n]) {
                 Some(Use::Table(t)) if t == table => self.put_to(pfn, Use::Raw),
                 other => self.violation(format!("G6: {table:?} is freed, but its frame is {other:?}")),
             }
@@ -101,7 +109,7 @@ impl Ram {
 
     /// How often the frame was put to a new use.
     pub fn generation(&self, pfn: Pfn) -> Option<u64> {
-        self.index(pfn).map(|n| self.state.lock().generations[n])
+        self.index(pfn).map(|n| self.book().generations[n])
     }
 
     /// Entry `slot` of a table, if that is what the frame is.
@@ -111,7 +119,7 @@ impl Ram {
             self.violation(format!("R2: {who} looks at a table outside memory: {table:?}"));
             return &self.void;
         };
-        let used = self.state.lock().uses[n];
+        let used = self.book().uses[n];
         if used != Use::Table(table) {
             self.violation(format!("R2: {who} looks at {table:?}, but the frame is {used:?}"));
             return &self.void;
@@ -121,7 +129,7 @@ impl Ram {
 
     /// True if the frame is guest memory that somebody owns; otherwise that is noted down.
     fn is_data(&self, frames: &Frames, pfn: Pfn, who: &str) -> bool {
-        let used = self.index(pfn).map(|n| self.state.lock().uses[n]);
+        let used = self.index(pfn).map(|n| self.book().uses[n]);
         let fine = used == Some(Use::Data) && !frames.is_free(pfn);
         if !fine {
             let free = frames.is_free(pfn);
@@ -138,7 +146,7 @@ impl Ram {
         let base = self.index(pfn).unwrap_or(0) * WORDS;
         for (n, byte) in into.iter_mut().enumerate() {
             let at = offset + n;
-            *byte = (self.words[base + at / 8].load(Ordering::Relaxed) >> (8 * (at % 8))) as u8;
+            *byte = (self.words[base + at / 8 % WORDS].load(Ordering::Relaxed) >> (8 * (at % 8))) as u8;
         }
         self.is_data(frames, pfn, who);
     }
@@ -158,11 +166,9 @@ impl Ram {
                 mask |= 0xff << (8 * (first + n));
                 value |= u64::from(from[at + n]) << (8 * (first + n));
             }
-            let cell = &self.words[base + word];
+            let cell = &self.words[base + word % WORDS];
             let mut old = cell.load(Ordering::Relaxed);
-            while let Err(now) =
-                cell.compare_exchange(old, old & !mask | value, Ordering::Relaxed, Ordering::Relaxed)
-            {
+            while let Err(now) = cell.compare_exchange(old, old & !mask | value, Ordering::Relaxed, Ordering::Relaxed) {
                 old = now;
             }
             at += here;

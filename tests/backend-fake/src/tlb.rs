@@ -53,7 +53,8 @@ fn bits(level: u8) -> u32 {
 impl Tlb {
     /// The frame through which the guest reaches `gfn` with `need`, or `None` for a second-stage fault.
     pub fn translate(&mut self, ram: &Ram, root: TableRef, tag: VmTag, gfn: Gfn, need: Prot) -> Option<Pfn> {
-        let cached = self.leaves.iter().position(|e| e.tag == tag && e.gfn.0 <= gfn.0 && gfn.0 - e.gfn.0 < e.order.pages());
+        let cached =
+            self.leaves.iter().position(|e| e.tag == tag && e.gfn.0 <= gfn.0 && gfn.0 - e.gfn.0 < e.order.pages());
         if let Some(n) = cached {
             let e = self.leaves[n];
             let changed = !need.contains(Prot::WRITE) || e.leaf.rc.contains(Rc::CHANGED);
@@ -119,9 +120,8 @@ impl Tlb {
         match batch.scope() {
             Scope::Nothing => {}
             Scope::Ranges(ranges) => self.leaves.retain(|e| {
-                let hit = ranges.iter().any(|r| {
-                    e.gfn.0 < r.gfns.end().0 && r.gfns.start().0 < e.gfn.0 + e.order.pages()
-                });
+                let hit =
+                    ranges.iter().any(|r| e.gfn.0 < r.gfns.end().0 && r.gfns.start().0 < e.gfn.0 + e.order.pages());
                 e.tag != tag || !hit
             }),
             Scope::Vm => {

@@ -22,7 +22,11 @@ pub struct Tally {
 }
 
 /// Runs each case whose name contains `filter`, on a rig of its own or on a common one, as `rig` decides.
-pub fn run<I: Isa, R: Rig<I>>(filter: &str, mut rig: impl FnMut() -> R, out: &mut dyn fmt::Write) -> Result<Tally, fmt::Error> {
+pub fn run<I: Isa, R: Rig<I>>(
+    filter: &str,
+    mut rig: impl FnMut() -> R,
+    out: &mut dyn fmt::Write,
+) -> Result<Tally, fmt::Error> {
     let mut tally = Tally::default();
     for case in table::<I>().filter(|case| case.name.contains(filter)) {
         let (name, rule) = (case.name, case.rule);

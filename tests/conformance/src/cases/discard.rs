@@ -24,7 +24,10 @@ fn reads_zero<I: Isa>(b: &Bench<'_, I>) -> Run {
     b.with_memory(|memory| {
         for round in 0..3 {
             let mut bytes = [0xff; 8];
-            check(memory.read(b.cpu, b.m, page(FREE), &mut bytes).is_ok() && bytes == [0; 8], "discarded memory is not zero")?;
+            check(
+                memory.read(b.cpu, b.m, page(FREE), &mut bytes).is_ok() && bytes == [0; 8],
+                "discarded memory is not zero",
+            )?;
             check(memory.write(b.cpu, b.m, page(FREE), &[round + 1; 8]).is_ok(), "RAM cannot be written")?;
             memory.discard(b.cpu, b.m, gfns(FREE, 1)?);
             check(memory.stats().resident == 0, "a discarded page counts as resident")?;

@@ -104,7 +104,7 @@ fn every_point<I: Isa>(b: &Bench<'_, I>) -> Run {
         })?;
         check(b.free() == before, "a fault that failed half-way lost a frame")?;
     }
-    check(needed >= 2 && needed < 16, "the fault did not meet a lack of memory where it must")
+    check((2..16).contains(&needed), "the fault did not meet a lack of memory where it must")
 }
 
 fn absurd_sizes<I: Isa>(b: &Bench<'_, I>) -> Run {

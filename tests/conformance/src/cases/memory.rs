@@ -69,7 +69,10 @@ fn write_beyond<I: Isa>(b: &Bench<'_, I>) -> Run {
         let refused = memory.write(b.cpu, b.m, at, &[0xff; 8]) == Err(MemError::BadAddress);
         check(refused, "a write beyond RAM was accepted")?;
         let mut bytes = [0xff; 4];
-        check(memory.read(b.cpu, b.m, at, &mut bytes).is_ok() && bytes == [0; 4], "half of a refused write was stored")?;
+        check(
+            memory.read(b.cpu, b.m, at, &mut bytes).is_ok() && bytes == [0; 4],
+            "half of a refused write was stored",
+        )?;
         let wrap = memory.write(b.cpu, b.m, Gpa(u64::MAX - 3), &[0; 8]);
         check(wrap == Err(MemError::BadAddress), "a write around the end of the address space was accepted")
     })
@@ -95,7 +98,10 @@ fn runs_out<I: Isa>(b: &Bench<'_, I>) -> Run {
         drop(hold);
         check(starved == Err(MemError::NoMemory), "a page out of nothing")?;
         let mut bytes = [0xff; 16];
-        check(memory.read(b.cpu, b.m, at, &mut bytes).is_ok() && bytes == [0; 16], "half of a failed write was stored")?;
+        check(
+            memory.read(b.cpu, b.m, at, &mut bytes).is_ok() && bytes == [0; 16],
+            "half of a failed write was stored",
+        )?;
         check(memory.write(b.cpu, b.m, at, &[0xff; 16]).is_ok(), "no recovery once there is memory")
     })
 }

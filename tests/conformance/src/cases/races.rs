@@ -4,7 +4,7 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::Isa;
 use hv_core::machine::Machine;
-use hv_core::sync::{Mutex, spin_loop};
+use hv_core::sync::{AtomicU32, Mutex, Ordering, spin_loop};
 
 use super::{Case, case, gfns, page};
 use crate::guest::{Left, OnFault, ProbeVm, read_word, write_word};
@@ -12,8 +12,9 @@ use crate::probe::{FREE, Field, Op, mailbox};
 use crate::rig::{Bench, FIRST, SECOND};
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 3] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 4] {
     [
+        case!("race-frames-wait-for-a-walk", "R2", waits_for_walk),
         case!("race-no-store-lands-after-unmap", "R8", no_store_lands),
         case!("race-unmap-under-a-spinning-guest", "R6", unmap_again_and_again),
         case!("race-freed-frames-are-nobody-elses-target", "G1", frames_reused),
@@ -84,6 +85,43 @@ fn wait_beyond<I: Isa>(b: &Bench<'_, I>, vm: &ProbeVm<I>, cpu: &Cpu, so_far: u64
         }
         spin_loop();
     }
+}
+
+/// A walk that began before a discard may still know the frame: the discard does not end before the walk.
+fn waits_for_walk<I: Isa>(b: &Bench<'_, I>) -> Run {
+    b.with_memory(|memory| {
+        write_word(memory, b.cpu, b.m, page(FREE), 1)?;
+        // 0 nothing yet, 1 the other CPU walks, 2 the discard is over, 3 the walk is.
+        let step = AtomicU32::new(0);
+        let mut early = true;
+        let ran = b.rig.both(
+            &|cpu| {
+                let walk = b.m.epoch().enter(cpu);
+                step.store(1, Ordering::Release);
+                // A discard that does not wait has ample time to end first.
+                let until = b.m.now().after(b.m.ticks_per_second() / 20);
+                while step.load(Ordering::Acquire) == 1 && b.m.now() < until {
+                    spin_loop();
+                }
+                // Only if the discard has not ended yet.
+                step.compare_exchange(1, 3, Ordering::AcqRel, Ordering::Acquire).unwrap_or_default();
+                drop(walk);
+            },
+            &mut |cpu| {
+                while step.load(Ordering::Acquire) == 0 {
+                    spin_loop();
+                }
+                if let Ok(range) = gfns(FREE, 1) {
+                    memory.discard(cpu, b.m, range);
+                }
+                early = step.compare_exchange(1, 2, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            },
+        );
+        if !ran {
+            return Err(Stop::Skip("needs two CPUs"));
+        }
+        check(!early, "a frame was freed under a walk that may know it")
+    })
 }
 
 /// The headline. The guest is stopped at its first fault on the page, so any store after the unmap would have gone
