@@ -141,9 +141,10 @@ pub fn decrementer() -> i32 {
     mfspr!(22) as u32 as i32
 }
 
-/// Sets it.
+/// Sets it. Sign-extended, because the platform may have given this partition the large decrementer: with it
+/// 0xffff_ffff is eight seconds ahead, not in the past.
 pub fn set_decrementer(value: i32) {
-    mtspr!(22, value as u32 as u64);
+    mtspr!(22, i64::from(value) as u64);
 }
 
 /// Processor version.
