@@ -27,6 +27,8 @@ pub struct Board {
     pub max_cpus: u16,
     /// Machine memory unless told otherwise.
     pub memory: Size,
+    /// Machine memory is a multiple of this, and at least this.
+    pub memory_step: Size,
     /// Seconds until a guest's shell must be there, unless told otherwise.
     pub timeout: u64,
     /// How the image is built.

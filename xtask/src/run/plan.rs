@@ -16,8 +16,6 @@ use crate::units::Size;
 
 /// Most memory a machine may have.
 const MAX_MACHINE: Size = Size(1 << 40);
-/// Least memory a machine may have; below it no firmware comes up.
-const MIN_MACHINE: Size = Size(64 << 20);
 /// Memory of the default guest.
 const DEFAULT_GUEST: u64 = 512 << 20;
 
@@ -61,10 +59,11 @@ impl Plan {
             return Err(refuse(format!("--cpus {cpus}: board {} has 1 to {} CPUs", board.name, board.max_cpus)));
         }
         let memory = wish.memory.unwrap_or(board.memory);
-        if memory < MIN_MACHINE || memory > MAX_MACHINE || !memory.0.is_multiple_of(1 << 20) {
-            return Err(refuse(format!(
-                "--memory {memory}: whole MiB from {MIN_MACHINE} to {MAX_MACHINE} are possible"
-            )));
+        let Size(step) = board.memory_step;
+        if memory < Size(step) || memory > MAX_MACHINE || !memory.0.is_multiple_of(step) {
+            let what =
+                format!("--memory {memory}: multiples of {} up to {MAX_MACHINE} are possible", board.memory_step);
+            return Err(refuse(what));
         }
         let mut vms = match &wish.guests {
             Some(file) => manifest::read(file)?,
@@ -190,6 +189,7 @@ mod tests {
             (Wish { cpus: Some(0), ..wish.clone() }, "1 to 8 CPUs"),
             (Wish { cpus: Some(9), ..wish.clone() }, "1 to 8 CPUs"),
             (Wish { memory: Some(Size(0)), ..wish.clone() }, "--memory"),
+            (Wish { memory: Some(Size(300 << 20)), ..wish.clone() }, "multiples of 256 MiB"),
             (Wish { memory: Some(Size(1 << 50)), ..wish.clone() }, "--memory"),
             (Wish { kernel: Some("no/such".into()), ..wish.clone() }, "cannot read no/such"),
             (Wish { kernel: Some(std::env::current_exe().unwrap()), ..wish.clone() }, "another architecture"),

@@ -140,13 +140,6 @@ const FAILING: &[Boot] = &[
         stdout: &[],
         error: "within 1 s (--timeout)",
     },
-    Boot {
-        name: "too little machine memory",
-        args: &["--memory", "64MiB", "--exec", "true"],
-        status: 1,
-        stdout: &[],
-        error: "Trivet refused to start",
-    },
 ];
 
 /// Only where the monitor has the command.
@@ -175,6 +168,7 @@ const REFUSED: &[Boot] = &[
     refusal("images too large", &["--guests", "xtask/manifests/bad/small.toml"], "do not fit into 64 MiB"),
     refusal("unknown machine", &["--machine", "p9-vov"], "did you mean \"p9-vof\"?"),
     refusal("no CPUs", &["--cpus", "0"], "1 to 8 CPUs"),
+    refusal("odd machine memory", &["--memory", "64MiB"], "multiples of 256 MiB"),
     refusal("absurd machine memory", &["--memory", "9999TiB"], "--memory"),
     refusal("unknown VM", &["--exec", "linus:true"], "did you mean \"linux\"?"),
     refusal("no time", &["--timeout", "0", "--exec", "true"], "--timeout 0"),

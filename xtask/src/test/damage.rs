@@ -1,5 +1,7 @@
-//! Bundles that are cut short or changed: Trivet must refuse each at boot, with a message, and not fall over.
+//! Bundles that are cut short, changed, or too large for the machine: Trivet must refuse each at boot, with a message,
+//! and not fall over.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +14,7 @@ use crate::image::{self, Profile, Variant};
 use crate::log::Log;
 use crate::run::plan::{Plan, Wish};
 use crate::run::world::{Echo, World};
+use crate::units::Size;
 
 /// A way to spoil a bundle.
 struct Damage {
@@ -45,36 +48,51 @@ fn flip(bytes: &mut [u8], at: usize) {
     }
 }
 
-/// Tries every damage on every board.
+/// Tries every damage on every board, and a machine that is too small.
 pub fn run(profile: Profile) -> Result<()> {
     for board in Board::all()? {
+        let image = image::build(&board, profile, Variant::Guests)?;
         let plan = Plan::new(&board, &Wish::default(), LinkMode::Split)?;
         let whole = pack(&plan.config, &plan.images)?;
-        let image = image::build(&board, profile, Variant::Guests)?;
         for damage in DAMAGES {
             let mut bytes = whole.clone();
             (damage.spoil)(&mut bytes);
-            let bundle = Temporary::write("damaged.tar", &bytes)?;
-            let launch = Launch {
-                board: &board,
-                machine: board.machine(None)?,
-                args: &board.emulator.args,
-                cpus: 1,
-                memory: board.memory,
-                image: &image,
-                bundle: Some(bundle.path()),
-            };
-            let world = World::new(std::iter::empty(), Log::of(&image)?, Echo::Kept);
-            let why = refused(&launch, world).with_context(|| format!("bundle with {}", damage.name))?;
-            println!("ok {}: {why}", damage.name);
+            let why = refused(&board, &image, board.memory, &bytes);
+            println!("ok {}: {}", damage.name, why.with_context(|| format!("bundle with {}", damage.name))?);
         }
+        let (memory, bundle) = too_large(&board)?;
+        let why = refused(&board, &image, memory, &bundle).context("too little machine memory")?;
+        println!("ok too little machine memory: {why}");
     }
     Ok(())
 }
 
+/// The smallest machine, and a bundle that fits into it once but not twice, as loading its guest would take.
+fn too_large(board: &Board) -> Result<(Size, Vec<u8>)> {
+    let memory = board.memory_step;
+    let noise =
+        std::iter::successors(Some(1_u64), |state| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1)));
+    let words = usize::try_from(memory.0 / 16)?;
+    let disk: Vec<u8> = noise.take(words).flat_map(u64::to_be_bytes).collect();
+    let disk = Temporary::write("noise", &disk)?;
+    let wish = Wish { initrd: Some(disk.path().to_owned()), memory: Some(memory), ..Wish::default() };
+    let plan = Plan::new(board, &wish, LinkMode::Split)?;
+    Ok((memory, pack(&plan.config, &plan.images)?))
+}
+
 /// Boots and returns why Trivet refused.
-fn refused(launch: &Launch<'_>, mut world: World) -> Result<String> {
-    let mut emulator = Emulator::start(launch)?;
+fn refused(board: &Board, image: &Path, memory: Size, bundle: &[u8]) -> Result<String> {
+    let bundle = Temporary::write("damaged.tar", bundle)?;
+    let mut world = World::new(std::iter::empty(), Log::of(image)?, Echo::Kept);
+    let mut emulator = Emulator::start(&Launch {
+        board,
+        machine: board.machine(None)?,
+        args: &board.emulator.args,
+        cpus: 1,
+        memory,
+        image,
+        bundle: Some(bundle.path()),
+    })?;
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match emulator.next(deadline)? {
