@@ -37,6 +37,9 @@ enum Command {
         /// Explore longer
         #[arg(long)]
         deep: bool,
+        /// Only steps whose names contain this
+        #[arg(long, value_name = "NAME")]
+        step: Option<String>,
     },
     /// Run the table of cases that every column must pass
     Conformance {
@@ -94,7 +97,7 @@ pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Build { board, profile } => image::run(&board, profile),
-        Command::Test { deep } => test::run(if deep { Depth::Deep } else { Depth::Usual }),
+        Command::Test { deep, step } => test::run(if deep { Depth::Deep } else { Depth::Usual }, step.as_deref()),
         Command::Conformance { target, filter, format, profile } => {
             conformance::run(&target, filter.as_deref(), format, profile)
         }

@@ -230,7 +230,7 @@ impl World {
             Event::VmEnded(vm, end) => self.set_state(vm, State::Ended(end.into())),
             Event::MonitorDone(result) => self.monitor_done.push_back(result),
             Event::Refused(why) => self.refused = Some(why.to_owned()),
-            Event::Panic(what) => self.panicked = Some(what.trim().to_owned()),
+            Event::Panic(what) => self.panicked = Some(what.split_whitespace().collect::<Vec<_>>().join(" ")),
             Event::PoweringOff(outcome) => self.outcome = Some(outcome),
         }
     }

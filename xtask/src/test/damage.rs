@@ -111,7 +111,11 @@ fn refused(board: &Board, image: &Path, memory: Size, bundle: &[u8]) -> Result<S
                     bail!("the machine ended as if all had gone well");
                 }
                 // Before the configuration is read Trivet does not know that frames are wanted.
-                let said = world.refused.clone().or_else(|| world.raw_line("refused"));
+                let raw = || world.raw_line("refused").or_else(|| world.raw_line("too little memory"));
+                let said = world.refused.clone().or_else(raw);
+                if said.is_none() {
+                    world.print_tails();
+                }
                 return said.context("Trivet ended without saying why");
             }
         }

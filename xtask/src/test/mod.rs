@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::board::Board;
 use crate::conformance::{self, Format};
+use crate::error::refuse;
 use crate::fmt::Mode;
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
@@ -56,12 +57,17 @@ const STEPS: &[Step] = &[
     Step { name: "bench", run: |_| Board::all()?.iter().try_for_each(|board| bench::run(&board.name)) },
 ];
 
-/// Runs the steps; goes on after a failure, so that one run shows all.
-pub fn run(depth: Depth) -> Result<()> {
+/// Runs the steps whose names contain `only`; goes on after a failure, so that one run shows all.
+pub fn run(depth: Depth, only: Option<&str>) -> Result<()> {
+    let steps: Vec<&Step> = STEPS.iter().filter(|step| only.is_none_or(|text| step.name.contains(text))).collect();
+    if steps.is_empty() {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
+        return Err(refuse(format!("no step has such a name (steps: {})", names.join("; "))));
+    }
     let begun = Instant::now();
     let mut results: Vec<(&str, Duration, bool)> = Vec::new();
-    for (number, one) in (1..).zip(STEPS) {
-        println!("== {number}/{} {}", STEPS.len(), one.name);
+    for (number, one) in (1..).zip(&steps) {
+        println!("== {number}/{} {}", steps.len(), one.name);
         let start = Instant::now();
         let done = (one.run)(depth);
         if let Err(error) = &done {
@@ -83,7 +89,7 @@ pub fn run(depth: Depth) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     if depth == Depth::Usual && total > LIMIT {
-        bail!("took longer than {} minutes; {} of {} steps were run", LIMIT.as_secs() / 60, results.len(), STEPS.len());
+        bail!("took longer than {} minutes; {} of {} steps were run", LIMIT.as_secs() / 60, results.len(), steps.len());
     }
     Ok(())
 }
