@@ -1,9 +1,11 @@
-//! A guest's store and its fault on one CPU, against the page being taken away on another, and given to an heir.
+//! A store to a page on one CPU, against the page being taken away on another, and given to an heir.
 //!
 //! ```text
-//!   CPU 1  store to page 0; fault if untranslated; store again        CPU 0  discard page 0 (begin, zap, flush, end, free)
-//!                                                                            take a frame, zero it, write a mark
+//!   CPU 1  the guest: store; fault if untranslated; store again      CPU 0  discard (begin, zap, flush, end, free)
+//!          or the hypervisor for it: write                                  take a frame, zero it, write a mark
 //! ```
+//!
+//! The discard names the one page, or all pages, and then the tables go as well.
 //!
 //! Whatever the order, the mark survives (G1, R6, R8), nobody touches a table that was freed (R2), the caches hold nothing
 //! stale (R9), and every frame comes back.
@@ -81,11 +83,18 @@ impl World {
         }
     }
 
-    /// CPU 0: the page is taken away; a frame is taken for another purpose, and must be nobody else's.
-    pub fn host(&self) {
+    /// CPU 1: the hypervisor writes for the guest, as a device or a hypercall does.
+    pub fn hypervisor(&self) {
+        let cpu = self.machine.epoch().cpu(CpuId(1)).expect("CPU 1 is free");
+        self.memory.write(&cpu, &self.machine, TARGET, &[1; 8]).expect("there is memory");
+        self.machine.epoch().leave(cpu);
+    }
+
+    /// CPU 0: so many pages are taken away, the one that both are after among them; a frame is taken for another purpose, and must be nobody else's.
+    pub fn host(&self, pages: u64) {
         let m = &self.machine;
         let cpu = m.epoch().cpu(CpuId(0)).expect("CPU 0 is free");
-        self.memory.discard(&cpu, m, GfnRange::new(Gfn(0), 1).expect("one page"));
+        self.memory.discard(&cpu, m, GfnRange::new(Gfn(0), pages).expect("some pages"));
         let heir = m.frames().alloc(Order::PAGE).expect("a frame for the heir");
         m.zero(heir.pfn());
         m.write(heir.pfn(), 0, &MARK);
@@ -115,18 +124,18 @@ mod tests {
     /// Preemptions per execution that are explored; the mistakes known so far all show with two.
     const BOUND: usize = 2;
 
-    fn explore(before: Before) {
+    fn explore(before: Before, pages: u64, other: fn(&World)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(BOUND);
         model.max_branches = 100_000;
         model.check(move || {
             let world = Arc::new(World::new(before));
-            let guest = {
+            let there = {
                 let world = Arc::clone(&world);
-                loom::thread::spawn(move || world.guest())
+                loom::thread::spawn(move || other(&world))
             };
-            world.host();
-            guest.join().expect("the guest's CPU came through");
+            world.host(pages);
+            there.join().expect("the other CPU came through");
             if let Ok(world) = Arc::try_unwrap(world) {
                 world.end();
             }
@@ -135,11 +144,26 @@ mod tests {
 
     #[test]
     fn r6_first_touch_against_unmap() {
-        explore(Before::Untouched);
+        explore(Before::Untouched, 1, World::guest);
     }
 
     #[test]
     fn r8_mapped_page_against_unmap() {
-        explore(Before::Mapped);
+        explore(Before::Mapped, 1, World::guest);
+    }
+
+    #[test]
+    fn r20_mapped_page_against_unmap_of_its_tables() {
+        explore(Before::Mapped, 4, World::guest);
+    }
+
+    #[test]
+    fn r2_write_against_unmap() {
+        explore(Before::Mapped, 1, World::hypervisor);
+    }
+
+    #[test]
+    fn r2_write_against_unmap_of_its_tables() {
+        explore(Before::Mapped, 4, World::hypervisor);
     }
 }
