@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{process, setup, workspace};
 
@@ -20,8 +20,9 @@ pub fn run(mode: Mode) -> Result<()> {
     setup::need_component("fmt", "rustfmt")?;
     let mut cargo = Command::new("cargo");
     cargo.current_dir(workspace::root()).args(["fmt", "--all"]);
-    if mode == Mode::Check {
-        cargo.arg("--check");
+    match mode {
+        Mode::Write => process::attached(&mut cargo),
+        // Only the names of the files that differ.
+        Mode::Check => process::output(cargo.args(["--", "--check", "-l"])).map(drop).context("not formatted"),
     }
-    process::attached(&mut cargo)
 }

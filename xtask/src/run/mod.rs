@@ -5,7 +5,9 @@ pub mod plan;
 mod session;
 mod shell;
 mod steps;
+pub mod tail;
 mod terminal;
+mod watch;
 pub mod world;
 
 use std::path::PathBuf;
@@ -27,7 +29,8 @@ use crate::{image, setup};
 use plan::{Plan, Wish};
 use session::Session;
 use steps::Steps;
-use world::{Echo, World};
+use tail::Echo;
+use world::World;
 
 /// The command's arguments.
 #[derive(Args, Clone, Debug)]

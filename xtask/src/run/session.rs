@@ -1,7 +1,6 @@
 //! Carries out `--exec` and `--monitor` in the order given, then switches everything off.
 
 use std::io::Write as _;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -9,45 +8,29 @@ use hv_core::link::{CommandResult, Outcome, Stream, frames};
 
 use super::shell;
 use super::steps::Action;
+use super::watch::{Waited, Watch};
 use super::world::{End, State, World};
-use crate::emulator::{Emulator, Happened};
+use crate::emulator::Emulator;
 use crate::guests::READY;
 
 /// How long a guest without the default RAM disk must be silent for a prompt to count.
 const QUIET_PROMPT: Duration = Duration::from_millis(500);
 /// How long the machine may take to switch itself off once every guest is off.
 const POWER_OFF: Duration = Duration::from_secs(20);
-/// How long is waited for the rest of a report after a failure.
-const AFTERMATH: Duration = Duration::from_secs(2);
-
 /// A run under way.
 pub struct Session<'a> {
-    emulator: &'a mut Emulator,
-    world: &'a mut World,
+    watch: Watch<'a>,
     timeout: Duration,
-    ended: Option<ExitStatus>,
-    /// When each VM was started.
-    since: Vec<Instant>,
-    /// Whether each VM's shell has been made quiet.
-    ready: Vec<bool>,
+    /// For each VM the start after which its shell was made quiet.
+    ready: Vec<Option<Instant>>,
     marks: u32,
-    heard: Instant,
-}
-
-/// Why waiting ended.
-enum Waited {
-    Yes,
-    TimedOut,
-    Ended(ExitStatus),
 }
 
 impl<'a> Session<'a> {
     /// A session on an emulator that has just been started.
     pub fn new(emulator: &'a mut Emulator, world: &'a mut World, timeout: Duration) -> Self {
-        let now = Instant::now();
-        let count = world.vms.len();
-        let (since, ready) = (vec![now; count], vec![false; count]);
-        Self { emulator, world, timeout, ended: None, since, ready, marks: 0, heard: now }
+        let ready = vec![None; world.vms.len()];
+        Self { watch: Watch::new(emulator, world), timeout, ready, marks: 0 }
     }
 
     /// Carries out `steps`; the error is what ended the run, a failed command only makes the result `Failure`.
@@ -70,17 +53,17 @@ impl<'a> Session<'a> {
     /// Runs a command in a guest's shell; returns what failed.
     fn exec(&mut self, vm: usize, command: &str) -> Result<Option<String>> {
         self.make_ready(vm)?;
-        let name = self.name(vm);
+        let name = self.watch.name(vm);
         self.marks += 1;
         let number = self.marks;
         let Some(text) = shell::typed(number, command) else {
             bail!("--exec {command:?} is too long for a guest's console");
         };
-        self.type_to(vm, &text);
+        self.watch.type_to(vm, &text);
         let deadline = Instant::now() + self.timeout;
         let mut stdout = std::io::stdout().lock();
         loop {
-            let found = self.world.vms.get_mut(vm).map(|vm| shell::scan(&mut vm.unread, number));
+            let found = self.watch.world.vms.get_mut(vm).map(|vm| shell::scan(&mut vm.unread, number));
             if let Some(found) = found {
                 stdout.write_all(&found.output)?;
                 stdout.flush()?;
@@ -92,12 +75,12 @@ impl<'a> Session<'a> {
                     None => {}
                 }
             }
-            let held = self.world.vms.get(vm).map_or(0, |vm| vm.unread.len());
+            let held = self.watch.world.vms.get(vm).map_or(0, |vm| vm.unread.len());
             let changed =
                 |world: &World| world.vms.get(vm).is_none_or(|vm| vm.unread.len() != held || vm.state != State::Runs);
-            let waited = self.wait(deadline, changed)?;
-            if let Some(State::Ended(end)) = self.state(vm) {
-                return Err(self.ended_during(&name, &end, command));
+            let waited = self.watch.wait(deadline, changed)?;
+            if let Some(State::Ended(end)) = self.watch.state(vm) {
+                bail!("guest {name} {} during --exec {command:?}", said(&end));
             }
             match waited {
                 Waited::Yes => {}
@@ -116,26 +99,26 @@ impl<'a> Session<'a> {
     fn monitor(&mut self, line: &str) -> Result<Option<String>> {
         self.boot()?;
         for frame in frames(Stream::Monitor, format!("{line}\n").as_bytes()) {
-            self.emulator.send(frame.as_bytes());
+            self.watch.emulator.send(frame.as_bytes());
         }
         let deadline = Instant::now() + self.timeout;
         let mut stdout = std::io::stdout().lock();
         loop {
-            let output: Vec<u8> = self.world.monitor.drain(..).filter(|byte| *byte != b'\r').collect();
+            let output: Vec<u8> = self.watch.world.monitor.drain(..).filter(|byte| *byte != b'\r').collect();
             stdout.write_all(&output)?;
             stdout.flush()?;
-            match self.world.monitor_done.pop_front() {
+            match self.watch.world.monitor_done.pop_front() {
                 Some(CommandResult::Done) => return Ok(None),
                 Some(CommandResult::Failed) => return Ok(Some(format!("--monitor {line:?} failed"))),
                 None => {}
             }
-            match self.wait(deadline, |world| !world.monitor.is_empty() || !world.monitor_done.is_empty())? {
+            match self.watch.wait(deadline, |world| !world.monitor.is_empty() || !world.monitor_done.is_empty())? {
                 Waited::Yes => {}
                 Waited::TimedOut => {
                     bail!("Trivet's monitor did not answer {line:?} within {} s", self.timeout.as_secs())
                 }
                 // `poweroff` is answered by going.
-                Waited::Ended(_) if self.world.outcome.is_some() => return Ok(None),
+                Waited::Ended(_) if self.watch.world.outcome.is_some() => return Ok(None),
                 Waited::Ended(status) => {
                     bail!("the machine was switched off ({status}) before --monitor {line:?} ended")
                 }
@@ -146,7 +129,7 @@ impl<'a> Session<'a> {
     /// Waits until Trivet is up.
     fn boot(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.timeout;
-        match self.wait(deadline, |world| world.booted)? {
+        match self.watch.wait(deadline, |world| world.booted)? {
             Waited::Yes => Ok(()),
             Waited::TimedOut => bail!("Trivet did not come up within {} s (--timeout)", self.timeout.as_secs()),
             Waited::Ended(status) => bail!("the emulator ended ({status}) before Trivet came up"),
@@ -155,16 +138,17 @@ impl<'a> Session<'a> {
 
     /// Waits for a guest's shell and makes it quiet.
     fn make_ready(&mut self, vm: usize) -> Result<()> {
-        if self.ready.get(vm).copied().unwrap_or(false) {
+        self.boot()?;
+        let started = self.watch.started(vm);
+        if self.ready.get(vm).copied().flatten() == Some(started) {
             return Ok(());
         }
-        self.boot()?;
-        let name = self.name(vm);
-        let deadline = self.since.get(vm).copied().unwrap_or_else(Instant::now) + self.timeout;
+        let name = self.watch.name(vm);
+        let deadline = started + self.timeout;
         let late = format!("guest {name} did not reach its shell within {} s (--timeout)", self.timeout.as_secs());
         loop {
-            let heard = self.heard;
-            let (marked, prompt, runs) = self.world.vms.get(vm).map_or((false, false, false), |vm| {
+            let heard = self.watch.heard;
+            let (marked, prompt, runs) = self.watch.world.vms.get(vm).map_or((false, false, false), |vm| {
                 let marked = vm.unread.windows(READY.len()).any(|part| part == READY.as_bytes());
                 (marked, shell::at_prompt(&vm.unread), vm.state == State::Runs)
             });
@@ -172,8 +156,8 @@ impl<'a> Session<'a> {
                 break;
             }
             let soon = Instant::now() + Duration::from_millis(100);
-            let waited = self.wait(soon.min(deadline), |_| false)?;
-            if let Some(State::Ended(end)) = self.state(vm) {
+            let waited = self.watch.wait(soon.min(deadline), |_| false)?;
+            if let Some(State::Ended(end)) = self.watch.state(vm) {
                 bail!("guest {name} {} before it reached its shell", said(&end));
             }
             match waited {
@@ -186,25 +170,25 @@ impl<'a> Session<'a> {
         }
         self.marks += 1;
         let number = self.marks;
-        self.type_to(vm, &shell::quiet(number));
+        self.watch.type_to(vm, &shell::quiet(number));
         let done = self.wait_for_mark(vm, number, deadline)?;
         if !done {
             bail!("{late}: there is a prompt, but no answer");
         }
         if let Some(ready) = self.ready.get_mut(vm) {
-            *ready = true;
+            *ready = Some(self.watch.started(vm));
         }
         Ok(())
     }
 
     fn wait_for_mark(&mut self, vm: usize, number: u32, deadline: Instant) -> Result<bool> {
         loop {
-            let found = self.world.vms.get_mut(vm).map(|vm| shell::scan(&mut vm.unread, number));
+            let found = self.watch.world.vms.get_mut(vm).map(|vm| shell::scan(&mut vm.unread, number));
             if found.is_some_and(|found| found.status.is_some()) {
                 return Ok(true);
             }
-            let held = self.world.vms.get(vm).map_or(0, |vm| vm.unread.len());
-            match self.wait(deadline, |world| world.vms.get(vm).is_none_or(|vm| vm.unread.len() != held))? {
+            let held = self.watch.world.vms.get(vm).map_or(0, |vm| vm.unread.len());
+            match self.watch.wait(deadline, |world| world.vms.get(vm).is_none_or(|vm| vm.unread.len() != held))? {
                 Waited::Yes => {}
                 Waited::TimedOut | Waited::Ended(_) => return Ok(false),
             }
@@ -213,126 +197,34 @@ impl<'a> Session<'a> {
 
     /// Switches off every guest that runs, and waits for the machine to follow.
     fn switch_off(&mut self) -> Result<()> {
-        for vm in 0..self.world.vms.len() {
-            if self.ended.is_some() || matches!(self.state(vm), Some(State::Ended(_))) {
+        for vm in 0..self.watch.world.vms.len() {
+            if self.watch.ended.is_some() || matches!(self.watch.state(vm), Some(State::Ended(_))) {
                 continue;
             }
             self.make_ready(vm)?;
-            self.type_to(vm, "poweroff -f\n");
+            self.watch.type_to(vm, "poweroff -f\n");
             let deadline = Instant::now() + self.timeout;
             let gone = |world: &World| world.vms.get(vm).is_none_or(|vm| matches!(vm.state, State::Ended(_)));
-            if let Waited::TimedOut = self.wait(deadline, gone)? {
-                bail!("guest {} did not switch itself off within {} s", self.name(vm), self.timeout.as_secs());
+            if let Waited::TimedOut = self.watch.wait(deadline, gone)? {
+                bail!("guest {} did not switch itself off within {} s", self.watch.name(vm), self.timeout.as_secs());
             }
         }
-        let status = match self.wait(Instant::now() + POWER_OFF, |_| false)? {
+        let status = match self.watch.wait(Instant::now() + POWER_OFF, |_| false)? {
             Waited::Ended(status) => status,
             Waited::Yes | Waited::TimedOut => bail!("every guest is off, but the machine did not switch itself off"),
         };
-        for vm in &self.world.vms {
+        for vm in &self.watch.world.vms {
             if let State::Ended(end @ (End::Panic(_) | End::Other(_))) = &vm.state {
                 bail!("guest {} {}", vm.name, said(end));
             }
         }
-        match (self.world.outcome, status.success()) {
+        match (self.watch.world.outcome, status.success()) {
             (Some(Outcome::Success), true) => Ok(()),
             (Some(Outcome::Failure), _) => bail!("Trivet reports that the run failed"),
             (_, false) => bail!("the emulator ended with {status}"),
             (None, true) => bail!("the machine went off without a verdict of Trivet"),
         }
     }
-
-    /// Takes in what comes, until `enough` or the deadline. What ends a run at once is an error.
-    fn wait(&mut self, deadline: Instant, enough: impl Fn(&World) -> bool) -> Result<Waited> {
-        loop {
-            self.check()?;
-            if enough(self.world) {
-                return Ok(Waited::Yes);
-            }
-            if let Some(status) = self.ended {
-                return Ok(Waited::Ended(status));
-            }
-            if Instant::now() >= deadline {
-                return Ok(Waited::TimedOut);
-            }
-            self.take_in(deadline)?;
-        }
-    }
-
-    fn take_in(&mut self, deadline: Instant) -> Result<()> {
-        match self.emulator.next(deadline)? {
-            Happened::Bytes(bytes) => {
-                let before: Vec<State> = self.world.vms.iter().map(|vm| vm.state.clone()).collect();
-                self.world.feed(&bytes);
-                self.heard = Instant::now();
-                for (vm, (now, was)) in self.world.vms.iter().zip(before).enumerate() {
-                    // A VM that was started anew has a new shell.
-                    if now.state == State::Runs
-                        && was != State::Runs
-                        && let (Some(since), Some(ready)) = (self.since.get_mut(vm), self.ready.get_mut(vm))
-                    {
-                        *since = self.heard;
-                        *ready = false;
-                    }
-                }
-            }
-            Happened::Silence => {}
-            Happened::Ended(status) => {
-                self.ended = Some(status);
-                self.world.finish();
-            }
-        }
-        Ok(())
-    }
-
-    /// Fails if Trivet or a guest has.
-    fn check(&mut self) -> Result<()> {
-        let bad =
-            |world: &World| world.panicked.is_some() || world.refused.is_some() || panicked_guest(world).is_some();
-        if !bad(self.world) {
-            return Ok(());
-        }
-        let deadline = Instant::now() + AFTERMATH;
-        while self.ended.is_none() && Instant::now() < deadline {
-            self.take_in(deadline)?;
-        }
-        if let Some(what) = &self.world.panicked {
-            bail!("Trivet panicked: {what}");
-        }
-        if let Some(why) = &self.world.refused {
-            bail!("Trivet refused to start: {why}");
-        }
-        match panicked_guest(self.world) {
-            Some((name, words)) => bail!("guest kernel panic in {name}: {words}"),
-            None => Ok(()),
-        }
-    }
-
-    fn ended_during(&self, name: &str, end: &End, command: &str) -> anyhow::Error {
-        anyhow::anyhow!("guest {name} {} during --exec {command:?}", said(end))
-    }
-
-    fn state(&self, vm: usize) -> Option<State> {
-        self.world.vms.get(vm).map(|vm| vm.state.clone())
-    }
-
-    fn name(&self, vm: usize) -> String {
-        self.world.vms.get(vm).map(|vm| vm.name.clone()).unwrap_or_default()
-    }
-
-    fn type_to(&mut self, vm: usize, text: &str) {
-        let Ok(number) = u8::try_from(vm) else { return };
-        for frame in frames(Stream::Console(number), text.as_bytes()) {
-            self.emulator.send(frame.as_bytes());
-        }
-    }
-}
-
-fn panicked_guest(world: &World) -> Option<(&str, &str)> {
-    world.vms.iter().find_map(|vm| match &vm.state {
-        State::Ended(End::Panic(words)) => Some((vm.name.as_str(), words.as_str())),
-        _ => None,
-    })
 }
 
 /// The end of a VM as the rest of a sentence.

@@ -12,7 +12,7 @@ use anyhow::{Result, bail};
 use hv_core::link::{Decoder, Event, Item, Outcome, PANIC_MARK, Stream, VmEnd, frames};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use super::world::Echo;
+use super::tail::Echo;
 use crate::emulator::{Emulator, Happened};
 use crate::log::Log;
 

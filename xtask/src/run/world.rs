@@ -4,85 +4,8 @@ use std::collections::VecDeque;
 
 use hv_core::link::{CommandResult, Decoder, Event, Item, Outcome, PANIC_MARK, Stream, VmEnd};
 
+use super::tail::{Echo, Tail};
 use crate::log::Log;
-
-/// Lines kept of each channel for the report of a failure.
-const KEPT: usize = 40;
-
-/// Whether everything is shown as it comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Echo {
-    /// On stderr, line by line, with the channel's name before it.
-    Shown,
-    /// Kept for a failure.
-    Kept,
-}
-
-/// The last lines of a channel.
-pub struct Tail {
-    name: String,
-    lines: VecDeque<String>,
-    partial: Vec<u8>,
-    echo: Echo,
-}
-
-impl Tail {
-    fn new(name: &str, echo: Echo) -> Self {
-        Self { name: name.to_owned(), lines: VecDeque::new(), partial: Vec::new(), echo }
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            match byte {
-                b'\n' => self.end_line(),
-                b'\r' => {}
-                _ => self.partial.push(*byte),
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = harmless(&self.partial);
-        self.partial.clear();
-        if self.echo == Echo::Shown {
-            eprintln!("[{}] {line}", self.name);
-        }
-        self.lines.push_back(line);
-        if self.lines.len() > KEPT {
-            self.lines.pop_front();
-        }
-    }
-
-    /// Prints what was kept.
-    fn print(&self) {
-        if self.echo == Echo::Shown || (self.lines.is_empty() && self.partial.is_empty()) {
-            return;
-        }
-        eprintln!("--- {}, last lines:", self.name);
-        for line in &self.lines {
-            eprintln!("{line}");
-        }
-        if !self.partial.is_empty() {
-            eprintln!("{}", harmless(&self.partial));
-        }
-    }
-}
-
-/// The text without what a terminal would obey: a guest's line editor asks for the cursor's position, for example.
-fn harmless(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut shown = String::new();
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c == '\x1b' {
-            // A control sequence ends with a letter.
-            let _rest = chars.by_ref().find(|c| c.is_ascii_alphabetic());
-        } else if !c.is_control() || c == '\t' {
-            shown.push(c);
-        }
-    }
-    shown
-}
 
 /// How a VM is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +109,7 @@ impl World {
     pub fn finish(&mut self) {
         let mut decoder = std::mem::take(&mut self.decoder);
         decoder.finish(|item| self.item(item));
-        if !self.raw.partial.is_empty() {
+        if self.raw.has_begun() {
             self.raw.end_line();
         }
         self.look_for_panic();
@@ -246,7 +169,7 @@ impl World {
 
     fn look_for_panic(&mut self) {
         if self.panicked.is_none() {
-            let line = self.raw.lines.iter().find(|line| line.starts_with(PANIC_MARK));
+            let line = self.raw.lines().find(|line| line.starts_with(PANIC_MARK));
             self.panicked =
                 line.map(|line| line.trim_start_matches(PANIC_MARK).trim_start_matches([':', ' ']).to_owned());
         }
@@ -254,7 +177,7 @@ impl World {
 
     /// The first line outside of the protocol that contains `word`.
     pub fn raw_line(&self, word: &str) -> Option<String> {
-        self.raw.lines.iter().find(|line| line.contains(word)).cloned()
+        self.raw.lines().find(|line| line.contains(word)).cloned()
     }
 
     /// Prints what was kept of every channel, for the report of a failure.
@@ -270,8 +193,9 @@ impl World {
 
 #[cfg(test)]
 mod tests {
-    use super::{Echo, End, State, World};
+    use super::{End, State, World};
     use crate::log::Log;
+    use crate::run::tail::Echo;
     use hv_core::link::{Event, Frame, Stream, VmEnd};
 
     fn world() -> World {

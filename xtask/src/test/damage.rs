@@ -13,7 +13,8 @@ use crate::emulator::{Emulator, Happened, Launch};
 use crate::image::{self, Profile, Variant};
 use crate::log::Log;
 use crate::run::plan::{Plan, Wish};
-use crate::run::world::{Echo, World};
+use crate::run::tail::Echo;
+use crate::run::world::World;
 use crate::units::Size;
 
 /// A way to spoil a bundle.
