@@ -17,6 +17,7 @@
 
 pub mod edit;
 pub mod format;
+mod reclaim;
 pub mod stage2;
 pub mod walk;
 
