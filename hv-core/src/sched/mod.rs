@@ -15,8 +15,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use crate::epoch::MAX_CPUS;
 use crate::machine::{CpuId, Instant};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering};
 
 /// What is scheduled: a cheap handle on a vCPU.
 pub trait Task: Clone {
@@ -35,7 +36,7 @@ const RUNNING: u32 = 16;
 pub struct Entity {
     state: AtomicU32,
     /// The CPU that keeps its timer.
-    home: AtomicU32,
+    home: AtomicU16,
     wake_at: AtomicU64,
     marked: AtomicBool,
 }
@@ -60,8 +61,12 @@ impl Entity {
         Instant(self.wake_at.load(Ordering::Relaxed))
     }
 
+    fn home(&self) -> CpuId {
+        CpuId(self.home.load(Ordering::Relaxed))
+    }
+
     fn is_home(&self, cpu: CpuId) -> bool {
-        self.home.load(Ordering::Relaxed) == u32::from(cpu.0)
+        self.home() == cpu
     }
 }
 
@@ -98,7 +103,29 @@ pub enum Slice {
 #[derive(Debug)]
 pub struct Scheduler<T> {
     queue: Mutex<Queue<T>>,
+    glance: Glance,
     slice_ticks: u64,
+}
+
+/// What a CPU at the end of a slice may know without the lock. Written under it.
+#[derive(Debug)]
+struct Glance {
+    /// How many tasks are ready.
+    ready: AtomicUsize,
+    /// The earliest timer that each CPU keeps.
+    due: [AtomicU64; MAX_CPUS],
+}
+
+impl Glance {
+    fn due(&self, cpu: CpuId) -> Instant {
+        Instant(self.due.get(usize::from(cpu.0)).map_or(0, |due| due.load(Ordering::Relaxed)))
+    }
+
+    fn set_due(&self, cpu: CpuId, at: Instant) {
+        if let Some(due) = self.due.get(usize::from(cpu.0)) {
+            due.store(at.0, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -112,7 +139,15 @@ struct Queue<T> {
 impl<T: Task> Scheduler<T> {
     /// An empty scheduler whose slices have `slice_ticks` ticks.
     pub fn new(slice_ticks: u64) -> Self {
-        Self { queue: Mutex::new(Queue { ready: VecDeque::new(), halted: Vec::new(), asleep: 0 }), slice_ticks }
+        let queue = Mutex::new(Queue { ready: VecDeque::new(), halted: Vec::new(), asleep: 0 });
+        let due = core::array::from_fn(|_| AtomicU64::new(Instant::NEVER.0));
+        Self { queue, glance: Glance { ready: AtomicUsize::new(0), due }, slice_ticks }
+    }
+
+    /// Brings what CPUs see without the lock up to date, for the timers of `cpu`.
+    fn publish(&self, queue: &Queue<T>, cpu: CpuId) {
+        self.glance.ready.store(queue.ready.len(), Ordering::Relaxed);
+        self.glance.set_due(cpu, queue.earliest(cpu));
     }
 
     /// Makes a stopped task ready. False if it was started before.
@@ -123,6 +158,7 @@ impl<T: Task> Scheduler<T> {
         }
         task.entity().set(READY);
         queue.ready.push_back(task);
+        self.glance.ready.store(queue.ready.len(), Ordering::Relaxed);
         Ok(queue.rouse())
     }
 
@@ -138,6 +174,7 @@ impl<T: Task> Scheduler<T> {
                 let task = queue.halted.swap_remove(at);
                 entity.set(READY);
                 queue.ready.push_front(task);
+                self.publish(&queue, entity.home());
                 queue.rouse()
             }
             state => u16::try_from(state.checked_sub(RUNNING)?).ok().map(CpuId),
@@ -149,7 +186,9 @@ impl<T: Task> Scheduler<T> {
         let mut queue = self.queue.lock();
         queue.expire(cpu, now);
         let until = queue.earliest(cpu);
-        if let Some(task) = queue.ready.pop_front() {
+        let next = queue.ready.pop_front();
+        self.publish(&queue, cpu);
+        if let Some(task) = next {
             queue.asleep &= !bit(cpu);
             task.entity().set(RUNNING.saturating_add(u32::from(cpu.0)));
             return Pick::Run(task, until.min(now.after(self.slice_ticks)));
@@ -158,12 +197,12 @@ impl<T: Task> Scheduler<T> {
         Pick::Sleep(until)
     }
 
-    /// The running task of `cpu` has used its time.
+    /// The running task of `cpu` has used its time. Takes no lock: a CPU that overlooks a task that is just becoming
+    /// ready finds it at the end of the next slice, and a due timer is expired by [`Scheduler::next`].
     pub fn slice(&self, cpu: CpuId, now: Instant) -> Slice {
-        let mut queue = self.queue.lock();
-        queue.expire(cpu, now);
-        if queue.ready.is_empty() {
-            Slice::Continue(queue.earliest(cpu).min(now.after(self.slice_ticks)))
+        let due = self.glance.due(cpu);
+        if self.glance.ready.load(Ordering::Relaxed) == 0 && now < due {
+            Slice::Continue(due.min(now.after(self.slice_ticks)))
         } else {
             Slice::GiveWay
         }
@@ -177,7 +216,7 @@ impl<T: Task> Scheduler<T> {
             Leave::Stop => entity.set(STOPPED),
             Leave::Halt(until) if !entity.marked.load(Ordering::Acquire) => {
                 entity.set(HALTED);
-                entity.home.store(cpu.0.into(), Ordering::Relaxed);
+                entity.home.store(cpu.0, Ordering::Relaxed);
                 entity.wake_at.store(until.0, Ordering::Relaxed);
                 queue.halted.push(task);
             }
@@ -186,6 +225,7 @@ impl<T: Task> Scheduler<T> {
                 queue.ready.push_back(task);
             }
         }
+        self.publish(&queue, cpu);
     }
 }
 

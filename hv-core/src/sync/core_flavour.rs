@@ -1,21 +1,24 @@
-//! What boots: the processor's own atomics, and a ticket lock so that no CPU starves.
+//! What boots: the processor's own atomics, and a test-and-set lock.
+//!
+//! Not a fair one: a hypervisor's CPUs may themselves be virtual, and a lock that must be passed to the next in line
+//! waits for that one to be scheduled below us. Eight CPUs on two host cores came to a standstill with ticket locks.
 
 pub use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
 pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-/// A spinning mutual exclusion lock, fair. Never held across a wait for another CPU's progress outside the lock order.
+/// A spinning mutual exclusion lock. Never held across a wait for another CPU's progress outside the lock order.
 #[derive(Debug)]
-pub struct Mutex<T: ?Sized>(spin::mutex::TicketMutex<T>);
+pub struct Mutex<T: ?Sized>(spin::mutex::SpinMutex<T>);
 
 /// Proof that the lock is held.
 #[derive(Debug)]
-pub struct MutexGuard<'a, T: ?Sized>(spin::mutex::TicketMutexGuard<'a, T>);
+pub struct MutexGuard<'a, T: ?Sized>(spin::mutex::SpinMutexGuard<'a, T>);
 
 impl<T> Mutex<T> {
     /// An unlocked lock around `value`.
     pub const fn new(value: T) -> Self {
-        Self(spin::mutex::TicketMutex::new(value))
+        Self(spin::mutex::SpinMutex::new(value))
     }
 
     /// The value, when nobody can hold the lock any more.
