@@ -53,7 +53,7 @@ struct Figure {
 /// Measures a board.
 pub fn run(board: &str) -> Result<()> {
     let board = Board::named(board)?;
-    setup::need_emulator(&board)?;
+    setup::need_to_run(&board)?;
     let image = image::build(&board, Profile::Release, Variant::Bench)?;
     let launch = Launch {
         board: &board,

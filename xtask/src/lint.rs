@@ -2,21 +2,25 @@
 
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::progress::step;
 use crate::{lints, process, setup, workspace};
 
-/// Runs all of them; the first kind that finds something ends it.
+/// Runs all of them, so that one run shows everything.
 pub fn run() -> Result<()> {
-    lints::run(&workspace::root())?;
     setup::need_component("clippy", "clippy")?;
     let mut clippy = Command::new("cargo");
     clippy.current_dir(workspace::root());
     clippy.args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]);
-    step("clippy", || process::output(&mut clippy))?;
     let mut doc = Command::new("cargo");
     doc.current_dir(workspace::root()).env("RUSTDOCFLAGS", "-Dwarnings");
     doc.args(["doc", "--quiet", "--no-deps", "--document-private-items"]);
-    step("rustdoc", || process::output(&mut doc)).map(drop)
+    let results = [
+        lints::run(&workspace::root()),
+        step("clippy", || process::output(&mut clippy)).map(drop),
+        step("rustdoc", || process::output(&mut doc)).map(drop),
+    ];
+    let errors: Vec<String> = results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    if errors.is_empty() { Ok(()) } else { bail!("{}", errors.join("\n")) }
 }

@@ -70,7 +70,7 @@ fn host(program: &str) -> Result<(Vec<String>, bool)> {
 }
 
 fn on_board(board: &Board, profile: Profile) -> Result<(Vec<String>, bool)> {
-    setup::need_emulator(board)?;
+    setup::need_to_run(board)?;
     let image = image::build(board, profile, Variant::Conformance)?;
     let launch = Launch {
         board,

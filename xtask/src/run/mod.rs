@@ -86,7 +86,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let link = if args.steps.is_empty() { LinkMode::Terminal } else { LinkMode::Split };
     let plan = Plan::new(&board, &wish, link)?;
     let steps = args.steps.resolve(&plan.names())?;
-    setup::need_emulator(&board)?;
+    setup::need_to_run(&board)?;
     let image = image::build(&board, args.profile, Variant::Guests)?;
     let bundle = step("packing the guests", || Temporary::write("bundle.tar", &pack(&plan.config, &plan.images)?))?;
     let log = Log::of(&image)?;

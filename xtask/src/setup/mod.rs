@@ -52,26 +52,27 @@ pub fn guest_tools() -> [Tool; 2] {
     [Tool::new("fetches guests", "apt-get", "apt"), Tool::new("unpacks guests", "dpkg-deb", "dpkg")]
 }
 
-/// Makes sure that the board's image can be built; returns what builds it.
+/// Makes sure that images can be built; returns what builds them.
 pub fn need_toolchain() -> Result<Toolchain> {
-    let tools = [linker()];
-    let mut missing = install::missing(&tools);
-    let found = toolchain::find();
-    if found.is_none() {
-        missing.extend(toolchain::DEBIAN_PACKAGES.map(str::to_owned));
-    }
-    match (found, missing.is_empty()) {
-        (Some(toolchain), true) => Ok(toolchain),
-        _ => {
-            install::packages(&missing, "to build images")?;
-            toolchain::find().ok_or_else(toolchain::refusal)
-        }
-    }
+    install::packages(&missing_to_build(), "to build images")?;
+    toolchain::find().ok_or_else(toolchain::refusal)
 }
 
-/// Makes sure that the board's emulator is there.
-pub fn need_emulator(board: &Board) -> Result<()> {
-    install::packages(&install::missing(&[emulator(board)]), "to run images")
+/// Makes sure that the board's image can be built and run: all that is missing at once.
+pub fn need_to_run(board: &Board) -> Result<Toolchain> {
+    let mut missing = missing_to_build();
+    missing.extend(install::missing(&[emulator(board)]));
+    install::packages(&missing, "to build and run images")?;
+    toolchain::find().ok_or_else(toolchain::refusal)
+}
+
+/// The packages without which no image can be built.
+fn missing_to_build() -> Vec<String> {
+    let mut missing = install::missing(&[linker()]);
+    if toolchain::find().is_none() {
+        missing.extend(toolchain::DEBIAN_PACKAGES.map(str::to_owned));
+    }
+    missing
 }
 
 /// Makes sure that guests can be fetched.

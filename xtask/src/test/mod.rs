@@ -96,9 +96,8 @@ pub fn run(depth: Depth, only: Option<&str>) -> Result<()> {
 
 /// Everything that has to be installed or fetched, so that no later step's time includes it.
 fn set_up() -> Result<()> {
-    println!("{}", setup::need_toolchain()?.about);
     for board in Board::all()? {
-        setup::need_emulator(&board)?;
+        println!("{}", setup::need_to_run(&board)?.about);
         println!("{}: {}", board.name, guests::default(&board)?.version);
     }
     Ok(())
