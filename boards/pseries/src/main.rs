@@ -8,6 +8,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "conformance")]
+mod conformance;
 mod cpus;
 mod fail;
 mod heap;
@@ -33,6 +35,8 @@ use hv_core::monitor::OwnMemory;
 use hv_core::page::Frames;
 use spin::Once;
 
+#[cfg(feature = "conformance")]
+use conformance::run as without_guests;
 use fail::refuse;
 
 /// The board.
@@ -46,7 +50,7 @@ impl Board for Pseries {
     }
 
     fn start_cpu(id: CpuId) -> Result<(), StartCpuError> {
-        cpus::start(id)
+        cpus::start(id, cpus::schedule)
     }
 
     fn power_off(verdict: Verdict) -> ! {
@@ -104,7 +108,7 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
     }
 
     let Some(range) = bundle else {
-        refuse(None, &"the machine was started without a bundle of guests (-initrd)");
+        without_guests(machine, inventory.cpus.len());
     };
     // SAFETY: the bundle's memory is RAM that firmware filled, no allocator hands it out, and nobody writes it.
     let bytes = unsafe {
@@ -139,6 +143,12 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
     hypervisor.announce(running);
     hypervisor.start_all();
     hypervisor.run(&cpu)
+}
+
+/// Ends a run that was given no guests.
+#[cfg(not(feature = "conformance"))]
+fn without_guests(_: &'static Nested, _cpus: usize) -> ! {
+    refuse(None, &"the machine was started without a bundle of guests (-initrd)")
 }
 
 /// Asks Open Firmware for the tree. Its memory is free afterwards.

@@ -40,7 +40,7 @@ use keys::Meaning;
 use receive::Receiver;
 use ring::Input;
 use text::MonitorOut;
-pub use text::{write_panic, write_refusal};
+pub use text::{PortText, write_panic, write_refusal};
 
 /// The consoles of a machine.
 pub struct Consoles {

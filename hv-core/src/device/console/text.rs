@@ -41,10 +41,10 @@ impl Write for MonitorOut<'_> {
     }
 }
 
-/// Text straight to the port, line ends as a terminal wants them.
-struct Raw(&'static dyn Console);
+/// Text straight to the port, line ends as a terminal wants them. For whoever runs without [`Consoles`](super::Consoles).
+pub struct PortText(pub &'static dyn Console);
 
-impl Write for Raw {
+impl Write for PortText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for part in text.split_inclusive('\n') {
             match part.strip_suffix('\n') {
@@ -96,7 +96,7 @@ fn last_words(port: &'static dyn Console, mode: Option<LinkMode>, text: fmt::Arg
         port.write(&[0]);
     }
     // The port reports no errors, and a text that fails to format is cut.
-    let _cut = write!(Raw(port), "\n{text}\n");
+    let _cut = write!(PortText(port), "\n{text}\n");
     if mode != Some(LinkMode::Plain)
         && let Some(frame) = Frame::event(event)
     {
