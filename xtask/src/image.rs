@@ -43,8 +43,6 @@ pub enum Variant {
     Guests,
     /// Runs the conformance table.
     Conformance,
-    /// Measures.
-    Bench,
 }
 
 impl Variant {
@@ -53,44 +51,78 @@ impl Variant {
         match self {
             Self::Guests => None,
             Self::Conformance => Some("conformance"),
-            Self::Bench => Some("bench"),
         }
     }
 }
 
 /// Builds the image; returns its path.
 pub fn build(board: &Board, profile: Profile, variant: Variant) -> Result<PathBuf> {
-    let toolchain = setup::need_toolchain()?;
-    let target_dir = workspace::target_dir().join("image");
-    let mut cargo = toolchain.cargo();
-    cargo.current_dir(workspace::root());
-    cargo.args(["build", "--quiet", "--package", &board.name, "--profile", profile.name()]);
-    cargo.args(["--target", &board.image.target, "-Zbuild-std=core,alloc"]);
-    cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(&target_dir);
-    if let Some(feature) = variant.feature() {
-        cargo.args(["--features", feature]);
-    }
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", rustflags(board).join("\x1f"));
-    if std::env::var_os("DEFMT_LOG").is_none() {
-        cargo.env("DEFMT_LOG", "info");
-    }
-    let what = format!("building Trivet for {} ({}, {})", board.name, profile.name(), toolchain.about);
-    step(&what, || process::output(&mut cargo))?;
-    let built = target_dir.join(&board.image.target).join(profile.folder()).join(&board.name);
-    let elf = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    fpcheck::check(&elf, &built)?;
+    let flags = rustflags(board, &board.image.link_args);
+    let what = format!("Trivet for {}", board.name);
+    let elf = compile(board, profile, &what, &board.name, variant.feature(), &flags)?;
     // Variants share cargo's folder, so each gets a file of its own.
     let kind = variant.feature().unwrap_or("trivet");
-    let image = target_dir.join(&board.name).join(profile.name()).join(format!("{kind}.elf"));
+    let image = folder(board, profile).join(format!("{kind}.elf"));
     workspace::write_file(&image, &elf)?;
     Ok(image)
 }
 
-/// The flags for rustc: the board's, and the linker with the board's arguments.
-fn rustflags(board: &Board) -> Vec<String> {
+/// Builds the bare-metal guest in `tests/guests/NAME` for the board's architecture; returns its path.
+pub fn guest(board: &Board, name: &str) -> Result<PathBuf> {
+    let script = format!("-Ttests/guests/{name}/link.ld");
+    let mut flags = rustflags(board, &["-static".to_owned(), script]);
+    // Loaded where it is linked: later flags win.
+    flags.push("-Crelocation-model=static".to_owned());
+    let package = format!("guest-{name}");
+    let elf = compile(board, Profile::Release, &package, &package, None, &flags)?;
+    let guest = folder(board, Profile::Release).join(format!("{package}.elf"));
+    workspace::write_file(&guest, &elf)?;
+    Ok(guest)
+}
+
+fn target_dir() -> PathBuf {
+    workspace::target_dir().join("image")
+}
+
+fn folder(board: &Board, profile: Profile) -> PathBuf {
+    target_dir().join(&board.name).join(profile.name())
+}
+
+/// Compiles a package for the board's processor, checks the result and returns its bytes.
+fn compile(
+    board: &Board,
+    profile: Profile,
+    what: &str,
+    package: &str,
+    feature: Option<&str>,
+    flags: &[String],
+) -> Result<Vec<u8>> {
+    let toolchain = setup::need_toolchain()?;
+    let mut cargo = toolchain.cargo();
+    cargo.current_dir(workspace::root());
+    cargo.args(["build", "--quiet", "--package", package, "--profile", profile.name()]);
+    cargo.args(["--target", &board.image.target, "-Zbuild-std=core,alloc"]);
+    cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(target_dir());
+    if let Some(feature) = feature {
+        cargo.args(["--features", feature]);
+    }
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if std::env::var_os("DEFMT_LOG").is_none() {
+        cargo.env("DEFMT_LOG", "info");
+    }
+    let what = format!("building {what} ({}, {})", profile.name(), toolchain.about);
+    step(&what, || process::output(&mut cargo))?;
+    let built = target_dir().join(&board.image.target).join(profile.folder()).join(package);
+    let elf = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    fpcheck::check(&elf, &built)?;
+    Ok(elf)
+}
+
+/// The flags for rustc: the board's, and the linker with these arguments.
+fn rustflags(board: &Board, link_args: &[String]) -> Vec<String> {
     let linker = ["-Clinker=ld.lld", "-Clinker-flavor=ld"].map(str::to_owned);
     let root = workspace::root();
-    let link_args = board.image.link_args.iter().map(|arg| match arg.strip_prefix("-T") {
+    let link_args = link_args.iter().map(|arg| match arg.strip_prefix("-T") {
         Some(script) if root.join(script).is_file() => format!("-Clink-arg=-T{}", root.join(script).display()),
         _ => format!("-Clink-arg={arg}"),
     });
