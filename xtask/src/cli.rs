@@ -3,13 +3,14 @@
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use crate::build::BuildArgs;
 use crate::conformance::Format;
 use crate::error::refuse;
 use crate::fmt::Mode;
 use crate::image::Profile;
 use crate::run::RunArgs;
 use crate::test::Depth;
-use crate::{bench, conformance, doctor, fmt, guests, image, lint, run, size, test};
+use crate::{bench, build, conformance, doctor, fmt, guests, lint, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -24,14 +25,7 @@ enum Command {
     /// Build Trivet, boot a machine and its guests: interactive, or with --exec and --monitor
     Run(RunArgs),
     /// Build a board's image; the last line of stdout is its path
-    Build {
-        /// The board
-        #[arg(long)]
-        board: String,
-        /// How it is compiled
-        #[arg(long, value_enum, default_value = "release")]
-        profile: Profile,
-    },
+    Build(BuildArgs),
     /// Run everything that CI runs
     Test {
         /// Explore longer
@@ -96,7 +90,7 @@ enum Command {
 pub fn run() -> Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run::run(&args),
-        Command::Build { board, profile } => image::run(&board, profile),
+        Command::Build(args) => build::run(&args),
         Command::Test { deep, step } => test::run(if deep { Depth::Deep } else { Depth::Usual }, step.as_deref()),
         Command::Conformance { target, filter, format, profile } => {
             conformance::run(&target, filter.as_deref(), format, profile)

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 
 use crate::board::Board;
-use crate::error::refuse;
 use crate::progress::step;
 use crate::{fpcheck, process, setup, workspace};
 
@@ -127,12 +126,4 @@ fn rustflags(board: &Board, link_args: &[String]) -> Vec<String> {
         _ => format!("-Clink-arg={arg}"),
     });
     board.image.rustflags.iter().cloned().chain(linker).chain(link_args).collect()
-}
-
-/// `cargo xtask build`: the path is the last line of stdout.
-pub fn run(board: &str, profile: Profile) -> Result<()> {
-    let image = build(&Board::named(board)?, profile, Variant::Guests)?;
-    let path = image.to_str().ok_or_else(|| refuse("the build folder's path is not UTF-8"))?;
-    println!("{path}");
-    Ok(())
 }

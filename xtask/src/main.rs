@@ -3,6 +3,7 @@
 mod batch;
 mod bench;
 mod board;
+mod build;
 mod bundle;
 mod cli;
 mod conformance;

@@ -79,6 +79,7 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
         unsafe { opal::refuse("TRIVET REFUSES: bare powernv machines have no board yet; use pseries\n", r8, r9) }
     }
     let (inventory, tree) = if r5 != 0 { by_client_interface(r5) } else { by_tree(r3) };
+    fail::end_by(inventory.rtas);
     // Both firmwares pass the bundle in registers as well, and one of them nowhere else.
     let in_registers = (r5 != 0 && r3 != 0 && r4 != 0).then(|| r3..r3.saturating_add(r4));
     let bundle = inventory.bundle.clone().or(in_registers);
