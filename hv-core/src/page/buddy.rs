@@ -4,6 +4,10 @@
 //! in words handed over at boot, about 2.1 bits a frame, so that the heap stays small and the frames themselves are
 //! never touched: hv-core cannot write to a frame, and need not.
 //!
+//! Single frames, which is what nearly everybody wants, come from a small stock that is filled and emptied by blocks, so
+//! that one of them costs a few instructions. Frames in stock count as free; a larger block that cannot be had sends the
+//! stock back and tries once more, so nothing is lost to it.
+//!
 //! Any CPU may call any method; one lock, held for a few dozen instructions, innermost of all.
 
 use heapless::Vec;
@@ -20,6 +24,10 @@ pub const MAX_ORDER: u8 = 18;
 /// The most ranges of RAM.
 pub const MAX_ZONES: usize = 16;
 const ORDERS: usize = MAX_ORDER as usize + 1;
+/// Single frames in stock, at most.
+const STOCK: usize = 64;
+/// The stock is filled by blocks of up to this order, and emptied by as many frames: half of it.
+const REFILL: u8 = 5;
 
 /// Why an allocator could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +61,8 @@ pub struct Frames {
 struct State {
     /// On the heap: a zone is 2 KiB, and an allocator is moved about while a machine is put together.
     zones: alloc::vec::Vec<Zone>,
+    /// Free single frames, latest last: the one whose lines are still in a cache.
+    stock: Vec<Pfn, STOCK>,
     counts: Counts,
 }
 
@@ -89,13 +99,13 @@ impl Frames {
             zones.push(zone);
         }
         counts.free = counts.total;
-        Ok(Self { state: Mutex::new(State { zones, counts }) })
+        Ok(Self { state: Mutex::new(State { zones, stock: Vec::new(), counts }) })
     }
 
     /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no zone has one.
     pub fn alloc(&self, order: Order) -> Option<Frame> {
         let mut state = self.state.lock();
-        let pfn = state.zones.iter_mut().find_map(|z| z.take(order.get()))?;
+        let pfn = if order == Order::PAGE { state.take_page() } else { state.take_block(order.get()) }?;
         state.counts.free = state.counts.free.saturating_sub(order.pages());
         Some(Frame::owned(pfn, order))
     }
@@ -105,8 +115,8 @@ impl Frames {
         let order = frame.order();
         let pfn = frame.into_pfn();
         let mut state = self.state.lock();
-        let zone = state.zones.iter_mut().find(|z| z.range.contains(pfn));
-        if zone.is_some_and(|z| z.give(pfn, order.get())) {
+        let given = if order == Order::PAGE { state.give_page(pfn) } else { state.give_block(pfn, order.get()) };
+        if given {
             state.counts.free = state.counts.free.saturating_add(order.pages());
         } else {
             debug_assert!(false, "a block was freed that was not allocated: {pfn:?} {order:?}");
@@ -128,7 +138,8 @@ impl Frames {
     /// True if `pfn` is under the allocator's care and not allocated. For checks: the answer may be stale at once.
     #[must_use]
     pub fn is_free(&self, pfn: Pfn) -> bool {
-        self.state.lock().zones.iter().any(|z| z.range.contains(pfn) && z.overlaps_free(pfn.0, 0))
+        let state = self.state.lock();
+        state.stock.contains(&pfn) || state.zones.iter().any(|z| z.range.contains(pfn) && z.overlaps_free(pfn.0, 0))
     }
 
     /// How many frames there are just now.
@@ -136,6 +147,54 @@ impl Frames {
     pub fn counts(&self) -> Counts {
         self.state.lock().counts
     }
+}
+
+impl State {
+    fn take_page(&mut self) -> Option<Pfn> {
+        if self.stock.is_empty() {
+            let (pfn, k) = (0..=REFILL).rev().find_map(|k| Some((self.take_from_zones(k)?, k)))?;
+            // From above, so that they are handed out from below.
+            for n in (0..1 << k).rev() {
+                // A block is half the stock, which is empty.
+                let _ = self.stock.push(pfn.checked_add(n)?);
+            }
+        }
+        self.stock.pop()
+    }
+
+    fn give_page(&mut self, pfn: Pfn) -> bool {
+        // Half of it, the frames that have waited longest.
+        if self.stock.is_full() {
+            for pfn in self.stock.drain(..1 << REFILL) {
+                give_to_zones(&mut self.zones, pfn, 0);
+            }
+        }
+        let known = self.zones.iter().any(|z| z.range.contains(pfn));
+        // That nobody frees a frame twice is a matter of types; the dev profile looks all the same.
+        let twice = cfg!(debug_assertions) && self.stock.contains(&pfn);
+        known && !twice && self.stock.push(pfn).is_ok()
+    }
+
+    fn take_block(&mut self, k: u8) -> Option<Pfn> {
+        self.take_from_zones(k).or_else(|| {
+            for pfn in core::mem::take(&mut self.stock) {
+                give_to_zones(&mut self.zones, pfn, 0);
+            }
+            self.take_from_zones(k)
+        })
+    }
+
+    fn give_block(&mut self, pfn: Pfn, k: u8) -> bool {
+        give_to_zones(&mut self.zones, pfn, k)
+    }
+
+    fn take_from_zones(&mut self, k: u8) -> Option<Pfn> {
+        self.zones.iter_mut().find_map(|z| z.take(k))
+    }
+}
+
+fn give_to_zones(zones: &mut [Zone], pfn: Pfn, k: u8) -> bool {
+    zones.iter_mut().find(|z| z.range.contains(pfn)).is_some_and(|z| z.give(pfn, k))
 }
 
 /// How many blocks of order `k` touch the range.
@@ -193,11 +252,12 @@ impl Zone {
         Some(Pfn(pfn))
     }
 
-    /// Takes a block back, merging it with its other half as far as that is free. False if any of it is free already.
+    /// Takes a block back, merging it with its other half as far as that is free. False if it is none of this zone's; the
+    /// dev profile also notices if any of it is free already.
     fn give(&mut self, pfn: Pfn, k: u8) -> bool {
         let block = PfnRange::new(pfn, 1 << k);
         let sane = k <= MAX_ORDER && pfn.0 & ((1 << k) - 1) == 0 && block.is_some_and(|b| self.range.covers(&b));
-        if !sane || self.overlaps_free(pfn.0, k) {
+        if !sane || (cfg!(debug_assertions) && self.overlaps_free(pfn.0, k)) {
             return false;
         }
         let (mut at, mut order) = (pfn.0, k);
