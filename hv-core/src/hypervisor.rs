@@ -37,7 +37,7 @@ use operator::Operating;
 /// Time slices in a second.
 const SLICES_PER_SECOND: u64 = 200;
 /// A CPU that has nothing to do looks at the console this often even if no interrupt comes.
-const LOOKS_PER_SECOND: u64 = 20;
+const LOOKS_PER_SECOND: u64 = 50;
 
 /// What the board knows and hv-core only reports.
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,7 +138,7 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     /// Takes the console's input. What the operator wants waits for a CPU between turns: it may take long.
-    fn poll_console(&self, cpu: &Cpu) {
+    pub(crate) fn poll_console(&self, cpu: &Cpu) {
         if self.console.poll(|vm| self.console_input(cpu, vm)) {
             self.housekeeping.store(true, Ordering::Release);
         }

@@ -183,7 +183,10 @@ impl<I: Isa> Job<I> {
     }
 
     /// The vCPU.
-    #[expect(clippy::indexing_slicing, reason = "`new` is the only constructor and checks the index; vcpus never shrinks")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "`new` is the only constructor and checks the index; vcpus never shrinks"
+    )]
     pub fn cell(&self) -> &VcpuCell<I> {
         &self.vm.vcpus[usize::from(self.index)]
     }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
+use dtoolkit::error::FdtErrorKind;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
@@ -71,7 +72,13 @@ impl fmt::Display for InventoryError {
 impl Inventory {
     /// Reads a flattened tree.
     pub fn read(blob: &[u8]) -> Result<Self, InventoryError> {
-        let tree = Fdt::new(blob).map_err(|_| InventoryError::NotATree)?;
+        let tree = match Fdt::new(blob) {
+            Ok(tree) => tree,
+            // The standard allows names of 31 characters, and PAPR has longer ones
+            // (`ibm,processor-radix-AP-encodings`, which Trivet's own guests get). The rest has been checked up to there.
+            Err(error) if error.kind == FdtErrorKind::InvalidPropertyName => Fdt::new_unchecked(blob),
+            Err(_) => return Err(InventoryError::NotATree),
+        };
         let mut found = Self::default();
         let root = tree.root();
         for node in root.children() {

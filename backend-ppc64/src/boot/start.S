@@ -49,11 +49,24 @@ __trivet_little_endian_\name:
     mtmsrd  10
 .endm
 
+/*
+ * The head: byte 0 of the image, and all of it below 0x100. The linker leaves the next 16 KiB free, because an image that
+ * is loaded at real address 0 (as Trivet loads its own guests) has the interrupt vectors inside itself.
+ */
     .section .text.start, "ax", @progbits
     .globl  _start
 _start:
     enter_little_endian
     b       boot_cpu
+
+/* r30 = where _start is. Keeps LR's value in r11. */
+find_image:
+    mflr    11
+    bcl     20, 31, 1f
+1:  mflr    30
+    addi    30, 30, _start - 1b
+    mtlr    11
+    blr
 
 /* Link-time distances from _start, so that no instruction needs a relocation of its own. */
     .balign 8
@@ -64,17 +77,15 @@ _start:
 .Lrows_rela_end:    .quad __rela_end - _start
 .Lrows_stack:       .quad __boot_stack_top - _start
 
+    .section .text.boot, "ax", @progbits
 boot_cpu:
-    mfmsr   11
     set_plain_msr
     mr      26, 3
     mr      27, 4
     mr      28, 5
     mr      24, 8
     mr      25, 9
-    bcl     20, 31, 1f
-1:  mflr    30
-    addi    30, 30, _start - 1b
+    bl      find_image
     ld      2, (.Lrows_toc - _start)(30)
     add     2, 2, 30
 
@@ -113,6 +124,7 @@ boot_cpu:
     mr      4, 27
     mr      5, 28
     mr      6, 30
+    mfmsr   11
     srdi    11, 11, 60
     andi.   7, 11, 1                /* MSR[HV] */
     mr      8, 24
@@ -128,9 +140,7 @@ trivet_secondary:
     enter_little_endian
     set_plain_msr
     mr      26, 3
-    bcl     20, 31, 1f
-1:  mflr    30
-    addi    30, 30, _start - 1b
+    bl      find_image
     ld      2, (.Lrows_toc - _start)(30)
     add     2, 2, 30
     ld      1, 0(26)

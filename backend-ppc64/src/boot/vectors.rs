@@ -35,20 +35,11 @@ unsafe extern "C" {
 /// Vectors that only end the platform's `H_CEDE`: external, decrementer, doorbell, performance monitor.
 const RETURN: [usize; 4] = [0x500, 0x900, 0xa00, 0xf00];
 /// Vectors that no correct hypervisor reaches.
-const TRAP: [usize; 13] =
-    [0x100, 0x200, 0x300, 0x380, 0x400, 0x480, 0x600, 0x700, 0x800, 0xc00, 0xd00, 0xf20, 0xf60];
+const TRAP: [usize; 13] = [0x100, 0x200, 0x300, 0x380, 0x400, 0x480, 0x600, 0x700, 0x800, 0xc00, 0xd00, 0xf20, 0xf60];
 
 /// Goes back with MSR\[EE\] clear. `mtsprg0 3; mfsrr1 3; rldicl 3,3,48,1; rotldi 3,3,16; mtsrr1 3; mfsprg0 3; rfid`.
-const RETURN_STUB: [u32; 8] = [
-    0x7c70_43a6,
-    0x7c7b_02a6,
-    0x7863_8042,
-    0x7863_8000,
-    0x7c7b_03a6,
-    0x7c70_42a6,
-    0x4c00_0024,
-    0x6000_0000,
-];
+const RETURN_STUB: [u32; 8] =
+    [0x7c70_43a6, 0x7c7b_02a6, 0x7863_8042, 0x7863_8000, 0x7c7b_03a6, 0x7c70_42a6, 0x4c00_0024, 0x6000_0000];
 
 /// `mtsprg0 3; mflr 3; mtsprg1 3; lis 3,handler@h; ori 3,3,handler@l; mtlr 3; li 3,vector; blr`.
 fn trap_stub(handler: u32, vector: usize) -> [u32; 8] {

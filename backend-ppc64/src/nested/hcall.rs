@@ -19,6 +19,8 @@ pub const H_PUT_TERM_CHAR: u64 = 0x58;
 pub const H_CEDE: u64 = 0xe0;
 /// `H_VIO_SIGNAL`
 pub const H_VIO_SIGNAL: u64 = 0x104;
+/// `H_GET_CPU_CHARACTERISTICS`
+pub const H_GET_CPU_CHARACTERISTICS: u64 = 0x1c8;
 /// `H_RANDOM`
 pub const H_RANDOM: u64 = 0x300;
 /// `H_SET_MODE`

@@ -25,12 +25,14 @@ use hv_core::radix::format::TableRef;
 use hv_core::sync::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
 
 use super::hcall::{
-    H_CEDE, H_ENTER_NESTED, H_RANDOM, H_SET_PARTITION_TABLE, H_SUCCESS, H_TLB_INVALIDATE, hcall,
+    H_CEDE, H_ENTER_NESTED, H_GET_CPU_CHARACTERISTICS, H_RANDOM, H_SET_PARTITION_TABLE, H_SUCCESS, H_TLB_INVALIDATE,
+    hcall,
 };
 use super::irq::{self, Taken};
 use super::layout::{HvGuestState, Registers};
 use super::{rtas, sprs};
 use crate::boot::inventory::{Inventory, RtasTokens};
+use crate::papr::Characteristics;
 
 /// Partitions in the table: one page of 16-byte entries, the size code 0 of the partition table register.
 const PARTITIONS: usize = PAGE_SIZE / 16;
@@ -120,6 +122,13 @@ impl Nested {
     /// The interrupt server number of a CPU.
     pub fn server(&self, cpu: CpuId) -> Option<u32> {
         self.servers.get(usize::from(cpu.0)).copied()
+    }
+
+    /// What the platform says of its processors' weaknesses, for the guests.
+    pub fn characteristics(&self) -> Option<Characteristics> {
+        // SAFETY: returns numbers.
+        let (status, [character, behaviour, _]) = unsafe { hcall(H_GET_CPU_CHARACTERISTICS, [0; 4]) };
+        (status == H_SUCCESS).then_some(Characteristics { character, behaviour })
     }
 
     /// Points a VM's partition-table entry at its second stage and process table (in register order), and has what was

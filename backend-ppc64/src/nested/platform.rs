@@ -19,8 +19,12 @@ impl Platform<Ppc64> for Papr {
     const TREE_ROOM: u64 = 0x1_0000;
     const CODE_ROOM: u64 = RTAS_REGION;
 
-    fn create(_: &Nested, vcpus: u16) -> Option<Self> {
-        Self::new(vcpus)
+    fn create(m: &Nested, vcpus: u16) -> Option<Self> {
+        let papr = Self::new(vcpus)?;
+        if let Some(characteristics) = m.characteristics() {
+            papr.set_characteristics(characteristics);
+        }
+        Some(papr)
     }
 
     fn firmware(&self, m: &Nested, shape: &Shape<'_>) -> Option<Firmware> {

@@ -68,11 +68,8 @@ impl Vcpu<Ppc64> for NestedVcpu {
     type Raw = i64;
 
     fn create(m: &Nested, tag: VmTag, index: u16) -> Option<Self> {
-        let state = State {
-            hv: HvGuestState::default(),
-            registers: Registers::default(),
-            unswitched: Unswitched::RESET,
-        };
+        let state =
+            State { hv: HvGuestState::default(), registers: Registers::default(), unswitched: Unswitched::RESET };
         let look_ticks = hv_core::machine::Machine::ticks_per_second(m) / LOOKS_PER_SECOND;
         let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
         Some(Self { state: Box::new(state), tag, index, expires, loaded, partition: None, look_ticks })

@@ -131,14 +131,23 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
         bundle: size(&range),
         own: OwnMemory { image: size(&image) - heap::SIZE, metadata, heap: heap::SIZE, tables: 0 },
     };
-    let hypervisor =
-        HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, footprint, Hooks { drain_log: log::drain, power_off: Pseries::power_off }));
+    let hypervisor = HYPERVISOR.call_once(|| {
+        Hypervisor::new(
+            machine,
+            consoles,
+            bundle,
+            footprint,
+            Hooks { drain_log: log::drain, power_off: Pseries::power_off },
+        )
+    });
     let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse(None, &"the boot CPU was taken twice") };
     let mut running = 1;
     for id in 1..inventory.cpus.len() as u16 {
         match Pseries::start_cpu(CpuId(id)) {
             Ok(()) => running += 1,
-            Err(StartCpuError(code)) => hypervisor.console().say(format_args!("CPU {id} does not start: firmware says {code}")),
+            Err(StartCpuError(code)) => {
+                hypervisor.console().say(format_args!("CPU {id} does not start: firmware says {code}"))
+            }
         }
     }
     hypervisor.announce(running);

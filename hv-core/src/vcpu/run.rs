@@ -108,9 +108,11 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
             Exit::Deadline => {
                 cell.counts.deadlines.add(1);
                 if m.now() >= until {
+                    // Consoles signal edges, and an edge is lost when two CPUs look at once: look again now and then.
+                    hv.poll_console(cpu);
                     match hv.sched.slice(cpu.id(), m.now()) {
-                        Slice::Continue(later) => until = later,
-                        Slice::GiveWay => return Turn::Leave(Leave::Yield),
+                        Slice::Continue(later) if !hv.has_housekeeping() => until = later,
+                        Slice::Continue(_) | Slice::GiveWay => return Turn::Leave(Leave::Yield),
                     }
                 }
             }
