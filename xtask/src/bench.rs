@@ -12,9 +12,9 @@ use hv_core::link::LinkMode;
 
 use crate::batch;
 use crate::board::Board;
+use crate::bundle::{Image, Temporary, pack};
 use crate::emulator::Launch;
 use crate::error::refuse;
-use crate::bundle::{Image, Temporary, pack};
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
 use crate::setup;

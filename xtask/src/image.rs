@@ -106,6 +106,10 @@ fn compile(
         cargo.args(["--features", feature]);
     }
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if profile == Profile::Dev {
+        // Its worth is in its checks, and an image without any optimization takes minutes in an emulator.
+        cargo.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    }
     if std::env::var_os("DEFMT_LOG").is_none() {
         cargo.env("DEFMT_LOG", "info");
     }

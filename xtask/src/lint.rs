@@ -14,7 +14,9 @@ pub fn run() -> Result<()> {
     clippy.current_dir(workspace::root());
     clippy.args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]);
     let mut doc = Command::new("cargo");
-    doc.current_dir(workspace::root()).env("RUSTDOCFLAGS", "-Dwarnings");
+    // Private items are documented too, so links to them lead somewhere.
+    let flags = "-Dwarnings -Arustdoc::private_intra_doc_links";
+    doc.current_dir(workspace::root()).env("RUSTDOCFLAGS", flags);
     doc.args(["doc", "--quiet", "--no-deps", "--document-private-items"]);
     let results = [
         lints::run(&workspace::root()),

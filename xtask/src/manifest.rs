@@ -92,7 +92,7 @@ fn parse(text: &str, dir: &Path) -> Result<Vec<Vm>, Wrong> {
         let message = error.message().lines().collect::<Vec<_>>().join(" ");
         let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
         let hint = unknown.map(|key| suggestion(key, KEYS)).unwrap_or_default();
-        Wrong { at: error.span(), what: message + &hint }
+        Wrong { at: error.span(), what: plain(&message) + &hint }
     })?;
     if file.vm.is_empty() {
         return Err(Wrong { at: None, what: "no [[vm]]: at least one is needed".to_owned() });
@@ -105,6 +105,14 @@ fn parse(text: &str, dir: &Path) -> Result<Vec<Vm>, Wrong> {
         vms.push(vm(table, dir)?);
     }
     Ok(vms)
+}
+
+/// The parser's message without the names of Rust's types.
+fn plain(message: &str) -> String {
+    match message {
+        "invalid type: map, expected a sequence" => "a VM begins with [[vm]], in two brackets".to_owned(),
+        _ => message.replace("expected i64", "expected a number"),
+    }
 }
 
 fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
@@ -193,6 +201,8 @@ mod tests {
             ("[[vm]]\nname='a'\nhuge='always'\n", 3, "not there yet"),
             ("[[vm]]\nvcpus=1\n", 1, "missing field"),
             ("[[vm]\n", 1, ""),
+            ("[vm]\nname='a'\n", 1, "in two brackets"),
+            ("[[vm]]\nname='a'\nvcpus='2'\n", 3, "expected a number"),
             ("", 0, ""),
         ] {
             let (at, what) = wrong(text);

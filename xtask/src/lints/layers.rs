@@ -1,5 +1,5 @@
 //! Dependencies point one way: board -> one backend -> hv-core; conformance -> hv-core; nothing points back. And what
-//! belongs to an architecture stays out of hv-core, what is unsafe stays in backends and boards.
+//! belongs to an architecture stays out of hv-core, what is unsafe stays in backends, boards and bare-metal guests.
 
 use super::source::{Source, has_word};
 use super::{Problem, Tree};
@@ -12,6 +12,8 @@ enum Layer {
     Board,
     Conformance,
     Tests,
+    /// Bare-metal programs that run as guests.
+    Guests,
     Xtask,
 }
 
@@ -23,6 +25,7 @@ impl Layer {
             "tests/conformance" => Some(Self::Conformance),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
             _ if folder.starts_with("boards/") => Some(Self::Board),
+            _ if folder.starts_with("tests/guests/") => Some(Self::Guests),
             _ if folder.starts_with("tests/") => Some(Self::Tests),
             _ => None,
         }
@@ -30,7 +33,7 @@ impl Layer {
 
     fn may_use(self, other: Self) -> bool {
         match self {
-            Self::Core => false,
+            Self::Core | Self::Guests => false,
             Self::Backend | Self::Conformance | Self::Xtask => other == Self::Core,
             Self::Board => matches!(other, Self::Core | Self::Backend | Self::Conformance),
             Self::Tests => matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Tests),
@@ -81,7 +84,7 @@ fn arrows(manifest: &Source, packages: &[(String, String)]) -> Vec<Problem> {
 
 fn contents(file: &Source) -> Vec<Problem> {
     let layer = Layer::of(&file.package());
-    let unsafe_here = matches!(layer, Some(Layer::Backend | Layer::Board));
+    let unsafe_here = matches!(layer, Some(Layer::Backend | Layer::Board | Layer::Guests));
     let mut problems = Vec::new();
     for (number, line) in file.code_lines() {
         if layer == Some(Layer::Core) && has_word(line, "target_arch") {

@@ -32,8 +32,14 @@ use steps::Steps;
 use tail::Echo;
 use world::World;
 
+/// What `run --help` ends with.
+const NOTES: &str = "Without --exec and --monitor the terminal is the guest's: Ctrl-A x switches the machine off, \
+                     Ctrl-A ? lists the keys.\n\nWith them, each CMD is carried out in the order given, then everything \
+                     is switched off; the exit status is 0 only if every CMD, the guests and Trivet ended well.";
+
 /// The command's arguments.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = NOTES)]
 pub struct RunArgs {
     /// The board to boot
     #[arg(long)]

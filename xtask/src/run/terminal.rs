@@ -55,6 +55,9 @@ struct Said {
 /// Connects terminal and machine until the machine is switched off.
 pub fn run(emulator: &mut Emulator, names: &[String], mut log: Log, echo: Echo) -> Result<()> {
     let force = Arc::new(AtomicBool::new(false));
+    if std::io::stdin().is_terminal() {
+        eprintln!("Ctrl-A x switches the machine off, Ctrl-A m is the monitor, Ctrl-A ? lists the keys");
+    }
     let mode = RawMode::enter()?;
     if let Some(input) = emulator.take_input() {
         let force = Arc::clone(&force);
