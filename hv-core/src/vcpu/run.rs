@@ -17,10 +17,10 @@ use crate::epoch::Cpu;
 use crate::hypervisor::Hypervisor;
 use crate::isa::{Isa, Platform, Vcpu};
 use crate::machine::{Instant, Machine};
-use crate::mmu::Outcome;
+use crate::mmu::{GuestMemory, Outcome};
 use crate::sched::{Leave, Slice};
 use crate::vcpu::env::Env;
-use crate::vcpu::exit::{Completion, End, Exit, Next};
+use crate::vcpu::exit::{Completion, End, Exit, Fault, Next};
 use crate::vm::Job;
 
 /// Why a turn ended.
@@ -78,10 +78,8 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
         match vcpu.classify(&raw) {
             Exit::Fault(fault) => {
                 cell.counts.faults.add(1);
-                match vm.memory.fault(cpu, m, &fault) {
-                    Outcome::Mapped | Outcome::Retry => vcpu.complete(Completion::Again),
-                    Outcome::NoSlot => vcpu.complete(Completion::BadAddress(fault.gpa, fault.access)),
-                    Outcome::NoMemory => return Turn::Gone(Some(End::OutOfMemory)),
+                if let Err(end) = answer(&vm.memory, vcpu, cpu, m, &fault) {
+                    return Turn::Gone(Some(end));
                 }
             }
             Exit::Call(call) => {
@@ -119,4 +117,22 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
             Exit::Broken(why) => return Turn::Gone(Some(End::Broken(why))),
         }
     }
+}
+
+/// Answers a second-stage fault: resolve, map, and tell the vCPU. On an error the vCPU has been told nothing, and its VM
+/// cannot go on. The caller holds no guard and no lock but the vCPU's.
+#[inline]
+pub fn answer<I: Isa>(
+    memory: &GuestMemory<I>,
+    vcpu: &mut I::Vcpu,
+    cpu: &Cpu,
+    m: &I::Machine,
+    fault: &Fault<I::Claim>,
+) -> Result<(), End> {
+    match memory.fault(cpu, m, fault) {
+        Outcome::Mapped | Outcome::Retry => vcpu.complete(Completion::Again),
+        Outcome::NoSlot => vcpu.complete(Completion::BadAddress(fault.gpa, fault.access)),
+        Outcome::NoMemory => return Err(End::OutOfMemory),
+    }
+    Ok(())
 }

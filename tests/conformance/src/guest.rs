@@ -4,9 +4,10 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, Platform, Vcpu, VmTag};
 use hv_core::machine::Machine;
-use hv_core::mmu::{GuestMemory, Outcome};
+use hv_core::mmu::GuestMemory;
 use hv_core::sync::Mutex;
 use hv_core::vcpu::exit::{Completion, Exit};
+use hv_core::vcpu::run::answer;
 use hv_core::vcpu::services::StartAt;
 
 use crate::probe::{CODE, Field, Op, STATUS_DONE, mailbox};
@@ -128,11 +129,8 @@ impl<I: Isa> ProbeVm<I> {
                         vcpu.complete(Completion::Again);
                         return Ok(Left::Faulted);
                     }
-                    vcpu.complete(match self.memory.fault(cpu, m, &fault) {
-                        Outcome::Mapped | Outcome::Retry => Completion::Again,
-                        Outcome::NoSlot => Completion::BadAddress(fault.gpa, fault.access),
-                        Outcome::NoMemory => return Err(Stop::Fail("no memory for the guest's page")),
-                    });
+                    let answered = answer(&self.memory, vcpu, cpu, m, &fault);
+                    answered.map_err(|_| Stop::Fail("no memory for the guest's page"))?;
                 }
             }
         }
