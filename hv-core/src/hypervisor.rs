@@ -138,6 +138,7 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     /// Takes the console's input. What the operator wants waits for a CPU between turns: it may take long.
+    #[cold]
     pub(crate) fn poll_console(&self, cpu: &Cpu) {
         if self.console.poll(|vm| self.console_input(cpu, vm)) {
             self.housekeeping.store(true, Ordering::Release);
@@ -150,6 +151,7 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     /// Does what belongs to no vCPU.
+    #[cold]
     fn housekeep(&self, cpu: &Cpu) {
         while self.console.serve(&Operating { hv: self, cpu }).is_some() {
             // Until it was served nothing more was received.
@@ -196,6 +198,7 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     /// Ends a VM: from now on its vCPUs leave. Whoever calls first decides how it ended.
+    #[cold]
     pub(crate) fn end_vm(&self, cpu: &Cpu, index: usize, how: End) {
         let Some(vm) = self.vms.get(index) else { return };
         let step = vm.life.lock().end(how);
@@ -246,6 +249,7 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     /// No vCPU is in the VM nor enters it again: frees what it owned (R20).
+    #[cold]
     fn drained(&self, cpu: &Cpu, index: usize) {
         let Some(vm) = self.vms.get(index) else { return };
         let running = vm.running.lock().take();
@@ -297,6 +301,7 @@ impl<I: Isa> Hypervisor<I> {
         self.housekeeping.store(true, Ordering::Release);
     }
 
+    #[cold]
     fn start_vm(&self, cpu: &Cpu, index: usize) {
         let Some(vm) = self.vms.get(index) else { return };
         if vm.life.lock().start().is_err() {

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use hv_core::addr::PAGE_SIZE;
 
-/// Subtracts `holes` from `memory` and keeps whole pages, lowest first. All in bytes.
+/// Subtracts `holes` from `memory` and keeps whole pages. All in bytes.
 #[must_use]
 pub fn free_ranges(memory: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64>> {
     let page = PAGE_SIZE as u64;
@@ -21,7 +21,6 @@ pub fn free_ranges(memory: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64
         *r = r.start.checked_next_multiple_of(page).unwrap_or(u64::MAX)..r.end / page * page;
     }
     left.retain(|r| r.start < r.end);
-    left.sort_by_key(|r| r.start);
     left
 }
 

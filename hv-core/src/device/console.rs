@@ -177,7 +177,7 @@ impl Consoles {
 
     /// Carries out what the operator wants, prints the output, and reports how it went; `None` if nothing is wanted.
     /// Called with no lock held, by a CPU that may do whatever `operator` does.
-    pub fn serve(&self, operator: &impl Operator) -> Option<CommandResult> {
+    pub fn serve(&self, operator: &dyn Operator) -> Option<CommandResult> {
         let order = self.keys.lock().take_order()?;
         let mut out = MonitorOut::new(&self.desk);
         let result = match &order {

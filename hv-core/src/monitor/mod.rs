@@ -129,7 +129,7 @@ impl OwnMemory {
 /// Carries out one line and writes its output, lines that end in `\n`. A failure's last line says why.
 ///
 /// An error of `out` ends the output early and counts as failure.
-pub fn execute(line: &str, operator: &impl Operator, out: &mut dyn Write) -> CommandResult {
+pub fn execute(line: &str, operator: &dyn Operator, out: &mut dyn Write) -> CommandResult {
     match run(line, operator, out) {
         Ok(()) => CommandResult::Done,
         Err(Failure::Said) => CommandResult::Failed,
@@ -147,7 +147,7 @@ impl From<fmt::Error> for Failure {
     }
 }
 
-fn run(line: &str, operator: &impl Operator, out: &mut dyn Write) -> Result<(), Failure> {
+fn run(line: &str, operator: &dyn Operator, out: &mut dyn Write) -> Result<(), Failure> {
     let command = match parse(line) {
         Ok(None) => return Ok(()),
         Ok(Some(command)) => command,
@@ -163,9 +163,9 @@ fn run(line: &str, operator: &impl Operator, out: &mut dyn Write) -> Result<(), 
         Command::Stat(Some(name)) => report::stat_one(operator, find(name, operator, out)?, out)?,
         Command::Memory(None) => report::memory(operator, out)?,
         Command::Memory(Some(name)) => report::memory_of(operator, find(name, operator, out)?, out)?,
-        Command::Stop(name) => order(name, "stopped", Operator::stop, operator, out)?,
-        Command::Start(name) => order(name, "started", Operator::start, operator, out)?,
-        Command::Console(name) => order(name, "given the terminal", Operator::focus, operator, out)?,
+        Command::Stop(name) => order(name, "stopped", operator, &|vm| operator.stop(vm), out)?,
+        Command::Start(name) => order(name, "started", operator, &|vm| operator.start(vm), out)?,
+        Command::Console(name) => order(name, "given the terminal", operator, &|vm| operator.focus(vm), out)?,
         Command::PowerOff => {
             writeln!(out, "switching off")?;
             operator.power_off();
@@ -177,22 +177,22 @@ fn run(line: &str, operator: &impl Operator, out: &mut dyn Write) -> Result<(), 
 }
 
 /// Carries out an order to one VM; says nothing if it goes well.
-fn order<O: Operator>(
+fn order(
     name: &str,
     done: &str,
-    act: impl Fn(&O, usize) -> Result<(), Refused>,
-    operator: &O,
+    operator: &dyn Operator,
+    act: &dyn Fn(usize) -> Result<(), Refused>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let vm = find(name, operator, out)?;
-    act(operator, vm).or_else(|why| {
+    act(vm).or_else(|why| {
         writeln!(out, "{name} cannot be {done}: {why}")?;
         Err(Failure::Said)
     })
 }
 
 /// The VM of this name, or with this number as `list` shows it.
-fn find(name: &str, operator: &impl Operator, out: &mut dyn Write) -> Result<usize, Failure> {
+fn find(name: &str, operator: &dyn Operator, out: &mut dyn Write) -> Result<usize, Failure> {
     let count = operator.vms();
     let mut names = (0..count).map(|vm| operator.vm_info(vm).map_or("", |info| info.name));
     if let Some(vm) = names.position(|known| known == name) {

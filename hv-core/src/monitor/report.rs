@@ -51,7 +51,7 @@ pub(super) fn help(out: &mut dyn Write) -> fmt::Result {
 }
 
 /// All VMs.
-pub(super) fn list(operator: &impl Operator, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn list(operator: &dyn Operator, out: &mut dyn Write) -> fmt::Result {
     let columns = [
         ("NO", Align::Right),
         ("VM", Align::Left),
@@ -76,7 +76,7 @@ pub(super) fn list(operator: &impl Operator, out: &mut dyn Write) -> fmt::Result
 }
 
 /// Counters of all VMs.
-pub(super) fn stat_all(operator: &impl Operator, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn stat_all(operator: &dyn Operator, out: &mut dyn Write) -> fmt::Result {
     let columns = [
         ("VM", Align::Left),
         ("CPU TIME", Align::Right),
@@ -110,7 +110,7 @@ fn lines(out: &mut dyn Write, rows: &[(&str, &dyn fmt::Display)]) -> fmt::Result
 }
 
 /// Everything about one VM.
-pub(super) fn stat_one(operator: &impl Operator, vm: usize, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn stat_one(operator: &dyn Operator, vm: usize, out: &mut dyn Write) -> fmt::Result {
     let info = operator.vm_info(vm).unwrap_or(GONE);
     let exits = info.exits;
     lines(
@@ -136,7 +136,7 @@ pub(super) fn stat_one(operator: &impl Operator, vm: usize, out: &mut dyn Write)
 }
 
 /// Where the machine's memory is.
-pub(super) fn memory(operator: &impl Operator, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn memory(operator: &dyn Operator, out: &mut dyn Write) -> fmt::Result {
     let info = operator.memory();
     let own = info.own;
     let rows = [
@@ -163,11 +163,11 @@ pub(super) fn memory(operator: &impl Operator, out: &mut dyn Write) -> fmt::Resu
 }
 
 /// Where one VM's memory is.
-pub(super) fn memory_of(operator: &impl Operator, vm: usize, out: &mut dyn Write) -> fmt::Result {
+pub(super) fn memory_of(operator: &dyn Operator, vm: usize, out: &mut dyn Write) -> fmt::Result {
     vm_memory(operator, vm, 1, out)
 }
 
-fn vm_memory(operator: &impl Operator, first: usize, count: usize, out: &mut dyn Write) -> fmt::Result {
+fn vm_memory(operator: &dyn Operator, first: usize, count: usize, out: &mut dyn Write) -> fmt::Result {
     let columns = [
         ("VM", Align::Left),
         ("MEMORY", Align::Right),
