@@ -72,7 +72,7 @@ impl Notifier {
     }
 
     /// Without the mmu lock: is the attempt certainly, or almost certainly, in vain? Saves waiting for the lock; never
-    /// replaces [`Notifier::stale`]. May not use the range, which is only stable under the lock.
+    /// replaces `Notifier::stale`. May not use the range, which is only stable under the lock.
     #[must_use]
     pub fn looks_stale(&self, seq: &InvalidateSeq) -> bool {
         if self.open.load(Ordering::Relaxed) != 0 {

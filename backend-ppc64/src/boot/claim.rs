@@ -26,18 +26,28 @@ pub fn free_ranges(memory: &[Range<u64>], holes: &[Range<u64>]) -> Vec<Range<u64
 
 #[cfg(test)]
 mod tests {
+    use core::ops::Range;
+
     use super::free_ranges;
+
+    /// Hostile trees have ranges that end before they begin.
+    const fn span(start: u64, end: u64) -> Range<u64> {
+        start..end
+    }
 
     #[test]
     fn holes_split_memory_and_take_whole_pages() {
-        let free = free_ranges(&[0..0x10_0000], &[0..0x4000, 0x8001..0x8002, 0xf_f000..u64::MAX]);
-        assert_eq!(free, [0x4000..0x8000, 0x9000..0xf_f000]);
+        let holes = [span(0, 0x4000), span(0x8001, 0x8002), span(0xf_f000, u64::MAX)];
+        let free = free_ranges(&[span(0, 0x10_0000)], &holes);
+        assert_eq!(free, [span(0x4000, 0x8000), span(0x9000, 0xf_f000)]);
     }
 
     #[test]
     fn hostile_trees_give_no_memory_rather_than_wrong_memory() {
-        assert!(free_ranges(&[0..0x1000], &[0..u64::MAX]).is_empty());
-        assert!(free_ranges(&[0x1001..0x1fff], &[]).is_empty());
-        assert_eq!(free_ranges(&[0x3000..0x5000, 0..0x1000], &[0x9000..0x8000, 0x3000..0x3000]).len(), 2);
+        assert!(free_ranges(&[span(0, 0x1000)], &[span(0, u64::MAX)]).is_empty());
+        assert!(free_ranges(&[span(0x1001, 0x1fff)], &[]).is_empty());
+        let memory = [span(0x3000, 0x5000), span(0, 0x1000), span(0x9000, 0x8000)];
+        let free = free_ranges(&memory, &[span(0x9000, 0x8000), span(0x3000, 0x3000)]);
+        assert_eq!(free, [span(0x3000, 0x5000), span(0, 0x1000)]);
     }
 }

@@ -1,7 +1,7 @@
 //! From the first instruction to a machine description: entry code, client interface, device tree, vectors.
 //!
-//! The way in: `start.S` makes the image runnable and calls the board's `trivet_boot`; that asks [`client`] for the
-//! tree if the platform did not hand one over; [`inventory`] reads it; [`vectors`] makes interrupts harmless.
+//! The way in: `start.S` makes the image runnable and calls the board's `trivet_boot`; that asks `client` for the
+//! tree if the platform did not hand one over; `inventory` reads it; `vectors` makes interrupts harmless.
 
 pub mod claim;
 pub mod inventory;
