@@ -108,6 +108,11 @@ impl<'a> Session<'a> {
             stdout.write_all(&output)?;
             stdout.flush()?;
             match self.watch.world.monitor_done.pop_front() {
+                Some(CommandResult::Done) if line.trim() == "poweroff" => {
+                    // Done as soon as it is asked for; what comes after it in the order given finds no machine.
+                    self.watch.wait(deadline, |_| false)?;
+                    return Ok(None);
+                }
                 Some(CommandResult::Done) => return Ok(None),
                 Some(CommandResult::Failed) => return Ok(Some(format!("--monitor {line:?} failed"))),
                 None => {}
