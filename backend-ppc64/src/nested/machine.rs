@@ -30,7 +30,7 @@ use super::hcall::{
 };
 use super::irq::{self, Taken};
 use super::layout::{HvGuestState, Registers};
-use super::{rtas, sprs};
+use super::{ram, rtas, sprs};
 use crate::boot::inventory::{Inventory, RtasTokens};
 use crate::papr::Characteristics;
 
@@ -189,7 +189,7 @@ impl Machine for Nested {
     fn alloc_table(&self, order: Order) -> Option<TableRef> {
         let table = self.frames.alloc_table(order)?;
         // SAFETY: the frames are ours alone until the table is published.
-        unsafe { clear(table.base(), order.bytes() as usize) };
+        unsafe { ram::clear(table.base(), order.bytes() as usize) };
         Some(table)
     }
 
@@ -200,22 +200,22 @@ impl Machine for Nested {
     #[inline]
     fn zero(&self, frame: Pfn) {
         // SAFETY: the caller owns the frame and no guest reaches it yet.
-        unsafe { clear(frame, PAGE_SIZE) };
+        unsafe { ram::clear(frame, PAGE_SIZE) };
     }
 
     fn read(&self, frame: Pfn, offset: usize, into: &mut [u8]) {
-        let Some(start) = within(frame, offset, into.len()) else { return into.fill(0) };
+        let Some(start) = ram::within(frame, offset, into.len()) else { return into.fill(0) };
         // SAFETY: the range lies in one frame of guest memory, which is not freed during the call (the caller holds a
         // guard). The guest may write it meanwhile; the copy is opaque to the compiler, so it is a plain read by the
         // machine, with torn values possible as documented.
-        unsafe { copy(into.as_mut_ptr(), start, into.len()) };
+        unsafe { ram::copy(into.as_mut_ptr(), start, into.len()) };
     }
 
     fn write(&self, frame: Pfn, offset: usize, from: &[u8]) {
-        let Some(start) = within(frame, offset, from.len()) else { return };
+        let Some(start) = ram::within(frame, offset, from.len()) else { return };
         // SAFETY: as in `read`.
-        unsafe { copy(start, from.as_ptr(), from.len()) };
-        sync_instructions(start, from.len());
+        unsafe { ram::copy(start, from.as_ptr(), from.len()) };
+        ram::sync_instructions(start, from.len());
     }
 
     fn flush(&self, batch: FlushBatch) -> Flushed {
@@ -281,61 +281,4 @@ impl Machine for Nested {
         // SAFETY: the vectors taken inside return at once with interrupts off (boot::vectors).
         unsafe { hcall(H_CEDE, [0; 4]) };
     }
-}
-
-/// Fills whole frames with zeros, a cache block at a time. All processors with nested HV have blocks of 128 bytes.
-///
-/// # Safety
-/// `bytes`, a multiple of the page size, from `first` on are the caller's alone.
-#[inline]
-unsafe fn clear(first: Pfn, bytes: usize) {
-    const BLOCK: usize = 128;
-    let start = (first.0 as usize) << PAGE_SHIFT;
-    for at in (start..start + bytes).step_by(4 * BLOCK) {
-        // SAFETY: four blocks inside the caller's frames.
-        unsafe {
-            core::arch::asm!(
-                "dcbz 0, {0}", "dcbz {1}, {0}", "dcbz {2}, {0}", "dcbz {3}, {0}",
-                in(reg_nonzero) at, in(reg_nonzero) BLOCK, in(reg_nonzero) 2 * BLOCK, in(reg_nonzero) 3 * BLOCK,
-                options(nostack)
-            );
-        }
-    }
-}
-
-/// The address of a range inside one frame.
-fn within(frame: Pfn, offset: usize, len: usize) -> Option<*mut u8> {
-    let end = offset.checked_add(len)?;
-    let start = core::ptr::with_exposed_provenance_mut::<u8>((frame.0 as usize) << PAGE_SHIFT);
-    (end <= PAGE_SIZE).then(|| start.wrapping_add(offset))
-}
-
-/// Copies bytes that another agent may be accessing. Out of line and in assembly's stead: the compiler sees a call whose
-/// memory effects it cannot reason about.
-///
-/// # Safety
-/// Both ranges are valid real memory and do not overlap.
-#[inline(never)]
-unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    let words = if (to.addr() | from.addr()) % 8 == 0 { len / 8 } else { 0 };
-    for n in 0..words {
-        // SAFETY: inside both ranges, aligned.
-        unsafe { to.cast::<u64>().add(n).write_volatile(from.cast::<u64>().add(n).read_volatile()) };
-    }
-    for n in words * 8..len {
-        // SAFETY: inside both ranges.
-        unsafe { to.add(n).write_volatile(from.add(n).read_volatile()) };
-    }
-}
-
-/// Makes instructions that were just stored visible to instruction fetch (ISA Book II 1.8).
-fn sync_instructions(start: *const u8, len: usize) {
-    const LINE: usize = 128;
-    let first = start.addr() & !(LINE - 1);
-    for at in (first..start.addr() + len).step_by(LINE) {
-        // SAFETY: cache management only.
-        unsafe { core::arch::asm!("dcbst 0, {0}", "sync", "icbi 0, {0}", in(reg_nonzero) at, options(nostack)) };
-    }
-    // SAFETY: barriers.
-    unsafe { core::arch::asm!("sync", "isync", options(nostack)) };
 }

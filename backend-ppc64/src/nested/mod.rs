@@ -13,6 +13,8 @@ pub mod machine;
 #[cfg(target_arch = "powerpc64")]
 pub mod platform;
 #[cfg(target_arch = "powerpc64")]
+mod ram;
+#[cfg(target_arch = "powerpc64")]
 pub mod rtas;
 #[cfg(target_arch = "powerpc64")]
 pub mod sprs;
