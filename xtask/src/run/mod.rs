@@ -7,7 +7,7 @@ mod shell;
 mod steps;
 pub mod tail;
 mod terminal;
-mod watch;
+pub mod watch;
 pub mod world;
 
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: what CI runs, as a table of steps.
 
 mod boots;
+mod console;
 mod damage;
 
 use std::process::Command;
@@ -16,8 +17,8 @@ use crate::image::{self, Profile, Variant};
 use crate::progress::step;
 use crate::{bench, fmt, guests, lint, process, setup, size, workspace};
 
-/// How long all of it may take on two cores.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// How long all of it should take on two cores. Said, never judged: the machine may have other work.
+const GOAL: Duration = Duration::from_secs(15 * 60);
 
 /// How much is explored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", run: |_| fmt::run(Mode::Check) },
     Step { name: "lint", run: |_| lint::run() },
     Step { name: "host tests", run: host_tests },
+    Step { name: "models, loom", run: |_| models() },
     Step { name: "conformance, host", run: |_| conformance::run("host-radix", None, Format::Human, Profile::Release) },
     Step { name: "build, release", run: |_| build(Profile::Release) },
     Step { name: "size", run: |_| size::run(None) },
@@ -47,6 +49,7 @@ const STEPS: &[Step] = &[
     Step { name: "guests, release", run: |_| boots::good(Profile::Release) },
     Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
     Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
+    Step { name: "console input", run: |_| console::run(Profile::Release) },
     Step { name: "machines", run: boots::machines },
     Step { name: "conformance, boards, release", run: |_| boards(Profile::Release) },
     Step { name: "build, dev", run: |_| build(Profile::Dev) },
@@ -74,9 +77,6 @@ pub fn run(depth: Depth, only: Option<&str>) -> Result<()> {
             println!("FAILED: {error:#}");
         }
         results.push((one.name, start.elapsed(), done.is_ok()));
-        if depth == Depth::Usual && begun.elapsed() > LIMIT {
-            break;
-        }
     }
     println!("==");
     for (name, time, good) in &results {
@@ -84,12 +84,12 @@ pub fn run(depth: Depth, only: Option<&str>) -> Result<()> {
     }
     let total = begun.elapsed();
     println!("total {:6.1} s", total.as_secs_f64());
+    if depth == Depth::Usual && total > GOAL {
+        println!("note: that is longer than the {} minutes it should take on two cores", GOAL.as_secs() / 60);
+    }
     let failed: Vec<&str> = results.iter().filter(|(_, _, good)| !good).map(|(name, ..)| *name).collect();
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
-    }
-    if depth == Depth::Usual && total > LIMIT {
-        bail!("took longer than {} minutes; {} of {} steps were run", LIMIT.as_secs() / 60, results.len(), steps.len());
     }
     Ok(())
 }
@@ -109,11 +109,28 @@ fn host_tests(depth: Depth) -> Result<()> {
     if depth == Depth::Deep {
         cargo.env("PROPTEST_CASES", "20000");
     }
-    step("testing on this machine", || process::output(&mut cargo)).map(|text| {
-        for line in text.lines().filter(|line| line.starts_with("test result") && !line.contains(" 0 passed")) {
-            println!("{line}");
-        }
-    })
+    passed(&step("testing on this machine", || process::output(&mut cargo))?)
+}
+
+/// Shows how many tests there were; none is an error.
+fn passed(output: &str) -> Result<()> {
+    let mut results =
+        output.lines().filter(|line| line.starts_with("test result") && !line.contains(" 0 passed")).peekable();
+    if results.peek().is_none() {
+        bail!("no test was run");
+    }
+    results.for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+/// The scenarios under loom, which takes the place of every atomic in hv-core; hence a build folder of its own. They have
+/// to be fast, but not as the image is: linking that takes longer than all of them.
+fn models() -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(workspace::root()).args(["test", "--quiet", "--package", "models", "--release", "--lib"]);
+    cargo.arg("--target-dir").arg(workspace::target_dir().join("loom")).env("RUSTFLAGS", "--cfg loom");
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env("CARGO_PROFILE_RELEASE_LTO", "off");
+    passed(&step("exploring the models", || process::output(&mut cargo))?)
 }
 
 fn build(profile: Profile) -> Result<()> {

@@ -1,0 +1,164 @@
+//! What the guest finds around it: the device tree, hypervisor calls, firmware calls, the console, its two ends.
+
+use core::fmt::{self, Write};
+
+use dtoolkit::fdt::{Fdt, FdtProperty};
+use dtoolkit::{Node, Property};
+
+unsafe extern "C" {
+    fn hypercall(number: u64, a: u64, b: u64, c: u64, d: u64, values: *mut [u64; 3]) -> i64;
+}
+
+/// Hypervisor calls, by PAPR's numbers.
+#[derive(Clone, Copy, Debug)]
+#[repr(u64)]
+pub enum Call {
+    GetTermChar = 0x54,
+    PutTermChar = 0x58,
+    Eoi = 0x64,
+    Cppr = 0x68,
+    Ipoll = 0x70,
+    Xirr = 0x74,
+    SetMode = 0x31c,
+    /// What the code behind `linux,rtas-entry` calls.
+    Rtas = 0xf000,
+}
+
+/// Makes a call: status, and the values in r4 to r6.
+pub fn call(call: Call, args: [u64; 4]) -> (i64, [u64; 3]) {
+    let mut values = [0; 3];
+    let [a, b, c, d] = args;
+    // SAFETY: the calls above change registers only, Rtas also the block that its caller owns.
+    let status = unsafe { hypercall(call as u64, a, b, c, d, &raw mut values) };
+    (status, values)
+}
+
+/// A call that must succeed.
+pub fn must(what: Call, args: [u64; 4]) -> [u64; 3] {
+    match call(what, args) {
+        (0, values) => values,
+        (status, _) => fail(format_args!("{what:?} {args:x?}: status {status}")),
+    }
+}
+
+/// The vCPU's number as an interrupt server.
+pub const SERVER: u32 = 0;
+
+/// What the tree tells.
+pub struct Tree {
+    fdt: Fdt<'static>,
+}
+
+impl Tree {
+    /// The tree at this address.
+    ///
+    /// # Safety
+    /// What vCPU 0 was given in r3.
+    pub unsafe fn new(at: *const u8) -> Self {
+        // SAFETY: as promised; nobody writes it. It has names longer than the standard allows, so it is not checked.
+        Self { fdt: unsafe { Fdt::from_raw_unchecked(at) } }
+    }
+
+    /// True if the command line is this.
+    pub fn cmdline_is(&self, text: &str) -> bool {
+        let words = self.property("/chosen", "bootargs");
+        words.is_some_and(|words| words.value().strip_suffix(&[0]) == Some(text.as_bytes()))
+    }
+
+    /// A number of one cell; of several, the first.
+    pub fn number(&self, path: &str, property: &str) -> u32 {
+        match self.property(path, property).and_then(|found| found.value().first_chunk().copied()) {
+            Some(cell) => u32::from_be_bytes(cell),
+            None => fail(format_args!("{path} has no {property} in the tree")),
+        }
+    }
+
+    /// Ticks of the timebase in a second.
+    pub fn timebase_hz(&self) -> u32 {
+        let cpu = self.fdt.find_node("/cpus").and_then(|cpus| cpus.children().next());
+        let cell = cpu.and_then(|cpu| cpu.property("timebase-frequency")?.value().first_chunk().copied());
+        cell.map_or_else(|| fail(format_args!("the tree does not tell the timebase's frequency")), u32::from_be_bytes)
+    }
+
+    fn property(&self, path: &str, property: &str) -> Option<FdtProperty<'static>> {
+        self.fdt.find_node(path)?.property(property)
+    }
+
+    /// Makes the firmware call of this name; returns its status.
+    pub fn rtas<const ARGS: usize>(&self, name: &str, args: [u32; ARGS]) -> i32 {
+        rtas(self.number("/rtas", name), args)
+    }
+}
+
+/// Makes the firmware call with this token.
+fn rtas<const ARGS: usize>(token: u32, args: [u32; ARGS]) -> i32 {
+    let mut block = [0_u32; 3 + 8];
+    block[..3].copy_from_slice(&[token, ARGS as u32, 1].map(u32::to_be));
+    for (cell, arg) in block[3..].iter_mut().zip(args) {
+        *cell = arg.to_be();
+    }
+    let at = (&raw mut block).expose_provenance() as u64;
+    must(Call::Rtas, [at, 0, 0, 0]);
+    let status = (&raw const block[3 + ARGS]).cast::<u32>();
+    // SAFETY: a cell of the block, which the hypervisor has written behind the compiler's back.
+    u32::from_be(unsafe { status.read_volatile() }) as i32
+}
+
+/// The console.
+pub struct Console;
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for part in text.as_bytes().chunks(16) {
+            let mut bytes = [0; 16];
+            bytes[..part.len()].copy_from_slice(part);
+            let all = u128::from_be_bytes(bytes);
+            call(Call::PutTermChar, [0, part.len() as u64, (all >> 64) as u64, all as u64]);
+        }
+        Ok(())
+    }
+}
+
+/// Prints a line.
+pub fn say(line: fmt::Arguments<'_>) {
+    // The console has no errors.
+    let _ = writeln!(Console, "{line}");
+}
+
+/// The tokens of the two ends are known without the tree, which may be what is wrong.
+const RTAS_POWER_OFF: u32 = 0x2000;
+const RTAS_OS_TERM: u32 = 0x2003;
+
+/// All is well: switches the machine off.
+pub fn power_off() -> ! {
+    loop {
+        rtas(RTAS_POWER_OFF, [0, 0]);
+    }
+}
+
+/// Last words, cut to what fits, with a zero byte behind them.
+struct Words {
+    text: [u8; 128],
+    len: usize,
+}
+
+impl Write for Words {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (to, from) in self.text[self.len..127].iter_mut().zip(text.bytes()) {
+            *to = from;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Something is wrong: ends the VM as an operating system that has failed.
+pub fn fail(why: fmt::Arguments<'_>) -> ! {
+    say(why);
+    let mut words = Words { text: [0; 128], len: 0 };
+    // What does not fit is cut.
+    let _ = words.write_fmt(why);
+    loop {
+        rtas(RTAS_OS_TERM, [(&raw const words.text).expose_provenance() as u32]);
+    }
+}
