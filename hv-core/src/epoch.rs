@@ -9,7 +9,7 @@
 //! comes before, then the walker's fence comes after the unlinker's, and the walk that follows sees the unlinked state.
 //! A walker that read the raised epoch synchronizes with the unlinker through the counter itself.
 //!
-//! Membership is explicit (rule book 3.6): a CPU is a [`Cpu`] value, taken once, and there is no guard without one.
+//! Membership is explicit: a CPU is a [`Cpu`] value, taken once, and there is no guard without one.
 //! Rules: R2, R20.
 
 use core::cell::Cell;

@@ -10,7 +10,7 @@
 //!
 //! Both sides do their part under the mmu lock, so either the invalidator meets the new translation, or the fault meets
 //! the open bracket or the raised sequence. The open count is tested before the sequence: read in the other order, a
-//! whole `end` could fit between the two and neither test would fire (rule book 8.1).
+//! whole `end` could fit between the two and neither test would fire (R6).
 //!
 //! Rules: R5, R6, R7. Ranges are of the host space, so one bracket covers every memslot that shows those pages.
 

@@ -12,7 +12,7 @@ const RESOURCE_ADDRESS_TRANSLATION: u64 = 3;
 /// H_SET_MODE's resource for the byte order of interrupts.
 const RESOURCE_ENDIAN: u64 = 4;
 
-/// Partition table entry, doubleword 1: the guest is a radix guest (memory rules 9.7).
+/// Partition table entry, doubleword 1: the guest is a radix guest (Power ISA v3.0B, Book III, partition table entry).
 const PATE1_GR: u64 = 1 << 63;
 /// Doubleword 1 as long as no process table is registered.
 pub const NO_PROCESS_TABLE: u64 = PATE1_GR;

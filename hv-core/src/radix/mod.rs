@@ -9,7 +9,7 @@
 //!             a leaf above level 0 covers all keys that its remaining, unused index bits can name
 //! ```
 //!
-//! Who changes what, and why walkers survive it (the events of the rule book's section 6):
+//! Who changes what, and why walkers survive it:
 //! - fault: a hole becomes a leaf or a table, by CAS from the very word that was decoded (R4);
 //! - unmap: a leaf becomes a hole, by CAS;
 //! - a table page goes away: every hole in it is first frozen by CAS, so that nobody can publish into it any more; only
