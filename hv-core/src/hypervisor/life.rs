@@ -95,7 +95,10 @@ impl<I: Isa> Hypervisor<I> {
         }
         let after = vm.life.lock().drained();
         match after {
-            After::StartAgain => self.request_start(index),
+            After::StartAgain => {
+                self.console.ended(index, End::Reboot, "");
+                self.request_start(index);
+            }
             After::Over(how) => {
                 let words = vm.last_words.lock().clone();
                 self.console.ended(index, how, &words);
