@@ -99,6 +99,22 @@ switched! {
     pmc5: 791, 791, 0;
     /// See `pmc1`.
     pmc6: 792, 792, 0;
+    /// What the performance monitor sampled.
+    sier: 784, 784, 0;
+    /// See `sier`.
+    siar: 796, 796, 0;
+    /// See `sier`.
+    sdar: 797, 797, 0;
+    /// How long problem state may boost its priority.
+    pspb: 159, 159, 0;
+}
+
+/// Processor version of POWER10, in the upper half of the version register.
+const POWER10: u32 = 0x80;
+
+/// True on processors that check hashes of return addresses (ISA 3.1B) and so have a key for them.
+fn has_hash_key() -> bool {
+    pvr() >> 16 == POWER10
 }
 
 /// All of it, for one vCPU.
@@ -106,6 +122,8 @@ switched! {
 pub struct Unswitched {
     vector: VectorState,
     sprs: Sprs,
+    /// The key of return-address hashes, where the processor has one.
+    hash_key: u64,
 }
 
 impl Unswitched {
@@ -113,11 +131,15 @@ impl Unswitched {
     pub const RESET: Self = Self {
         vector: VectorState { vsr: [[0; 2]; 64], fpscr: [0; 2], vscr: [0; 2], vrsave: [0; 2] },
         sprs: Sprs::RESET,
+        hash_key: 0,
     };
 
     /// Takes the registers of this CPU.
     pub fn save(&mut self) {
         self.sprs.save();
+        if has_hash_key() {
+            self.hash_key = mfspr!(468);
+        }
         // SAFETY: the area has the layout and alignment that the routine writes.
         unsafe { __trivet_state_switch_save(&raw mut self.vector) };
     }
@@ -125,6 +147,9 @@ impl Unswitched {
     /// Puts them onto this CPU.
     pub fn load(&self) {
         self.sprs.load();
+        if has_hash_key() {
+            mtspr!(468, self.hash_key);
+        }
         // SAFETY: the area has the layout and alignment that the routine reads.
         unsafe { __trivet_state_switch_load(&raw const self.vector) };
     }

@@ -33,31 +33,17 @@ pub fn packages(packages: &[String], purpose: &str) -> Result<()> {
         )));
     };
     eprintln!("installing with apt-get, {purpose}: {list}");
-    let unknown = packages.iter().any(|package| !has_candidate(package));
-    if unknown {
-        step("reading package lists", || process::output(&mut root.apt_get(&["-q", "update"])))?;
+    // Always: with old lists apt-get takes an old Rust where a recent one is to be had, or asks for files that are gone.
+    // Without network it still may have what is needed.
+    if let Err(error) = step("reading package lists", || process::output(&mut root.apt_get(&["-q", "update"]))) {
+        eprintln!("warning: the package lists could not be brought up to date: {error:#}");
     }
-    let install = || {
-        // Nothing the user has is removed for it.
-        let mut words = vec!["-qy", "--no-install-recommends", "--no-remove", "install"];
-        words.extend(packages.iter().map(String::as_str));
-        step("installing packages", || process::output(&mut root.apt_get(&words)))
-    };
-    let done = match install() {
-        Ok(_) => Ok(()),
-        // Lists that are there but old name files that the mirror no longer has.
-        Err(_) if !unknown => {
-            step("reading package lists", || process::output(&mut root.apt_get(&["-q", "update"])))?;
-            install().map(drop)
-        }
-        Err(error) => Err(error),
-    };
-    done.map_err(|error| refuse(format!("{error:#}\ncould not install {list}")))
-}
-
-fn has_candidate(package: &str) -> bool {
-    let policy = process::output(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package]));
-    policy.is_ok_and(|text| text.lines().any(|l| l.trim().strip_prefix("Candidate: ").is_some_and(|v| v != "(none)")))
+    // Nothing the user has is removed for it.
+    let mut words = vec!["-qy", "--no-install-recommends", "--no-remove", "install"];
+    words.extend(packages.iter().map(String::as_str));
+    step("installing packages", || process::output(&mut root.apt_get(&words)))
+        .map(drop)
+        .map_err(|error| refuse(format!("{error:#}\ncould not install {list}")))
 }
 
 /// How this user may install.
