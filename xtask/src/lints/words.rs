@@ -10,8 +10,8 @@ const WORDS: [&str; 9] = [
     concat!("/t", "mp/"),
     concat!("index.", "crates.io"),
     concat!("static.", "crates.io"),
-    concat!("deb.", "debian.org"),
-    concat!("security.", "debian.org"),
+    concat!("deb.", "debian", ".org"),
+    concat!("security.", "debian", ".org"),
     concat!("static.", "rust-lang.org"),
 ];
 

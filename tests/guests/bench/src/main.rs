@@ -11,7 +11,7 @@
 
 use core::fmt::{self, Write};
 
-core::arch::global_asm!(include_str!("entry.S"), options(raw));
+core::arch::global_asm!(include_str!("../../ppc64/start.S"), include_str!("entry.S"), options(raw));
 
 unsafe extern "C" {
     fn hypercall(number: u64, a: u64, b: u64, c: u64, d: u64) -> i64;

@@ -1,20 +1,3 @@
-/* vCPU 0 begins here, at real address 0x10000, little-endian, translation off; r3 = device tree, passed on. */
-    .section .text.start, "ax", @progbits
-    .globl  _start
-_start:
-    bcl     20, 31, 1f
-1:  mflr    30
-    addis   2, 30, .TOC. - 1b@ha
-    addi    2, 2, .TOC. - 1b@l
-    ld      1, 3f - 1b(30)
-    li      0, 0
-    stdu    0, -112(1)
-    bl      guest_main
-    nop
-2:  b       2b
-    .balign 8
-3:  .quad   __stack_top
-
 /* hypercall(number, argument, argument, argument, argument, values): status; r4 to r6 to the three values. */
     .text
     .balign 16
