@@ -1,11 +1,12 @@
 //! The command line, as ARCHITECTURE.md promises it.
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::build::BuildArgs;
 use crate::conformance::Format;
-use crate::error::refuse;
+use crate::error::{refuse, suggestion};
 use crate::fmt::Mode;
 use crate::image::Profile;
 use crate::run::RunArgs;
@@ -86,9 +87,35 @@ enum Command {
     },
 }
 
+/// What is wrong with a command line, in one line, with a suggestion if something near exists.
+fn one_line(wrong: &clap::Error) -> String {
+    let text = wrong.render().to_string();
+    // The first paragraph says what is wrong, over several lines if it lists something.
+    let first = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let mut line = first.collect::<Vec<_>>().join(" ");
+    line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: ").filter(|tip| tip.contains("similar")));
+    if let Some(ContextValue::String(typed)) = wrong.get(ContextKind::InvalidSubcommand) {
+        // clap's own measure finds nothing near to short words.
+        let command = Cli::command();
+        let known: Vec<&str> = command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name()).collect();
+        line += &suggestion(typed, known);
+    } else if let Some(tip) = tip {
+        line = format!("{line}; {tip}");
+    }
+    line + " (--help shows what there is)"
+}
+
 /// Carries out the command line.
 pub fn run() -> Result<()> {
-    match Cli::parse().command {
+    let cli = Cli::try_parse().map_err(|wrong| match wrong.kind() {
+        // Not mistakes: these print to stdout, or the help that was asked for by saying nothing.
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            wrong.exit()
+        }
+        _ => refuse(one_line(&wrong)),
+    })?;
+    match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Test { deep, step } => test::run(if deep { Depth::Deep } else { Depth::Usual }, step.as_deref()),
@@ -103,5 +130,26 @@ pub fn run() -> Result<()> {
         Command::Doctor => doctor::run(),
         Command::Guests => guests::run(),
         Command::Museum { rest: _ } => Err(refuse("the museum is not there yet")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, one_line};
+    use clap::Parser as _;
+
+    fn wrong(words: &[&str]) -> String {
+        let words = ["xtask"].iter().chain(words);
+        one_line(&Cli::try_parse_from(words).map(|_| ()).unwrap_err())
+    }
+
+    #[test]
+    fn a_typo_gets_one_line_and_a_suggestion() {
+        assert!(wrong(&["rn"]).contains("did you mean \"run\"?"), "{}", wrong(&["rn"]));
+        assert!(wrong(&["run", "--bord", "pseries"]).contains("'--board'"));
+        assert!(wrong(&["run"]).contains("--board <BOARD>"));
+        for words in [&["rn"][..], &["run"], &["run", "--bord", "x"], &["conformance", "--format", "tab"]] {
+            assert_eq!(wrong(words).lines().count(), 1, "{}", wrong(words));
+        }
     }
 }

@@ -25,7 +25,8 @@ pub fn suggestion<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> 
     let near = known
         .into_iter()
         .map(|name| (strsim::jaro_winkler(typed, name), name))
-        .filter(|(likeness, _)| *likeness > 0.7)
+        // The measure fails short words, where one slip is much.
+        .filter(|(likeness, name)| *likeness > 0.7 || strsim::osa_distance(typed, name) == 1)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     near.map(|(_, name)| format!("; did you mean {name:?}?")).unwrap_or_default()
 }
@@ -38,6 +39,7 @@ mod tests {
     fn suggestions_are_near_or_absent() {
         let boards = ["pseries", "powernv"];
         assert_eq!(suggestion("psereis", boards), "; did you mean \"pseries\"?");
+        assert_eq!(suggestion("rn", ["run", "test"]), "; did you mean \"run\"?");
         assert_eq!(suggestion("xyz", boards), "");
     }
 }
