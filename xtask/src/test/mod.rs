@@ -3,6 +3,7 @@
 mod boots;
 mod console;
 mod damage;
+mod state;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ const STEPS: &[Step] = &[
     Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
     Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
     Step { name: "console input, release", run: |_| console::run(Profile::Release) },
+    Step { name: "registers of neighbours", run: |_| state::run(Profile::Release) },
     Step { name: "machines", run: boots::machines },
     Step { name: "conformance, boards, release", run: |_| boards(Profile::Release) },
     Step { name: "build, dev", run: |_| build(Profile::Dev) },
