@@ -93,7 +93,7 @@ pub trait Console: Sync {
     fn read(&self, into: &mut [u8]) -> usize;
 }
 
-/// One board: `boards/<name>/src/main.rs` implements this and nothing else.
+/// One board, implemented in `boards/<name>/src/main.rs`, which also wires the objects of a boot together.
 pub trait Board: 'static {
     /// The board's instruction set.
     type Isa: Isa;

@@ -70,7 +70,7 @@ pub fn run(board: &str) -> Result<()> {
         initrd: None,
         cmdline: String::new(),
     };
-    let config = Config { link: LinkMode::Plain, seed: None, vms: vec![vm] };
+    let config = Config { link: LinkMode::Plain, vms: vec![vm] };
     let bundle = Temporary::write("bench.tar", &pack(&config, &[guest])?)?;
     let launch = Launch {
         board: &board,

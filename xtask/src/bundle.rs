@@ -87,7 +87,7 @@ mod tests {
             initrd: None,
             cmdline: String::new(),
         };
-        let config = Config { link: LinkMode::Split, seed: None, vms: vec![vm] };
+        let config = Config { link: LinkMode::Split, vms: vec![vm] };
         let bytes = pack(&config, &[Image { member: "k".into(), file: image.path().into() }]).unwrap();
         let mut members = Vec::new();
         for entry in tar::Archive::new(bytes.as_slice()).entries().unwrap() {

@@ -41,14 +41,7 @@ use crate::irq::xics::{FIRST_SOURCE, Xics};
 pub use cpu::Characteristics;
 pub use rtas::blob::{RTAS_BLOB_SIZE, rtas_blob};
 
-/// Machine state register: external interrupts enabled.
-pub const MSR_EE: u64 = 1 << 15;
-/// Machine state register: problem state (user mode).
-pub const MSR_PR: u64 = 1 << 14;
-/// Logical partitioning control register: interrupts are taken little-endian.
-pub const LPCR_ILE: u64 = 1 << 25;
-/// Logical partitioning control register: where interrupts are taken with translation on.
-pub const LPCR_AIL: u64 = 3 << 23;
+pub use crate::vcpu::msr::{EE as MSR_EE, LPCR_AIL, LPCR_ILE, PR as MSR_PR};
 
 /// Unit address of the virtual terminal, which is its number in H_GET_TERM_CHAR and H_PUT_TERM_CHAR.
 pub const VTY_UNIT: u32 = 0x7100_0000;

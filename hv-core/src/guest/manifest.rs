@@ -46,8 +46,6 @@ pub const MAX_MEMORY: u64 = 1 << 40;
 pub struct Config {
     /// What the console carries.
     pub link: LinkMode,
-    /// What the machine's randomness is derived from, for runs that must repeat; `None`: from the machine.
-    pub seed: Option<u64>,
     /// The virtual machines, in the order of their numbers.
     pub vms: Vec<VmConfig>,
 }

@@ -150,7 +150,7 @@ impl<T: Task> Scheduler<T> {
         self.glance.set_due(cpu, queue.earliest(cpu));
     }
 
-    /// Makes a stopped task ready. False if it was started before.
+    /// Makes a stopped task ready; returns the sleeping CPU that it was given to, which the caller kicks.
     pub fn start(&self, task: T) -> Result<Option<CpuId>, AlreadyStarted> {
         let mut queue = self.queue.lock();
         if task.entity().is_started() {

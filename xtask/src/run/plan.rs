@@ -89,7 +89,7 @@ impl Plan {
             }
         }
         let vms = vms.into_iter().map(|vm| images.config(vm)).collect::<Result<Vec<_>>>()?;
-        let config = Config { link, seed: None, vms };
+        let config = Config { link, vms };
         config.validate().map_err(|error| refuse(error.to_string()))?;
         Ok(Self { cpus, memory, config, images: images.taken })
     }

@@ -93,7 +93,7 @@ impl Case {
             initrd: None,
             cmdline: cmdline.to_owned(),
         });
-        let config = Config { link: LinkMode::Split, seed: None, vms: vms.collect() };
+        let config = Config { link: LinkMode::Split, vms: vms.collect() };
         let names = config.vms.iter().map(|vm| vm.name.clone()).collect::<Vec<_>>();
         let bundle = Temporary::write("console.tar", &pack(&config, &[guest])?)?;
         let mut world = World::new(names.into_iter(), Log::of(image)?, Echo::Kept);

@@ -28,7 +28,7 @@ pub fn run(profile: Profile) -> Result<()> {
             initrd: None,
             cmdline: String::new(),
         };
-        let config = Config { link: LinkMode::Plain, seed: None, vms: vec![vm("first"), vm("second")] };
+        let config = Config { link: LinkMode::Plain, vms: vec![vm("first"), vm("second")] };
         let bundle = Temporary::write("state.tar", &pack(&config, std::slice::from_ref(&guest))?)?;
         for machine in &board.machines {
             let launch = Launch {

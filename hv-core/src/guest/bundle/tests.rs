@@ -49,7 +49,7 @@ fn vm(name: &str) -> VmConfig {
 }
 
 fn config() -> Config {
-    Config { link: LinkMode::Plain, seed: None, vms: vec![vm("a"), vm("b")] }
+    Config { link: LinkMode::Plain, vms: vec![vm("a"), vm("b")] }
 }
 
 /// Members of a bundle with right sums for `config` and `images`.

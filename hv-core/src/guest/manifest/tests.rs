@@ -17,7 +17,7 @@ fn vm(name: &str) -> VmConfig {
 }
 
 fn config(vms: Vec<VmConfig>) -> Config {
-    Config { link: LinkMode::Split, seed: Some(7), vms }
+    Config { link: LinkMode::Split, vms }
 }
 
 /// One VM that `change` has spoilt.
