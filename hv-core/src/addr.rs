@@ -15,6 +15,10 @@ pub struct Order(u8);
 impl Order {
     /// One page.
     pub const PAGE: Self = Self(0);
+    /// 2 MiB.
+    pub const MIB2: Self = Self(9);
+    /// 1 GiB.
+    pub const GIB: Self = Self(18);
     /// The largest order there is: 2^40 pages.
     pub const MAX: Self = Self(40);
 
@@ -61,6 +65,32 @@ impl Order {
             Some(p) if pages != 0 && p.trailing_zeros() <= Self::MAX.0 as u32 => Some(Self(p.trailing_zeros() as u8)),
             _ => None,
         }
+    }
+}
+
+/// A set of sizes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders(u64);
+
+impl Orders {
+    /// No size.
+    pub const NONE: Self = Self(0);
+
+    /// The set with `order` added.
+    #[must_use]
+    pub const fn with(self, order: Order) -> Self {
+        Self(self.0 | 1 << order.0)
+    }
+
+    /// True if `order` is in it.
+    #[must_use]
+    pub const fn contains(self, order: Order) -> bool {
+        self.0 >> order.0 & 1 == 1
+    }
+
+    /// Its members, largest first.
+    pub fn largest_first(self) -> impl Iterator<Item = Order> {
+        (0..=Order::MAX.0).rev().map(Order).filter(move |&order| self.contains(order))
     }
 }
 

@@ -185,6 +185,14 @@ pub struct WalkGuard<'c> {
     cpu: &'c Cpu,
 }
 
+impl<'c> WalkGuard<'c> {
+    /// Who is walking.
+    #[must_use]
+    pub fn cpu(&self) -> &'c Cpu {
+        self.cpu
+    }
+}
+
 impl Drop for WalkGuard<'_> {
     fn drop(&mut self) {
         let depth = self.cpu.depth.get().saturating_sub(1);

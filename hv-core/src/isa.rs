@@ -9,7 +9,7 @@
 
 use alloc::vec::Vec;
 
-use crate::addr::{Gfn, GfnRange, Gpa, Order};
+use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
 use crate::epoch::Cpu;
 use crate::guest::loader::{ByteOrder, Plan};
 use crate::machine::{Instant, Machine};
@@ -53,8 +53,8 @@ pub trait RadixFormat: 'static {
 /// What sizes a translation may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeRule {
-    /// The hypervisor chooses, up to this order.
-    UpTo(Order),
+    /// The hypervisor chooses among these, which the table has leaves for. 4 KiB is always one of them.
+    AnyOf(Orders),
     /// The guest chose (hashed page table); anything else is refused.
     Exactly(Order),
 }
@@ -73,7 +73,7 @@ pub enum MapError {
 /// Called by `mmu/` only, and by many CPUs at once, hence `&self`. `cpu` is the caller's physical CPU.
 pub trait Stage2<I: Isa>: Sized + Send + Sync {
     /// Makes an empty table for the VM with this tag; `None` if there is no memory for its root.
-    fn create(m: &I::Machine, tag: VmTag) -> Option<Self>;
+    fn create(cpu: &Cpu, m: &I::Machine, tag: VmTag) -> Option<Self>;
     /// Frees all of it. The caller guarantees that no CPU is in the VM nor enters it again.
     fn destroy(self, cpu: &Cpu, m: &I::Machine);
     /// The sizes allowed for a translation that answers `claim`.

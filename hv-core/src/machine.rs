@@ -39,11 +39,13 @@ pub trait Machine: Sync {
     /// Entry `slot` of a table.
     fn pte<'g>(&'g self, g: &'g WalkGuard<'_>, table: TableRef, slot: usize) -> &'g AtomicU64;
     /// A zeroed table page of `order` (64 KiB roots, hashed tables); `None` when memory is out.
-    fn alloc_table(&self, order: Order) -> Option<TableRef>;
+    fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef>;
     /// Takes a table back after its grace period.
-    fn free_table(&self, t: Retired<TableRef>);
-    /// Fills a frame that the caller owns, and that no guest can reach yet, with zeros.
-    fn zero(&self, frame: Pfn);
+    fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>);
+    /// Fills the `order` frames from `first`, which the caller owns and no guest can reach yet, with zeros.
+    fn zero(&self, first: Pfn, order: Order);
+    /// Copies one frame's 4 KiB to another, which the caller owns and no guest can reach yet. Nobody writes to `from`.
+    fn copy(&self, from: Pfn, to: Pfn);
     /// Copies bytes out of a frame that a guest may be writing: each byte is read once, torn values are possible (R26).
     /// `offset + into.len()` is at most the frame's size (4 KiB).
     fn read(&self, frame: Pfn, offset: usize, into: &mut [u8]);

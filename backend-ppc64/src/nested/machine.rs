@@ -186,21 +186,28 @@ impl Machine for Nested {
         unsafe { &*Self::cell(table, slot % slots) }
     }
 
-    fn alloc_table(&self, order: Order) -> Option<TableRef> {
-        let table = self.frames.alloc_table(order)?;
+    fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        let table = self.frames.alloc_table(cpu, order)?;
         // SAFETY: the frames are ours alone until the table is published.
         unsafe { ram::clear(table.base(), order.bytes() as usize) };
         Some(table)
     }
 
-    fn free_table(&self, t: Retired<TableRef>) {
-        self.frames.free_table(t);
+    fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>) {
+        self.frames.free_table(cpu, t);
     }
 
     #[inline]
-    fn zero(&self, frame: Pfn) {
-        // SAFETY: the caller owns the frame and no guest reaches it yet.
-        unsafe { ram::clear(frame, PAGE_SIZE) };
+    fn zero(&self, first: Pfn, order: Order) {
+        // SAFETY: the caller owns the frames and no guest reaches them yet.
+        unsafe { ram::clear(first, order.bytes() as usize) };
+    }
+
+    fn copy(&self, from: Pfn, to: Pfn) {
+        let (Some(from), Some(to)) = (ram::within(from, 0, PAGE_SIZE), ram::within(to, 0, PAGE_SIZE)) else { return };
+        // SAFETY: two different frames in real memory; the caller owns `to`, and nobody writes to `from`.
+        unsafe { ram::copy(to, from, PAGE_SIZE) };
+        ram::sync_instructions(to, PAGE_SIZE);
     }
 
     fn read(&self, frame: Pfn, offset: usize, into: &mut [u8]) {

@@ -9,7 +9,7 @@
 //! An entry that is not valid belongs to software: zero is a hole; the software bit marks a transition, and the low bits
 //! say which. A word with any other bit set, or with a misaligned address, is not ours and decodes as unknown.
 
-use hv_core::addr::{Order, PAGE_SHIFT, Pfn};
+use hv_core::addr::{Order, Orders, PAGE_SHIFT, Pfn};
 use hv_core::isa::RadixFormat;
 use hv_core::radix::Stage2Format;
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
@@ -122,10 +122,7 @@ impl RadixFormat for PartitionScoped {
 }
 
 impl Stage2Format for PartitionScoped {
-    const LARGEST: Order = match Order::new(18) {
-        Some(order) => order,
-        None => Order::PAGE,
-    };
+    const LEAVES: Orders = Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB);
 
     /// A clear R, or a clear C on a store, is a fault of its own: set what the translation can lead to.
     fn initial_rc(prot: Prot) -> Rc {

@@ -99,8 +99,8 @@ impl Removed for Punched {
 
 impl HostSpace {
     /// An empty host space; `None` if there is no memory for its root.
-    pub fn new<M: Machine>(m: &M) -> Option<Self> {
-        Some(Self { table: Radix::new(m)?, resident: AtomicU64::new(0), lock: Ranked::new(Rank::Host, ()) })
+    pub fn new<M: Machine>(cpu: &Cpu, m: &M) -> Option<Self> {
+        Some(Self { table: Radix::new(cpu, m)?, resident: AtomicU64::new(0), lock: Ranked::new(Rank::Host, ()) })
     }
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
@@ -121,9 +121,9 @@ impl HostSpace {
             Peek::OutOfReach => return Populate::OutOfReach,
             Peek::Absent => {}
         }
-        let Some(frame) = m.frames().alloc(LARGEST) else { return Populate::NoMemory };
+        let Some(frame) = m.frames().alloc(cpu, LARGEST) else { return Populate::NoMemory };
         // Zeroed before it can be found: the CAS below releases these stores.
-        m.zero(frame.pfn());
+        m.zero(frame.pfn(), LARGEST);
         let leaf = Leaf { pfn: frame.pfn(), prot: Prot::all(), rc: Rc::empty() };
         let done = self.table.map(m, &m.epoch().enter(cpu), page.0, LARGEST, leaf);
         match done {
@@ -132,7 +132,7 @@ impl HostSpace {
                 Populate::Fresh(page_of(page, LARGEST, Leaf { pfn: frame.into_pfn(), ..leaf }))
             }
             Err(error) => {
-                m.frames().free(frame);
+                m.frames().free(cpu, frame);
                 match error {
                     EditError::NoTable => Populate::NoMemory,
                     // Occupied: another CPU populated the page first; its frame counts.
@@ -176,10 +176,10 @@ impl HostSpace {
         }
         let grace = m.epoch().synchronize(cpu);
         while let Some(frame) = taken.frames.pop() {
-            m.frames().free(grace.retire(frame).into_inner());
+            m.frames().free(cpu, grace.retire(frame).into_inner());
         }
         while let Some(table) = taken.tables.pop() {
-            m.free_table(grace.retire(table));
+            m.free_table(cpu, grace.retire(table));
         }
         true
     }
@@ -196,7 +196,7 @@ impl HostSpace {
 
     /// Frees everything. No CPU uses the space any more, and no translation of its frames is left anywhere.
     pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M) {
-        self.table.destroy(cpu, m, |_, order, leaf| m.frames().free(Frame::owned(leaf.pfn, order)));
+        self.table.destroy(cpu, m, |_, order, leaf| m.frames().free(cpu, Frame::owned(leaf.pfn, order)));
     }
 }
 

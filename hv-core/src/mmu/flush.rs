@@ -140,7 +140,7 @@ impl Flushed {
         }
         let grace = m.epoch().synchronize(cpu);
         while let Some(table) = self.held.0.pop() {
-            m.free_table(grace.retire(table));
+            m.free_table(cpu, grace.retire(table));
         }
     }
 }

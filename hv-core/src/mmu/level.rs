@@ -28,13 +28,10 @@ pub struct TooSmall;
 /// Guest, host and physical addresses must agree modulo the size (G3), the whole of it must lie in the slot, and it may
 /// not exceed the host's leaf.
 pub fn order(b: &Bounds<'_>) -> Result<Order, TooSmall> {
-    let most = match b.rule {
-        SizeRule::UpTo(o) | SizeRule::Exactly(o) => o.min(b.host),
-    };
-    let best = (0..=most.get()).rev().filter_map(Order::new).find(|o| fits(b, *o)).unwrap_or(Order::PAGE);
+    let fine = |o: &Order| *o <= b.host && fits(b, *o);
     match b.rule {
-        SizeRule::Exactly(wanted) if wanted != best => Err(TooSmall),
-        SizeRule::UpTo(_) | SizeRule::Exactly(_) => Ok(best),
+        SizeRule::AnyOf(orders) => Ok(orders.largest_first().find(fine).unwrap_or(Order::PAGE)),
+        SizeRule::Exactly(wanted) => Some(wanted).filter(fine).ok_or(TooSmall),
     }
 }
 
@@ -48,7 +45,7 @@ fn fits(b: &Bounds<'_>, o: Order) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Bounds, TooSmall, order};
-    use crate::addr::{Gfn, GfnRange, Hvn, Order, Pfn};
+    use crate::addr::{Gfn, GfnRange, Hvn, Order, Orders, Pfn};
     use crate::isa::SizeRule;
     use crate::memslot::Slot;
     use crate::radix::format::Prot;
@@ -61,6 +58,10 @@ mod tests {
         Order::new(k).unwrap()
     }
 
+    fn up_to(k: u8) -> SizeRule {
+        SizeRule::AnyOf((0..=k).fold(Orders::NONE, |set, k| set.with(o(k))))
+    }
+
     fn ask(slot: &Slot, gfn: u64, pfn: u64, host: u8, rule: SizeRule) -> Result<Order, TooSmall> {
         order(&Bounds { gfn: Gfn(gfn), pfn: Pfn(pfn), host: o(host), slot, rule })
     }
@@ -68,17 +69,17 @@ mod tests {
     #[test]
     fn r11_the_smallest_bound_wins() {
         let whole = slot(0, 1024, 0x10000);
-        let any = SizeRule::UpTo(o(9));
+        let any = up_to(9);
         assert_eq!(ask(&whole, 5, 512 + 5, 9, any), Ok(o(9)));
         assert_eq!(ask(&whole, 5, 512 + 5, 4, any), Ok(o(4)), "host leaf");
-        assert_eq!(ask(&whole, 5, 512 + 5, 9, SizeRule::UpTo(o(3))), Ok(o(3)), "stage 2");
+        assert_eq!(ask(&whole, 5, 512 + 5, 9, up_to(3)), Ok(o(3)), "stage 2");
         assert_eq!(ask(&slot(4, 600, 0x10004), 5, 512 + 5, 9, any), Ok(o(2)), "slot begins inside the block");
         assert_eq!(ask(&slot(0, 7, 0x10000), 5, 512 + 5, 9, any), Ok(o(1)), "slot ends inside the block");
     }
 
     #[test]
     fn g3_addresses_agree_modulo_the_size() {
-        let any = SizeRule::UpTo(o(9));
+        let any = up_to(9);
         assert_eq!(ask(&slot(0, 1024, 0x10001), 5, 512 + 5, 9, any), Ok(o(0)), "host address askew");
         assert_eq!(ask(&slot(0, 1024, 0x10000), 5, 512 + 5 + 8, 9, any), Ok(o(3)), "frame askew");
     }

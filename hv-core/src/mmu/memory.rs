@@ -79,8 +79,8 @@ impl<I: Isa> GuestMemory<I> {
         let slot = Slot::new(gfns, RAM_BASE, Prot::all()).map_err(|_| MemoryError::BadSize)?;
         let slots = Memslots::new();
         slots.replace(cpu, m.epoch(), &[slot]).map_err(|_| MemoryError::BadSize)?;
-        let host = HostSpace::new(m).ok_or(MemoryError::NoMemory)?;
-        let Some(stage2) = I::Stage2::create(m, tag) else {
+        let host = HostSpace::new(cpu, m).ok_or(MemoryError::NoMemory)?;
+        let Some(stage2) = I::Stage2::create(cpu, m, tag) else {
             host.destroy(cpu, m);
             return Err(MemoryError::NoMemory);
         };

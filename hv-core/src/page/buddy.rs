@@ -15,7 +15,7 @@ use heapless::Vec;
 use super::Frame;
 use super::bitmap::{Bitmap, words};
 use crate::addr::{Order, Pfn, PfnRange};
-use crate::epoch::Retired;
+use crate::epoch::{Cpu, Retired};
 use crate::radix::format::TableRef;
 use crate::sync::Mutex;
 
@@ -103,7 +103,7 @@ impl Frames {
     }
 
     /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no zone has one.
-    pub fn alloc(&self, order: Order) -> Option<Frame> {
+    pub fn alloc(&self, _cpu: &Cpu, order: Order) -> Option<Frame> {
         let mut state = self.state.lock();
         let pfn = if order == Order::PAGE { state.take_page() } else { state.take_block(order.get()) }?;
         state.counts.free = state.counts.free.saturating_sub(order.pages());
@@ -111,7 +111,7 @@ impl Frames {
     }
 
     /// Gives a block back. Its last user is gone: translations flushed, walks over (G1).
-    pub fn free(&self, frame: Frame) {
+    pub fn free(&self, _cpu: &Cpu, frame: Frame) {
         let order = frame.order();
         let pfn = frame.into_pfn();
         let mut state = self.state.lock();
@@ -125,14 +125,14 @@ impl Frames {
     }
 
     /// Takes a block for a table. For implementations of [`crate::machine::Machine::alloc_table`], which zero it.
-    pub fn alloc_table(&self, order: Order) -> Option<TableRef> {
-        Some(TableRef::new(self.alloc(order)?.into_pfn(), order))
+    pub fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        Some(TableRef::new(self.alloc(cpu, order)?.into_pfn(), order))
     }
 
     /// Gives a table's block back. For implementations of [`crate::machine::Machine::free_table`].
-    pub fn free_table(&self, table: Retired<TableRef>) {
+    pub fn free_table(&self, cpu: &Cpu, table: Retired<TableRef>) {
         let table = table.into_inner();
-        self.free(Frame::owned(table.base(), table.order()));
+        self.free(cpu, Frame::owned(table.base(), table.order()));
     }
 
     /// True if `pfn` is under the allocator's care and not allocated. For checks: the answer may be stale at once.
@@ -284,6 +284,8 @@ mod tests {
 
     use super::{Counts, Frames, FramesError, MAX_ORDER};
     use crate::addr::{Order, Pfn, PfnRange};
+    use crate::epoch::Domain;
+    use crate::machine::CpuId;
     use crate::page::Frame;
 
     fn frames(ranges: &[(u64, u64)]) -> Frames {
@@ -297,6 +299,8 @@ mod tests {
 
     #[test]
     fn g1_blocks_never_overlap_and_all_come_back() {
+        let (domain, id) = (Domain::new(), CpuId(0));
+        let cpu = domain.cpu(id).unwrap();
         let all = frames(&[(3, 1000), (5000, 7)]);
         let start = all.counts();
         assert_eq!(start, Counts { total: 1007, free: 1007, refused: 0 });
@@ -306,7 +310,7 @@ mod tests {
             x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let order = o((x >> 40) as u8 % 6);
             if x >> 60 < 9 {
-                let Some(frame) = all.alloc(order) else { continue };
+                let Some(frame) = all.alloc(&cpu, order) else { continue };
                 let (at, end) = (frame.pfn().0, frame.pfn().0 + order.pages());
                 assert!(order.aligned(at));
                 assert!((at >= 3 && end <= 1003) || (at >= 5000 && end <= 5007));
@@ -314,28 +318,30 @@ mod tests {
                 assert!(before.is_none_or(|(b, f)| b + f.order().pages() <= at));
                 held.insert(at, frame);
             } else if let Some(&at) = held.range(x >> 54..).next().map(|(at, _)| at) {
-                all.free(held.remove(&at).unwrap());
+                all.free(&cpu, held.remove(&at).unwrap());
             }
             let out: u64 = held.values().map(|f| f.order().pages()).sum();
             assert_eq!(all.counts().free, start.total - out);
         }
         for (_, frame) in held {
-            all.free(frame);
+            all.free(&cpu, frame);
         }
         assert_eq!(all.counts(), start);
-        let big = all.alloc(o(8)).expect("free halves merge");
-        all.free(big);
+        let big = all.alloc(&cpu, o(8)).expect("free halves merge");
+        all.free(&cpu, big);
     }
 
     #[test]
     fn p8_exhaustion_is_an_answer() {
+        let (domain, id) = (Domain::new(), CpuId(0));
+        let cpu = domain.cpu(id).unwrap();
         let few = frames(&[(0, 3)]);
-        assert!(few.alloc(o(2)).is_none());
-        let (a, b) = (few.alloc(o(1)).unwrap(), few.alloc(o(0)).unwrap());
-        assert!(few.alloc(o(0)).is_none());
+        assert!(few.alloc(&cpu, o(2)).is_none());
+        let (a, b) = (few.alloc(&cpu, o(1)).unwrap(), few.alloc(&cpu, o(0)).unwrap());
+        assert!(few.alloc(&cpu, o(0)).is_none());
         assert!(!few.is_free(Pfn(2)));
-        few.free(a);
-        few.free(b);
+        few.free(&cpu, a);
+        few.free(&cpu, b);
         assert!(few.is_free(Pfn(2)) && !few.is_free(Pfn(3)));
     }
 

@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 
 use super::walk::{Node, Seen, descend, in_reach, look};
 use crate::addr::Order;
-use crate::epoch::{WalkGuard, never_published};
+use crate::epoch::{Cpu, WalkGuard, never_published};
 use crate::isa::RadixFormat;
 use crate::machine::Machine;
 use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
@@ -47,8 +47,8 @@ pub trait Removed {
 
 impl<F: RadixFormat> Radix<F> {
     /// An empty table; `None` if there is no memory for its root, or the format has no levels.
-    pub fn new<M: Machine>(m: &M) -> Option<Self> {
-        let root = m.alloc_table(TableRef::order_of(*F::BITS.last()?)?)?;
+    pub fn new<M: Machine>(cpu: &Cpu, m: &M) -> Option<Self> {
+        let root = m.alloc_table(cpu, TableRef::order_of(*F::BITS.last()?)?)?;
         Some(Self { root, frames: AtomicU64::new(root.order().pages()), format: PhantomData })
     }
 
@@ -101,7 +101,7 @@ impl<F: RadixFormat> Radix<F> {
                     }
                 }
                 Pte::Hole if node.leaf_order() < order => return Err(EditError::Unfit),
-                Pte::Hole => self.grow(m, &seen)?,
+                Pte::Hole => self.grow(m, g, &seen)?,
                 Pte::Leaf(old) => match strengthened(&seen, key, order, old, leaf) {
                     None => return Err(EditError::Occupied),
                     Some(new) if new == old => return Ok(()),
@@ -117,15 +117,15 @@ impl<F: RadixFormat> Radix<F> {
     }
 
     /// Puts an empty table under the hole `seen`. A lost race is no error: the winner's entry is looked at next.
-    fn grow<M: Machine>(&self, m: &M, seen: &Seen<'_>) -> Result<(), EditError> {
+    fn grow<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, seen: &Seen<'_>) -> Result<(), EditError> {
         let below = seen.level.checked_sub(1).ok_or(EditError::Unfit)?;
         let bits = *F::BITS.get(usize::from(below)).ok_or(EditError::Unfit)?;
         let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
-        let table = m.alloc_table(order).ok_or(EditError::NoTable)?;
+        let table = m.alloc_table(g.cpu(), order).ok_or(EditError::NoTable)?;
         if seen.swap::<F>(Pte::Table { table, bits }) {
             self.frames.fetch_add(order.pages(), Ordering::Relaxed);
         } else {
-            m.free_table(never_published(table));
+            m.free_table(g.cpu(), never_published(table));
         }
         Ok(())
     }

@@ -116,5 +116,5 @@ fn free_below<F: RadixFormat, M: Machine>(
             Pte::Hole | Pte::Transition(_) => {}
         }
     }
-    m.free_table(grace.retire(node.table));
+    m.free_table(cpu, grace.retire(node.table));
 }

@@ -2,7 +2,7 @@
 
 use super::Radix;
 use super::edit::{EditError, Removed};
-use crate::addr::{Gfn, GfnRange, Order};
+use crate::addr::{Gfn, GfnRange, Order, Orders};
 use crate::epoch::Cpu;
 use crate::isa::{Isa, MapError, RadixFormat, SizeRule, Stage2, VmTag};
 use crate::machine::Machine;
@@ -12,8 +12,8 @@ use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
 
 /// What a radix format says beyond its bits, to serve as a stage 2.
 pub trait Stage2Format: RadixFormat {
-    /// The largest leaf.
-    const LARGEST: Order;
+    /// The sizes of its leaves.
+    const LEAVES: Orders;
     /// The reference and change bits that a new translation begins with: none where hardware sets them by itself, all
     /// that `prot` can lead to where it does not.
     fn initial_rc(prot: Prot) -> Rc;
@@ -33,8 +33,8 @@ impl<F: Stage2Format> RadixStage2<F> {
 }
 
 impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
-    fn create(m: &I::Machine, _tag: VmTag) -> Option<Self> {
-        Some(Self { table: Radix::new(m)? })
+    fn create(cpu: &Cpu, m: &I::Machine, _tag: VmTag) -> Option<Self> {
+        Some(Self { table: Radix::new(cpu, m)? })
     }
 
     fn destroy(self, cpu: &Cpu, m: &I::Machine) {
@@ -43,7 +43,7 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     }
 
     fn size_rule(&self, (): &()) -> SizeRule {
-        SizeRule::UpTo(F::LARGEST)
+        SizeRule::AnyOf(F::LEAVES)
     }
 
     fn map(&self, cpu: &Cpu, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {

@@ -4,7 +4,7 @@
 //! depends on the level, and its bytes are reversed, so that neither a wrong level nor a wrong byte order decodes to
 //! anything but an unknown word. Zero is a hole at every level.
 
-use hv_core::addr::{Order, Pfn};
+use hv_core::addr::{Order, Orders, Pfn};
 use hv_core::isa::RadixFormat;
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
 use hv_core::radix::{RadixStage2, Stage2Format};
@@ -94,9 +94,9 @@ impl RadixFormat for Skewed {
 }
 
 impl Stage2Format for Skewed {
-    const LARGEST: Order = match Order::new(5) {
-        Some(order) => order,
-        None => Order::PAGE,
+    const LEAVES: Orders = match (Order::new(3), Order::new(5)) {
+        (Some(middle), Some(large)) => Orders::NONE.with(Order::PAGE).with(middle).with(large),
+        _ => Orders::NONE.with(Order::PAGE),
     };
 
     /// The fake's hardware sets both by itself.

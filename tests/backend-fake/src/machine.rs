@@ -106,19 +106,25 @@ impl Machine for FakeMachine {
         self.ram.cell(table, slot, "a walk")
     }
 
-    fn alloc_table(&self, order: Order) -> Option<TableRef> {
-        let table = self.frames.alloc_table(order)?;
+    fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        let table = self.frames.alloc_table(cpu, order)?;
         self.ram.become_table(table);
         Some(table)
     }
 
-    fn free_table(&self, t: Retired<TableRef>) {
+    fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>) {
         self.ram.end_table(*t.get());
-        self.frames.free_table(t);
+        self.frames.free_table(cpu, t);
     }
 
-    fn zero(&self, frame: Pfn) {
-        self.ram.become_data(&self.frames, frame);
+    fn zero(&self, first: Pfn, order: Order) {
+        for n in 0..order.pages() {
+            self.ram.become_data(&self.frames, Pfn(first.0 + n));
+        }
+    }
+
+    fn copy(&self, from: Pfn, to: Pfn) {
+        self.ram.copy(&self.frames, from, to);
     }
 
     fn read(&self, frame: Pfn, offset: usize, into: &mut [u8]) {

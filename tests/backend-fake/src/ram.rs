@@ -176,6 +176,19 @@ impl Ram {
         self.is_data(frames, pfn, who);
     }
 
+    /// Copies a whole frame, which becomes guest memory by it.
+    pub fn copy(&self, frames: &Frames, from: Pfn, to: Pfn) {
+        if !self.is_data(frames, from, "a copy") {
+            return;
+        }
+        self.become_data(frames, to);
+        let (Some(from), Some(to)) = (self.index(from), self.index(to)) else { return };
+        for n in 0..WORDS {
+            let word = self.words[from * WORDS + n].load(Ordering::Relaxed);
+            self.words[to * WORDS + n].store(word, Ordering::Relaxed);
+        }
+    }
+
     fn in_frame(&self, offset: usize, len: usize) -> bool {
         let fine = offset.checked_add(len).is_some_and(|end| end <= PAGE_SIZE);
         if !fine {

@@ -2,6 +2,7 @@
 
 use heapless::Vec;
 use hv_core::addr::Order;
+use hv_core::epoch::Cpu;
 use hv_core::page::{Frame, Frames, MAX_ORDER};
 
 /// Blocks it can hold; enough for all of a machine's, taken largest first.
@@ -10,6 +11,7 @@ const MOST: usize = 256;
 /// All of the machine's free frames but a few.
 #[derive(Debug)]
 pub struct Hold<'a> {
+    cpu: &'a Cpu,
     frames: &'a Frames,
     held: Vec<Frame, MOST>,
 }
@@ -17,13 +19,13 @@ pub struct Hold<'a> {
 impl<'a> Hold<'a> {
     /// Takes every block there is.
     #[must_use]
-    pub fn everything(frames: &'a Frames) -> Self {
-        let mut hold = Self { frames, held: Vec::new() };
+    pub fn everything(cpu: &'a Cpu, frames: &'a Frames) -> Self {
+        let mut hold = Self { cpu, frames, held: Vec::new() };
         for order in (0..=MAX_ORDER).rev().filter_map(Order::new) {
             while !hold.held.is_full() {
-                let Some(frame) = frames.alloc(order) else { break };
+                let Some(frame) = frames.alloc(cpu, order) else { break };
                 if let Err(frame) = hold.held.push(frame) {
-                    frames.free(frame);
+                    frames.free(cpu, frame);
                     break;
                 }
             }
@@ -33,18 +35,18 @@ impl<'a> Hold<'a> {
 
     /// Takes every block but `keep` single frames.
     #[must_use]
-    pub fn all_but(frames: &'a Frames, keep: usize) -> Self {
+    pub fn all_but(cpu: &'a Cpu, frames: &'a Frames, keep: usize) -> Self {
         let mut kept: Vec<Frame, 64> = Vec::new();
         for _ in 0..keep {
-            if let Some(frame) = frames.alloc(Order::PAGE)
+            if let Some(frame) = frames.alloc(cpu, Order::PAGE)
                 && let Err(frame) = kept.push(frame)
             {
-                frames.free(frame);
+                frames.free(cpu, frame);
             }
         }
-        let hold = Self::everything(frames);
+        let hold = Self::everything(cpu, frames);
         while let Some(frame) = kept.pop() {
-            frames.free(frame);
+            frames.free(cpu, frame);
         }
         hold
     }
@@ -59,7 +61,7 @@ impl<'a> Hold<'a> {
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
         while let Some(frame) = self.held.pop() {
-            self.frames.free(frame);
+            self.frames.free(self.cpu, frame);
         }
     }
 }

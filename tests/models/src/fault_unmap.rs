@@ -95,13 +95,13 @@ impl World {
         let m = &self.machine;
         let cpu = m.epoch().cpu(CpuId(0)).expect("CPU 0 is free");
         self.memory.discard(&cpu, m, GfnRange::new(Gfn(0), pages).expect("some pages"));
-        let heir = m.frames().alloc(Order::PAGE).expect("a frame for the heir");
-        m.zero(heir.pfn());
+        let heir = m.frames().alloc(&cpu, Order::PAGE).expect("a frame for the heir");
+        m.zero(heir.pfn(), Order::PAGE);
         m.write(heir.pfn(), 0, &MARK);
         let mut there = [0; 8];
         m.read(heir.pfn(), 0, &mut there);
         assert_eq!(there, MARK, "G1: a store landed in a frame that was the heir's by then");
-        m.frames().free(heir);
+        m.frames().free(&cpu, heir);
         m.epoch().leave(cpu);
     }
 

@@ -79,7 +79,7 @@ fn wrap_around<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 fn no_memory<I: Isa>(b: &Bench<'_, I>) -> Run {
     b.with_memory(|memory| {
-        let hold = Hold::everything(b.m.frames());
+        let hold = Hold::everything(b.cpu, b.m.frames());
         let starved = fault(b, memory, page(FREE), Access::Write);
         drop(hold);
         check(starved == Outcome::NoMemory, "a page out of nothing")?;
@@ -94,7 +94,7 @@ fn every_point<I: Isa>(b: &Bench<'_, I>) -> Run {
     for keep in 0..16 {
         let before = b.free();
         b.with_memory(|memory| {
-            let hold = Hold::all_but(b.m.frames(), keep);
+            let hold = Hold::all_but(b.cpu, b.m.frames(), keep);
             let outcome = fault(b, memory, page(FREE), Access::Write);
             drop(hold);
             check(matches!(outcome, Outcome::NoMemory | Outcome::Mapped), "a lack of memory shows as something else")?;

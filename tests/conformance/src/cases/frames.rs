@@ -22,24 +22,27 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 4] {
 /// The largest order of which a block is free.
 fn largest<I: Isa>(b: &Bench<'_, I>) -> Option<Order> {
     let frames = b.m.frames();
-    (0..=MAX_ORDER).rev().filter_map(Order::new).find(|o| frames.alloc(*o).map(|f| frames.free(f)).is_some())
+    (0..=MAX_ORDER)
+        .rev()
+        .filter_map(Order::new)
+        .find(|o| frames.alloc(b.cpu, *o).map(|f| frames.free(b.cpu, f)).is_some())
 }
 
 fn split_and_merge<I: Isa>(b: &Bench<'_, I>) -> Run {
     let frames = b.m.frames();
     let before = largest(b).ok_or(Stop::Fail("nothing is free"))?;
-    let hold = Hold::everything(frames);
+    let hold = Hold::everything(b.cpu, frames);
     drop(hold);
-    let pages = [(); 8].map(|()| frames.alloc(Order::PAGE));
+    let pages = [(); 8].map(|()| frames.alloc(b.cpu, Order::PAGE));
     check(pages.iter().all(Option::is_some), "a page could not be split off")?;
     // Back in another order than they came.
     let (mut even, mut odd): (heapless::Vec<_, 4>, heapless::Vec<_, 4>) = Default::default();
     for (n, page) in pages.into_iter().flatten().enumerate() {
         let pushed = if n % 2 == 0 { even.push(page) } else { odd.push(page) };
-        pushed.unwrap_or_else(|page| frames.free(page));
+        pushed.unwrap_or_else(|page| frames.free(b.cpu, page));
     }
     for page in odd.into_iter().chain(even) {
-        frames.free(page);
+        frames.free(b.cpu, page);
     }
     check(largest(b) == Some(before), "halves did not merge")
 }
@@ -47,7 +50,7 @@ fn split_and_merge<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn aligned_and_apart<I: Isa>(b: &Bench<'_, I>) -> Run {
     let frames = b.m.frames();
     let orders = [3, 0, 1, 0, 2, 0];
-    let blocks = orders.map(|k| frames.alloc(Order::new(k).unwrap_or(Order::PAGE)));
+    let blocks = orders.map(|k| frames.alloc(b.cpu, Order::new(k).unwrap_or(Order::PAGE)));
     let mut fine = true;
     for (n, block) in blocks.iter().enumerate() {
         let Some(block) = block else { continue };
@@ -58,7 +61,7 @@ fn aligned_and_apart<I: Isa>(b: &Bench<'_, I>) -> Run {
         }
     }
     for block in blocks.into_iter().flatten() {
-        frames.free(block);
+        frames.free(b.cpu, block);
     }
     check(fine, "a block is misaligned or overlaps another")
 }
@@ -66,16 +69,17 @@ fn aligned_and_apart<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn exhaustion<I: Isa>(b: &Bench<'_, I>) -> Run {
     let frames = b.m.frames();
     let before = frames.counts();
-    let hold = Hold::everything(frames);
+    let hold = Hold::everything(b.cpu, frames);
     check(hold.nothing_left(), "free frames that no order of allocation gives out")?;
-    check(frames.alloc(Order::PAGE).is_none(), "a frame out of nothing")?;
+    check(frames.alloc(b.cpu, Order::PAGE).is_none(), "a frame out of nothing")?;
     drop(hold);
     check(frames.counts() == before, "frames given back are not counted")
 }
 
 fn absurd_orders<I: Isa>(b: &Bench<'_, I>) -> Run {
     for k in MAX_ORDER + 1..=Order::MAX.get() {
-        let refused = Order::new(k).and_then(|o| b.m.frames().alloc(o)).map(|f| b.m.frames().free(f)).is_none();
+        let refused =
+            Order::new(k).and_then(|o| b.m.frames().alloc(b.cpu, o)).map(|f| b.m.frames().free(b.cpu, f)).is_none();
         check(refused, "a block larger than any")?;
     }
     Ok(())

@@ -93,7 +93,7 @@ fn runs_out<I: Isa>(b: &Bench<'_, I>) -> Run {
         // The tables and the first page are there; the second page is not to be had.
         check(memory.write(b.cpu, b.m, page(FREE), &[1; 8]).is_ok(), "RAM cannot be written")?;
         let at = Gpa(page(FREE).0 + 4096 - 8);
-        let hold = Hold::everything(b.m.frames());
+        let hold = Hold::everything(b.cpu, b.m.frames());
         let starved = memory.write(b.cpu, b.m, at, &[0xff; 16]);
         drop(hold);
         check(starved == Err(MemError::NoMemory), "a page out of nothing")?;

@@ -44,7 +44,7 @@ impl<I: Isa> World<'_, I> {
         };
         let set = slots.replace(b.cpu, b.m.epoch(), &[slot(0)?, slot(64)?]);
         check(set.is_ok(), "two windows onto the same pages were refused")?;
-        let stage2 = I::Stage2::create(b.m, FIRST).ok_or(Stop::Fail("no second stage"))?;
+        let stage2 = I::Stage2::create(b.cpu, b.m, FIRST).ok_or(Stop::Fail("no second stage"))?;
         let world = World { b, mmu: Mmu::new(), slots, stage2 };
         let run = with(&world);
         b.m.flush(FlushBatch::whole(FIRST)).release(b.cpu, b.m);

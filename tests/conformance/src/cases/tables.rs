@@ -57,7 +57,7 @@ impl Removed for Kept {
 }
 
 fn with_table<I: Isa>(b: &Bench<'_, I>, with: impl FnOnce(&Table) -> Run) -> Run {
-    let table = Table::new(b.m).ok_or(Stop::Fail("no memory for a root"))?;
+    let table = Table::new(b.cpu, b.m).ok_or(Stop::Fail("no memory for a root"))?;
     let run = with(&table);
     table.destroy(b.cpu, b.m, |_, _, _| {});
     run
@@ -196,7 +196,7 @@ fn prune<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 fn no_memory<I: Isa>(b: &Bench<'_, I>) -> Run {
     with_table(b, |t| {
-        let hold = Hold::everything(b.m.frames());
+        let hold = Hold::everything(b.cpu, b.m.frames());
         let starved = map(b, t, KEY, Order::PAGE, leaf(100));
         drop(hold);
         check(starved == Err(EditError::NoTable), "a table out of nothing")?;
