@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use hv_core::guest::manifest::{Config, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, VmConfig};
 use hv_core::link::LinkMode;
 
 use crate::batch;
@@ -66,6 +66,9 @@ pub fn run(board: &str) -> Result<()> {
         name: "bench".to_owned(),
         vcpus: 1,
         memory: GUEST_MEMORY,
+        backing: Backing::Anon,
+        huge: Huge::Never,
+        shared: None,
         kernel: guest.member.clone(),
         initrd: None,
         cmdline: String::new(),

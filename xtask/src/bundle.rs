@@ -72,7 +72,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::{Image, Temporary, pack};
-    use hv_core::guest::manifest::{Config, Sum, Sums, VmConfig};
+    use hv_core::guest::manifest::{Backing, Config, Huge, Sum, Sums, VmConfig};
     use hv_core::link::LinkMode;
     use std::io::Read as _;
 
@@ -83,6 +83,9 @@ mod tests {
             name: "a".into(),
             vcpus: 1,
             memory: 64 << 20,
+            backing: Backing::Anon,
+            huge: Huge::Always,
+            shared: None,
             kernel: "k".into(),
             initrd: None,
             cmdline: String::new(),

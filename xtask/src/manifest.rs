@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Error, Result};
-use hv_core::guest::manifest::{MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY};
+use hv_core::guest::manifest::{Backing, Huge, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, Shared, is_name};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -31,6 +31,12 @@ pub struct Vm {
     pub vcpus: u16,
     /// Its memory in bytes.
     pub memory: u64,
+    /// What its memory is made of.
+    pub backing: Backing,
+    /// When its memory is mapped in 2 MiB pages.
+    pub huge: Huge,
+    /// A window onto memory shared with other VMs.
+    pub shared: Option<Shared>,
     /// Its kernel.
     pub kernel: Source,
     /// Its RAM disk.
@@ -39,7 +45,18 @@ pub struct Vm {
     pub cmdline: String,
 }
 
-const KEYS: [&str; 8] = ["name", "vcpus", "memory", "backing", "huge", "kernel", "initrd", "cmdline"];
+impl Vm {
+    /// The tmpfs objects it names, with their sizes in bytes.
+    fn objects(&self) -> impl Iterator<Item = (&str, u64)> {
+        let backing = match &self.backing {
+            Backing::Named(name) => Some((name.as_str(), self.memory)),
+            Backing::Anon | Backing::Tmpfs => None,
+        };
+        backing.into_iter().chain(self.shared.as_ref().map(|shared| (shared.object.as_str(), shared.size)))
+    }
+}
+
+const KEYS: [&str; 9] = ["name", "vcpus", "memory", "backing", "huge", "shared", "kernel", "initrd", "cmdline"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,11 +71,34 @@ struct Table {
     name: Spanned<String>,
     vcpus: Option<Spanned<i64>>,
     memory: Option<Spanned<String>>,
-    backing: Option<Spanned<toml::Value>>,
-    huge: Option<Spanned<toml::Value>>,
+    backing: Option<Spanned<BackingKey>>,
+    huge: Option<Spanned<String>>,
+    shared: Option<SharedKey>,
     kernel: Option<String>,
     initrd: Option<String>,
     cmdline: Option<String>,
+}
+
+/// `backing = "anon"`, `backing = "tmpfs"` or `backing = { tmpfs = "NAME" }`.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "backing is \"anon\", \"tmpfs\" or { tmpfs = \"NAME\" }")]
+enum BackingKey {
+    Kind(String),
+    Object(ObjectKey),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ObjectKey {
+    tmpfs: String,
+}
+
+/// `shared = { tmpfs = "NAME", size = "64MiB" }`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SharedKey {
+    tmpfs: Spanned<String>,
+    size: Spanned<String>,
 }
 
 /// Reads `file`.
@@ -102,7 +142,15 @@ fn parse(text: &str, dir: &Path) -> Result<Vec<Vm>, Wrong> {
         if vms.iter().any(|vm| vm.name == *table.name.get_ref()) {
             return Err(Wrong::at(&table.name, format!("a second VM is named {:?}", table.name.get_ref())));
         }
-        vms.push(vm(table, dir)?);
+        let at = table.backing.as_ref().map(Spanned::span);
+        let at = table.shared.as_ref().map(|shared| shared.size.span()).or(at);
+        let new = vm(table, dir)?;
+        for (name, size) in new.objects() {
+            if vms.iter().flat_map(Vm::objects).any(|(known, other)| known == name && other != size) {
+                return Err(Wrong { at, what: format!("two VMs give the tmpfs object {name:?} different sizes") });
+            }
+        }
+        vms.push(new);
     }
     Ok(vms)
 }
@@ -116,13 +164,11 @@ fn plain(message: &str) -> String {
 }
 
 fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
-    if !hv_core::guest::manifest::is_name(table.name.get_ref()) {
+    if !is_name(table.name.get_ref()) {
         let what =
             format!("VM name {:?}: up to 31 of a-z, 0-9 and - are allowed, a letter first", table.name.get_ref());
         return Err(Wrong::at(&table.name, what));
     }
-    later(table.backing.as_ref(), "anon", "backing")?;
-    later(table.huge.as_ref(), "never", "huge")?;
     let image = |name: Option<String>| match name.as_deref() {
         None | Some("default") => Source::Default,
         Some("none") => Source::None,
@@ -131,6 +177,9 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
     Ok(Vm {
         vcpus: table.vcpus.map_or(Ok(1), vcpus)?,
         memory: table.memory.map_or(Ok(512 << 20), memory)?,
+        backing: table.backing.map_or(Ok(Backing::Anon), backing)?,
+        huge: table.huge.map_or(Ok(Huge::Always), huge)?,
+        shared: table.shared.map(shared).transpose()?,
         kernel: image(table.kernel),
         initrd: image(table.initrd),
         cmdline: table.cmdline.unwrap_or_default(),
@@ -138,14 +187,45 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
     })
 }
 
-/// Keys of which only one value can be had yet.
-fn later(value: Option<&Spanned<toml::Value>>, only: &str, key: &str) -> Result<(), Wrong> {
-    match value {
-        Some(value) if value.get_ref().as_str() != Some(only) => {
-            Err(Wrong::at(value, format!("{key} = {}: not there yet; only {only:?} is", value.get_ref())))
+fn backing(key: Spanned<BackingKey>) -> Result<Backing, Wrong> {
+    match key.get_ref() {
+        BackingKey::Kind(kind) if kind == "anon" => Ok(Backing::Anon),
+        BackingKey::Kind(kind) if kind == "tmpfs" => Ok(Backing::Tmpfs),
+        BackingKey::Kind(kind) => {
+            let what = format!("backing = {kind:?}: \"anon\", \"tmpfs\" or {{ tmpfs = \"NAME\" }} are possible");
+            Err(Wrong::at(&key, what + &suggestion(kind, ["anon", "tmpfs"])))
         }
-        _ => Ok(()),
+        BackingKey::Object(ObjectKey { tmpfs }) if is_name(tmpfs) => Ok(Backing::Named(tmpfs.clone())),
+        BackingKey::Object(ObjectKey { tmpfs }) => Err(Wrong::at(&key, object_name(tmpfs))),
     }
+}
+
+fn object_name(name: &str) -> String {
+    format!("tmpfs object {name:?}: up to 31 of a-z, 0-9 and - are allowed, a letter first")
+}
+
+fn huge(key: Spanned<String>) -> Result<Huge, Wrong> {
+    match key.get_ref().as_str() {
+        "always" => Ok(Huge::Always),
+        "advise" => Ok(Huge::Advise),
+        "never" => Ok(Huge::Never),
+        other => {
+            let what = format!("huge = {other:?}: \"always\", \"advise\" or \"never\" are possible");
+            Err(Wrong::at(&key, what + &suggestion(other, ["always", "advise", "never"])))
+        }
+    }
+}
+
+fn shared(key: SharedKey) -> Result<Shared, Wrong> {
+    if !is_name(key.tmpfs.get_ref()) {
+        return Err(Wrong::at(&key.tmpfs, object_name(key.tmpfs.get_ref())));
+    }
+    let Size(size) = key.size.get_ref().parse().map_err(|what| Wrong::at(&key.size, what))?;
+    if size == 0 || size > MAX_MEMORY || !size.is_multiple_of(MEMORY_STEP) {
+        let what = format!("size {:?}: a multiple of 2MiB up to 1TiB is needed", key.size.get_ref());
+        return Err(Wrong::at(&key.size, what));
+    }
+    Ok(Shared { object: key.tmpfs.into_inner(), size })
 }
 
 fn vcpus(count: Spanned<i64>) -> Result<u16, Wrong> {
@@ -165,6 +245,7 @@ fn memory(text: Spanned<String>) -> Result<u64, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::{Source, parse};
+    use hv_core::guest::manifest::{Backing, Huge, Shared};
     use std::path::{Path, PathBuf};
 
     fn wrong(text: &str) -> (usize, String) {
@@ -183,6 +264,13 @@ mod tests {
         assert_eq!((vms[0].vcpus, vms[0].memory, vms[0].cmdline.as_str()), (2, 1 << 30, "quiet"));
         assert_eq!((&vms[0].kernel, &vms[0].initrd), (&Source::File(PathBuf::from("d/k")), &Source::None));
         assert_eq!((vms[1].vcpus, vms[1].memory), (1, 512 << 20));
+        assert_eq!((&vms[1].backing, vms[1].huge, &vms[1].shared), (&Backing::Anon, Huge::Always, &None));
+        let text = "[[vm]]\nname='a'\nbacking={tmpfs='ram'}\nhuge='never'\nshared={tmpfs='window',size='64MiB'}\n\
+                    [[vm]]\nname='b'\nbacking='tmpfs'\nhuge='advise'";
+        let vms = parse(text, Path::new("d")).ok().unwrap();
+        assert_eq!((&vms[0].backing, vms[0].huge), (&Backing::Named("ram".to_owned()), Huge::Never));
+        assert_eq!(vms[0].shared, Some(Shared { object: "window".to_owned(), size: 64 << 20 }));
+        assert_eq!((&vms[1].backing, vms[1].huge), (&Backing::Tmpfs, Huge::Advise));
         assert_eq!((&vms[1].kernel, &vms[1].initrd), (&Source::Default, &Source::Default));
     }
 
@@ -197,8 +285,18 @@ mod tests {
             ("[[vm]]\nname='a'\nmemory='99999999TiB'\n", 3, "more than any machine"),
             ("[[vm]]\nname='a'\n[[vm]]\nname='a'\n", 4, "second VM"),
             ("[[vm]]\nname='A'\n", 2, "VM name"),
-            ("[[vm]]\nname='a'\nbacking='tmpfs'\n", 3, "not there yet"),
-            ("[[vm]]\nname='a'\nhuge='always'\n", 3, "not there yet"),
+            ("[[vm]]\nname='a'\nbacking='tempfs'\n", 3, "did you mean \"tmpfs\"?"),
+            ("[[vm]]\nname='a'\nbacking={tmpfs='A'}\n", 3, "tmpfs object \"A\""),
+            ("[[vm]]\nname='a'\nbacking={tmp='a'}\n", 3, "backing is \"anon\""),
+            ("[[vm]]\nname='a'\nbacking=7\n", 3, "backing is \"anon\""),
+            ("[[vm]]\nname='a'\nhuge='alway'\n", 3, "did you mean \"always\"?"),
+            ("[[vm]]\nname='a'\nshared={tmpfs='b',size='1MiB'}\n", 3, "a multiple of 2MiB"),
+            ("[[vm]]\nname='a'\nshared={tmpfs='b'}\n", 3, "missing field"),
+            (
+                "[[vm]]\nname='a'\nmemory='64MiB'\nbacking={tmpfs='x'}\n[[vm]]\nname='b'\nshared={tmpfs='x',size='2MiB'}\n",
+                7,
+                "different sizes",
+            ),
             ("[[vm]]\nvcpus=1\n", 1, "missing field"),
             ("[[vm]\n", 1, ""),
             ("[vm]\nname='a'\n", 1, "in two brackets"),

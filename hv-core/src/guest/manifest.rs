@@ -22,7 +22,7 @@ pub const CONFIG_MEMBER: &str = "trivet.config";
 /// Name of the second member.
 pub const SUM_MEMBER: &str = "trivet.sum";
 /// What the first member begins with; the last byte is the format's version.
-pub const MAGIC: [u8; 8] = *b"TRIVET\0\x01";
+pub const MAGIC: [u8; 8] = *b"TRIVET\0\x02";
 
 /// Most VMs in one bundle; the console protocol can name no more.
 pub const MAX_VMS: usize = Stream::CONSOLES as usize;
@@ -59,12 +59,49 @@ pub struct VmConfig {
     pub vcpus: u16,
     /// Memory in bytes, a multiple of [`MEMORY_STEP`].
     pub memory: u64,
+    /// What its memory is made of.
+    pub backing: Backing,
+    /// When its memory is mapped in 2 MiB pages.
+    pub huge: Huge,
+    /// A window onto memory that it shares with other VMs, beside its own.
+    pub shared: Option<Shared>,
     /// Member that holds the kernel (ELF).
     pub kernel: String,
     /// Member that holds the initial RAM disk.
     pub initrd: Option<String>,
     /// The kernel's command line, complete.
     pub cmdline: String,
+}
+
+/// What a VM's memory is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backing {
+    /// Anonymous memory of its own.
+    Anon,
+    /// A tmpfs object of its own, of the same size.
+    Tmpfs,
+    /// The tmpfs object of this name, which has the size of the memory: all of it is shared with every VM that names it.
+    Named(String),
+}
+
+/// When memory is mapped in 2 MiB pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Huge {
+    /// Wherever possible, from the first touch.
+    Always,
+    /// Only in ranges for which it was advised: those of the images that are loaded.
+    Advise,
+    /// Nowhere.
+    Never,
+}
+
+/// A window onto a tmpfs object. In the guest it lies behind the memory, from [`VmConfig::shared_base`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// The object's name, formed like a VM's.
+    pub object: String,
+    /// Its size in bytes, a multiple of [`MEMORY_STEP`]; the same for every VM that names it.
+    pub size: u64,
 }
 
 /// The second member: what the others must be.
@@ -144,6 +181,14 @@ impl Config {
                 return Err(ManifestError::DuplicateName(vm.name.clone()));
             }
         }
+        let mut objects: Vec<(&str, u64)> = Vec::new();
+        for (name, size) in self.vms.iter().flat_map(VmConfig::objects) {
+            match objects.iter().find(|(known, _)| *known == name) {
+                Some((_, known)) if *known != size => return Err(ManifestError::ObjectSizes(String::from(name))),
+                Some(_) => {}
+                None => objects.push((name, size)),
+            }
+        }
         Ok(())
     }
 }
@@ -164,6 +209,14 @@ impl VmConfig {
         if self.cmdline.len() > MAX_CMDLINE || self.cmdline.chars().any(char::is_control) {
             return Err(ManifestError::Cmdline(name()));
         }
+        if let Some((object, _)) = self.objects().find(|(object, _)| !is_name(object)) {
+            return Err(ManifestError::Object(name(), String::from(object)));
+        }
+        if let Some(Shared { size, .. }) = self.shared
+            && (size == 0 || size > MAX_MEMORY || !size.is_multiple_of(MEMORY_STEP))
+        {
+            return Err(ManifestError::SharedSize(name(), size));
+        }
         let mut members = core::iter::once(&self.kernel).chain(&self.initrd);
         match members.find(|member| !is_member(member)) {
             Some(member) => Err(ManifestError::Member(name(), member.clone())),
@@ -172,7 +225,27 @@ impl VmConfig {
     }
 }
 
-/// Whether `text` may name a VM.
+impl VmConfig {
+    /// The tmpfs objects it names, with their sizes in bytes.
+    pub fn objects(&self) -> impl Iterator<Item = (&str, u64)> {
+        let backing = match &self.backing {
+            Backing::Named(name) => Some((name.as_str(), self.memory)),
+            Backing::Anon | Backing::Tmpfs => None,
+        };
+        let window = self.shared.as_ref().map(|shared| (shared.object.as_str(), shared.size));
+        backing.into_iter().chain(window)
+    }
+
+    /// Guest physical address of the shared window: the first multiple of 1 GiB behind the memory, so that it can be
+    /// mapped in the largest pages.
+    #[must_use]
+    pub const fn shared_base(&self) -> u64 {
+        // MAX_MEMORY keeps it far from the end of the addresses.
+        self.memory.div_ceil(1 << 30) << 30
+    }
+}
+
+/// Whether `text` may name a VM or a tmpfs object.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME
@@ -226,6 +299,12 @@ pub enum ManifestError {
     Cmdline(String),
     /// Not the name of an image, with the VM's name.
     Member(String, String),
+    /// Not the name of a tmpfs object, with the VM's name.
+    Object(String, String),
+    /// Size of the shared window out of bounds or not a multiple of [`MEMORY_STEP`], with the VM's name.
+    SharedSize(String, u64),
+    /// Two VMs give the tmpfs object of this name different sizes.
+    ObjectSizes(String),
 }
 
 impl fmt::Display for ManifestError {
@@ -247,6 +326,13 @@ impl fmt::Display for ManifestError {
             Self::Cmdline(vm) => {
                 write!(f, "VM {vm:?}: the command line is longer than {MAX_CMDLINE} bytes or has control characters")
             }
+            Self::Object(vm, object) => {
+                write!(f, "VM {vm:?}: tmpfs object {object:?}: a name is formed like a VM's")
+            }
+            Self::SharedSize(vm, bytes) => {
+                write!(f, "VM {vm:?}: {bytes} bytes of shared memory, but a multiple of 2 MiB up to 1 TiB is needed")
+            }
+            Self::ObjectSizes(object) => write!(f, "two VMs give the tmpfs object {object:?} different sizes"),
             Self::Member(vm, member) => write!(f, "VM {vm:?}: {member:?} cannot name an image in the bundle"),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use hv_core::guest::manifest::{Config, MAX_VCPUS, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, MAX_VCPUS, VmConfig};
 use hv_core::link::LinkMode;
 
 use super::kernel;
@@ -100,6 +100,9 @@ fn default_vm(cpus: u16) -> Vm {
         name: "linux".to_owned(),
         vcpus: cpus.min(MAX_VCPUS),
         memory: DEFAULT_GUEST,
+        backing: Backing::Anon,
+        huge: Huge::Always,
+        shared: None,
         kernel: Source::Default,
         initrd: Source::Default,
         cmdline: String::new(),
@@ -139,6 +142,9 @@ impl Images<'_> {
             name: vm.name,
             vcpus: vm.vcpus,
             memory: vm.memory,
+            backing: vm.backing,
+            huge: vm.huge,
+            shared: vm.shared,
             kernel: self.take(kernel, "kernel"),
             initrd: initrd.map(|file| self.take(file, "initrd")),
             cmdline: cmdline.trim().to_owned(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use hv_core::guest::manifest::{Config, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, VmConfig};
 use hv_core::link::{LinkMode, Outcome, Stream, frames};
 
 use crate::board::Board;
@@ -89,6 +89,9 @@ impl Case {
             name: name.to_owned(),
             vcpus: 1,
             memory: MEMORY,
+            backing: Backing::Anon,
+            huge: Huge::Always,
+            shared: None,
             kernel: guest.member.clone(),
             initrd: None,
             cmdline: cmdline.to_owned(),

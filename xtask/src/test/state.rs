@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use hv_core::guest::manifest::{Config, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, VmConfig};
 use hv_core::link::LinkMode;
 
 use crate::batch;
@@ -24,6 +24,9 @@ pub fn run(profile: Profile) -> Result<()> {
             name: name.to_owned(),
             vcpus: 1,
             memory: 64 << 20,
+            backing: Backing::Anon,
+            huge: Huge::Always,
+            shared: None,
             kernel: guest.member.clone(),
             initrd: None,
             cmdline: String::new(),

@@ -1,7 +1,7 @@
 //! Tests of the bundle's reading side, against archives written here by hand.
 
 use super::{Bundle, BundleError, What};
-use crate::guest::manifest::{CONFIG_MEMBER, Config, ManifestError, SUM_MEMBER, Sum, Sums, VmConfig};
+use crate::guest::manifest::{Backing, CONFIG_MEMBER, Config, Huge, ManifestError, SUM_MEMBER, Sum, Sums, VmConfig};
 use crate::link::LinkMode;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -42,6 +42,9 @@ fn vm(name: &str) -> VmConfig {
         name: name.into(),
         vcpus: 1,
         memory: 64 << 20,
+        backing: Backing::Anon,
+        huge: Huge::Always,
+        shared: None,
         kernel: "vmlinux".into(),
         initrd: Some("initrd".into()),
         cmdline: "quiet".into(),

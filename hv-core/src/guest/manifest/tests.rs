@@ -1,6 +1,6 @@
 //! Tests of the configuration's form and limits.
 
-use super::{Config, MAGIC, ManifestError, Sum, Sums, VmConfig};
+use super::{Backing, Config, Huge, MAGIC, ManifestError, Sum, Sums, VmConfig};
 use crate::link::LinkMode;
 use alloc::{vec, vec::Vec};
 use proptest::prelude::{any, proptest};
@@ -10,6 +10,9 @@ fn vm(name: &str) -> VmConfig {
         name: name.into(),
         vcpus: 2,
         memory: 1 << 30,
+        backing: Backing::Anon,
+        huge: Huge::Always,
+        shared: None,
         kernel: "kernel-0".into(),
         initrd: Some("initrd-0".into()),
         cmdline: "quiet".into(),
