@@ -1,18 +1,18 @@
 //! One VM's memory as the rest of the hypervisor sees it.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
-use super::lock::{Mmu, Target};
 use super::map::map;
 use super::resolve::{Unresolved, resolve};
-use super::zap::{Derived, invalidate};
+use super::space::{MemoryError, Space};
+use super::zap::invalidate;
 use crate::addr::{Gfn, GfnRange, Gpa, Hvn, PAGE_SHIFT, PAGE_SIZE};
 use crate::epoch::Cpu;
-use crate::host::{HostSpace, Peek, Populate};
+use crate::host::{Peek, Populate};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
-use crate::memslot::{Memslots, Slot};
-use crate::mmu::flush::FlushBatch;
+use crate::memslot::Slot;
 use crate::radix::format::Prot;
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::vcpu::exit::Fault;
@@ -21,25 +21,12 @@ use crate::vcpu::services::MemError;
 /// Where guest RAM begins in the host space: not at 0, so that a gfn taken for a host page shows.
 const RAM_BASE: Hvn = if cfg!(any(loom, shuttle)) { Hvn(0) } else { Hvn(1 << 32) };
 
-/// Host space, memslots, notifier, mmu lock and stage 2 of one VM.
+/// The VM's own handle on its [`Space`], with the fault path and the accesses that the hypervisor makes for the guest.
 #[derive(Debug)]
 pub struct GuestMemory<I: Isa> {
-    tag: VmTag,
-    host: HostSpace,
-    slots: Memslots,
-    mmu: Mmu,
-    stage2: I::Stage2,
-    faults: AtomicU64,
+    space: Arc<Space<I>>,
+    /// Faults that ended in [`Outcome::Retry`]. Written by every CPU, but rarely.
     retries: AtomicU64,
-}
-
-/// Why a VM got no memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryError {
-    /// The RAM size is 0, no multiple of the page size, or beyond the address space.
-    BadSize,
-    /// No frames for the tables' roots.
-    NoMemory,
 }
 
 /// How a fault ended.
@@ -62,9 +49,7 @@ pub struct MemoryStats {
     pub resident: u64,
     /// Frames that hold the host table and stage 2.
     pub tables: u64,
-    /// Faults so far.
-    pub faults: u64,
-    /// Those of them that ended in [`Outcome::Retry`].
+    /// Faults that ended in [`Outcome::Retry`]. The faults themselves are counted by the vCPUs.
     pub retries: u64,
 }
 
@@ -77,32 +62,22 @@ impl<I: Isa> GuestMemory<I> {
         }
         let gfns = GfnRange::new(Gfn(0), pages).ok_or(MemoryError::BadSize)?;
         let slot = Slot::new(gfns, RAM_BASE, Prot::all()).map_err(|_| MemoryError::BadSize)?;
-        let slots = Memslots::new();
-        slots.replace(cpu, m.epoch(), &[slot]).map_err(|_| MemoryError::BadSize)?;
-        let host = HostSpace::new(cpu, m).ok_or(MemoryError::NoMemory)?;
-        let Some(stage2) = I::Stage2::create(cpu, m, tag) else {
-            host.destroy(cpu, m);
-            return Err(MemoryError::NoMemory);
-        };
-        Ok(Self { tag, host, slots, mmu: Mmu::new(), stage2, faults: AtomicU64::new(0), retries: AtomicU64::new(0) })
+        let space = Arc::new(Space::new(cpu, m, tag, &[slot])?);
+        Ok(Self { space, retries: AtomicU64::new(0) })
     }
 
     /// Answers a second-stage fault. The caller holds no lock and no guard.
     pub fn fault(&self, cpu: &Cpu, m: &I::Machine, fault: &Fault<I::Claim>) -> Outcome {
-        self.faults.fetch_add(1, Ordering::Relaxed);
         let gfn = fault.gpa.page();
-        let done = match resolve(cpu, m, (&self.mmu, &self.slots, &self.host), gfn, fault.access) {
+        let done = match resolve(cpu, m, &self.space, gfn, fault.access) {
             Err(Unresolved::NoSlot) => Outcome::NoSlot,
             Err(Unresolved::NoMemory) => Outcome::NoMemory,
             Err(Unresolved::Retry) => Outcome::Retry,
-            Ok(resolved) => {
-                let to = Target { stage2: &self.stage2, cpu, machine: m, claim: fault.claim };
-                match map::<I>(&self.mmu, to, gfn, resolved) {
-                    Ok(()) => Outcome::Mapped,
-                    Err(MapError::Retry) => Outcome::Retry,
-                    Err(MapError::NoTable) => Outcome::NoMemory,
-                }
-            }
+            Ok(resolved) => match map(cpu, m, &self.space, gfn, fault.claim, resolved) {
+                Ok(()) => Outcome::Mapped,
+                Err(MapError::Retry) => Outcome::Retry,
+                Err(MapError::NoTable) => Outcome::NoMemory,
+            },
         };
         if done == Outcome::Retry {
             self.retries.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +92,7 @@ impl<I: Isa> GuestMemory<I> {
             let bytes = into.get_mut(part).ok_or(MemError::BadAddress)?;
             loop {
                 let guard = m.epoch().enter(cpu);
-                match self.host.peek(m, &guard, page) {
+                match self.space.host.peek(m, &guard, page) {
                     Peek::Page(found) => m.read(found.pfn, offset, bytes),
                     Peek::Absent => bytes.fill(0),
                     Peek::OutOfReach => return Err(MemError::BadAddress),
@@ -142,7 +117,7 @@ impl<I: Isa> GuestMemory<I> {
             let bytes = from.get(part).ok_or(MemError::BadAddress)?;
             loop {
                 let guard = m.epoch().enter(cpu);
-                if let Peek::Page(found) = self.host.peek(m, &guard, page) {
+                if let Peek::Page(found) = self.space.host.peek(m, &guard, page) {
                     m.write(found.pfn, offset, bytes);
                     return Ok(());
                 }
@@ -156,54 +131,54 @@ impl<I: Isa> GuestMemory<I> {
     /// Gives the guest's pages `gfns` back to the machine; they read as zeros afterwards. What of the range no slot shows
     /// is ignored. Once this has returned, no access begun before it lands in the old frames.
     pub fn discard(&self, cpu: &Cpu, m: &I::Machine, gfns: GfnRange) {
-        let slots = self.slots.all(&m.epoch().enter(cpu));
+        let slots = self.space.slots.all(&m.epoch().enter(cpu));
         for range in slots.iter().filter_map(|slot| slot.hvns_of(&gfns)) {
-            let _structure = self.host.lock(cpu);
-            let derived = Derived { mmu: &self.mmu, slots: &self.slots, stage2: &self.stage2, tag: self.tag };
-            invalidate::<I, _>(cpu, m, &derived, range, |bracket| {
+            let host = &self.space.host;
+            let _structure = host.lock(cpu);
+            invalidate(cpu, m, &self.space, range, |bracket| {
                 let mut from = range.start();
                 while from < range.end() {
-                    let (taken, next) = self.host.punch(cpu, m, bracket, from);
-                    self.host.release(cpu, m, taken);
+                    let (taken, next) = host.punch(cpu, m, bracket, from);
+                    host.release(cpu, m, taken);
                     from = next;
                 }
-                while self.host.release(cpu, m, self.host.prune(cpu, m, bracket)) {}
+                while host.release(cpu, m, host.prune(cpu, m, bracket)) {}
             });
         }
     }
 
     /// Stage 2, for entering the guest on it.
     pub fn stage2(&self) -> &I::Stage2 {
-        &self.stage2
+        &self.space.stage2
     }
 
     /// The VM's name in translation caches.
     pub fn tag(&self) -> VmTag {
-        self.tag
+        self.space.tag
     }
 
     /// What it amounts to just now.
     pub fn stats(&self) -> MemoryStats {
+        let Space { host, stage2, .. } = &*self.space;
         MemoryStats {
-            resident: self.host.resident(),
-            tables: self.host.table_frames().saturating_add(self.stage2.table_frames()),
-            faults: self.faults.load(Ordering::Relaxed),
+            resident: host.resident(),
+            tables: host.table_frames().saturating_add(stage2.table_frames()),
             retries: self.retries.load(Ordering::Relaxed),
         }
     }
 
     /// Frees everything. No CPU is in the VM nor enters it again.
     pub fn destroy(self, cpu: &Cpu, m: &I::Machine) {
-        // The tag may be given to another VM, and the frames to anybody: nothing of this VM may stay cached (R9).
-        m.flush(FlushBatch::whole(self.tag)).release(cpu, m);
-        self.stage2.destroy(cpu, m);
-        self.host.destroy(cpu, m);
+        match Arc::into_inner(self.space) {
+            Some(space) => space.destroy(cpu, m),
+            None => debug_assert!(false, "the memory of a VM is taken apart while somebody else can still reach it"),
+        }
     }
 
     /// Populates a page.
     fn touch(&self, cpu: &Cpu, m: &I::Machine, page: Hvn) -> Result<(), MemError> {
         loop {
-            match self.host.populate(cpu, m, page) {
+            match self.space.host.populate(cpu, m, page) {
                 Populate::Present(_) | Populate::Fresh(_) => return Ok(()),
                 Populate::NoMemory => return Err(MemError::NoMemory),
                 Populate::OutOfReach => return Err(MemError::BadAddress),
@@ -228,7 +203,7 @@ impl<I: Isa> GuestMemory<I> {
             let gpa = at.checked_add(done as u64).ok_or(MemError::BadAddress)?;
             let offset = gpa.offset();
             let end = done.saturating_add(PAGE_SIZE.saturating_sub(offset)).min(len);
-            let slot = self.slots.find(&m.epoch().enter(cpu), gpa.page());
+            let slot = self.space.slots.find(&m.epoch().enter(cpu), gpa.page());
             let slot = slot.filter(|s| s.prot().contains(need)).ok_or(MemError::BadAddress)?;
             f(slot.hvn(gpa.page()).ok_or(MemError::BadAddress)?, offset, done..end)?;
             done = end;

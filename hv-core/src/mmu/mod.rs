@@ -25,6 +25,8 @@ pub mod lock;
 mod map;
 pub mod memory;
 pub mod resolve;
+pub mod space;
 pub mod zap;
 
-pub use memory::{GuestMemory, MemoryError, MemoryStats, Outcome};
+pub use memory::{GuestMemory, MemoryStats, Outcome};
+pub use space::{MemoryError, Space};

@@ -1,11 +1,12 @@
 //! First half of a fault: from a guest frame to a host page, without any lock.
 
-use super::lock::Mmu;
+use super::space::Space;
 use crate::addr::{Gfn, Hvn};
 use crate::epoch::Cpu;
-use crate::host::{HostPage, HostSpace, Populate};
+use crate::host::{HostPage, Populate};
+use crate::isa::Isa;
 use crate::machine::Machine;
-use crate::memslot::{Memslots, Slot};
+use crate::memslot::Slot;
 use crate::notifier::InvalidateSeq;
 use crate::radix::format::Prot;
 use crate::vcpu::exit::Access;
@@ -43,21 +44,21 @@ pub fn needs(access: Access) -> Prot {
 }
 
 /// Finds the host page behind `gfn`, populating it if need be.
-pub fn resolve<M: Machine>(
+pub fn resolve<I: Isa>(
     cpu: &Cpu,
-    m: &M,
-    (mmu, slots, host): (&Mmu, &Memslots, &HostSpace),
+    m: &I::Machine,
+    space: &Space<I>,
     gfn: Gfn,
     access: Access,
 ) -> Result<Resolved, Unresolved> {
     // Before the first read of slots or host table (R5).
-    let seq = mmu.sample();
-    let slot = slots.find(&m.epoch().enter(cpu), gfn).ok_or(Unresolved::NoSlot)?;
+    let seq = space.mmu.sample();
+    let slot = space.slots.find(&m.epoch().enter(cpu), gfn).ok_or(Unresolved::NoSlot)?;
     let hvn = slot.hvn(gfn).ok_or(Unresolved::NoSlot)?;
     if !slot.prot().contains(needs(access)) {
         return Err(Unresolved::NoSlot);
     }
-    let page = match host.populate(cpu, m, hvn) {
+    let page = match space.host.populate(cpu, m, hvn) {
         Populate::Present(page) | Populate::Fresh(page) => page,
         Populate::Retry => return Err(Unresolved::Retry),
         Populate::NoMemory => return Err(Unresolved::NoMemory),

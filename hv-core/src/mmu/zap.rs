@@ -8,12 +8,11 @@
 //! ```
 
 use super::flush::FlushBatch;
-use super::lock::Mmu;
+use super::space::Space;
 use crate::addr::HvnRange;
 use crate::epoch::Cpu;
-use crate::isa::{Isa, Stage2, VmTag};
+use crate::isa::{Isa, Stage2};
 use crate::machine::Machine;
-use crate::memslot::Memslots;
 
 /// An open bracket after its flush: no translation of the range exists anywhere, nor can one be made, while this lives.
 /// Only [`invalidate`] makes one, and lends it to the change it brackets.
@@ -30,24 +29,11 @@ impl Bracket {
     }
 }
 
-/// One VM's stage 2 as an invalidator needs it.
-#[derive(Debug)]
-pub struct Derived<'a, I: Isa> {
-    /// The lock.
-    pub mmu: &'a Mmu,
-    /// The windows.
-    pub slots: &'a Memslots,
-    /// The table.
-    pub stage2: &'a I::Stage2,
-    /// The VM's name in translation caches.
-    pub tag: VmTag,
-}
-
 /// Carries out `change` on the host pages of `range` with every derived translation gone. Balanced by construction (G8).
 pub fn invalidate<I: Isa, R>(
     cpu: &Cpu,
     m: &I::Machine,
-    of: &Derived<'_, I>,
+    of: &Space<I>,
     range: HvnRange,
     change: impl FnOnce(&Bracket) -> R,
 ) -> R {

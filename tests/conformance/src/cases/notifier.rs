@@ -3,10 +3,11 @@
 use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
 use hv_core::isa::{Isa, Stage2};
 use hv_core::machine::Machine;
-use hv_core::memslot::{Memslots, Slot};
+use hv_core::memslot::Slot;
+use hv_core::mmu::Space;
 use hv_core::mmu::flush::{FlushBatch, Scope};
-use hv_core::mmu::lock::{Mmu, Target};
-use hv_core::mmu::zap::{Derived, invalidate};
+use hv_core::mmu::lock::Target;
+use hv_core::mmu::zap::invalidate;
 use hv_core::radix::format::{Prot, Pte};
 
 use super::{Case, case};
@@ -27,28 +28,23 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 6] {
 const BASE: Hvn = Hvn(1 << 20);
 const PAGE: Gfn = Gfn(20);
 
-/// A second stage with two windows onto the same host pages, and no host table: frames are made-up numbers.
+/// A space with two windows onto the same host pages, none of which is there: frames are made-up numbers.
 struct World<'a, I: Isa> {
     b: &'a Bench<'a, I>,
-    mmu: Mmu,
-    slots: Memslots,
-    stage2: I::Stage2,
+    space: Space<I>,
 }
 
 impl<I: Isa> World<'_, I> {
     fn with(b: &Bench<'_, I>, with: impl FnOnce(&World<'_, I>) -> Run) -> Run {
-        let slots = Memslots::new();
         let slot = |gfn| {
             let gfns = GfnRange::new(Gfn(gfn), 64).ok_or(Stop::Fail("no range"))?;
             Slot::new(gfns, BASE, Prot::all()).map_err(|_| Stop::Fail("no slot"))
         };
-        let set = slots.replace(b.cpu, b.m.epoch(), &[slot(0)?, slot(64)?]);
-        check(set.is_ok(), "two windows onto the same pages were refused")?;
-        let stage2 = I::Stage2::create(b.cpu, b.m, FIRST).ok_or(Stop::Fail("no second stage"))?;
-        let world = World { b, mmu: Mmu::new(), slots, stage2 };
+        let space = Space::new(b.cpu, b.m, FIRST, &[slot(0)?, slot(64)?]);
+        let space = space.map_err(|_| Stop::Fail("no memory, or two windows onto the same pages were refused"))?;
+        let world = World { b, space };
         let run = with(&world);
-        b.m.flush(FlushBatch::whole(FIRST)).release(b.cpu, b.m);
-        world.stage2.destroy(b.cpu, b.m);
+        world.space.destroy(b.cpu, b.m);
         run
     }
 
@@ -60,44 +56,43 @@ impl<I: Isa> World<'_, I> {
     fn publish(&self, seq: hv_core::notifier::InvalidateSeq, gfn: Gfn) -> Result<bool, Stop> {
         let gpa = gfn.addr().ok_or(Stop::Fail("no address"))?;
         let claim = self.b.rig.claim(gpa);
-        let to = Target { stage2: &self.stage2, cpu: self.b.cpu, machine: self.b.m, claim };
-        let guard = self.mmu.lock(self.b.cpu);
+        let to = Target { stage2: &self.space.stage2, cpu: self.b.cpu, machine: self.b.m, claim };
+        let guard = self.space.mmu.lock(self.b.cpu);
         let Ok(fresh) = guard.revalidate(seq, Self::hvn(gfn)) else { return Ok(false) };
         let done = fresh.install::<I>(to, gfn, Pfn(0x1000 + gfn.0 % 64), Order::PAGE, Prot::all());
         check(done.is_ok(), "the second stage refused a page").map(|()| true)
     }
 
     fn mapped(&self, gfn: Gfn) -> bool {
-        matches!(self.stage2.lookup(self.b.cpu, self.b.m, gfn), Pte::Leaf(_))
+        matches!(self.space.stage2.lookup(self.b.cpu, self.b.m, gfn), Pte::Leaf(_))
     }
 
     fn invalidate<R>(&self, pages: u64, change: impl FnOnce() -> R) -> Result<R, Stop> {
         let range = HvnRange::new(Self::hvn(PAGE), pages).ok_or(Stop::Fail("no range"))?;
-        let of = Derived { mmu: &self.mmu, slots: &self.slots, stage2: &self.stage2, tag: FIRST };
-        Ok(invalidate::<I, R>(self.b.cpu, self.b.m, &of, range, |_| change()))
+        Ok(invalidate(self.b.cpu, self.b.m, &self.space, range, |_| change()))
     }
 }
 
 fn open_bracket<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
-        let published = w.invalidate(1, || w.publish(w.mmu.sample(), PAGE))??;
+        let published = w.invalidate(1, || w.publish(w.space.mmu.sample(), PAGE))??;
         check(!published && !w.mapped(PAGE), "a page was published inside the bracket that takes it away")?;
-        check(w.publish(w.mmu.sample(), PAGE)?, "a page is refused after the bracket closed")
+        check(w.publish(w.space.mmu.sample(), PAGE)?, "a page is refused after the bracket closed")
     })
 }
 
 fn closed_bracket<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
-        let seq = w.mmu.sample();
+        let seq = w.space.mmu.sample();
         w.invalidate(1, || ())?;
-        check(w.mmu.looks_stale(&seq), "the cheap test misses a closed bracket")?;
+        check(w.space.mmu.looks_stale(&seq), "the cheap test misses a closed bracket")?;
         check(!w.publish(seq, PAGE)?, "a page read before an invalidation was published after it")
     })
 }
 
 fn other_pages<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
-        let published = w.invalidate(2, || w.publish(w.mmu.sample(), Gfn(PAGE.0 + 2)))??;
+        let published = w.invalidate(2, || w.publish(w.space.mmu.sample(), Gfn(PAGE.0 + 2)))??;
         check(published, "a bracket stops pages outside its range")
     })
 }
@@ -105,7 +100,7 @@ fn other_pages<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn every_window<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
         let twin = Gfn(PAGE.0 + 64);
-        check(w.publish(w.mmu.sample(), PAGE)? && w.publish(w.mmu.sample(), twin)?, "a page was refused")?;
+        check(w.publish(w.space.mmu.sample(), PAGE)? && w.publish(w.space.mmu.sample(), twin)?, "a page was refused")?;
         w.invalidate(1, || ())?;
         check(!w.mapped(PAGE) && !w.mapped(twin), "a window onto the page was not zapped")
     })
@@ -114,7 +109,7 @@ fn every_window<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn begin_zaps<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
         for n in 0..4 {
-            check(w.publish(w.mmu.sample(), Gfn(PAGE.0 + n))?, "a page was refused")?;
+            check(w.publish(w.space.mmu.sample(), Gfn(PAGE.0 + n))?, "a page was refused")?;
         }
         let during = w.invalidate(3, || (0..4).map(|n| w.mapped(Gfn(PAGE.0 + n))).collect::<heapless::Vec<_, 4>>())?;
         check(during.iter().eq(&[false, false, false, true]), "begin left a translation, or took one too many")
@@ -123,11 +118,11 @@ fn begin_zaps<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 fn unmap_flushes<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
-        check(w.publish(w.mmu.sample(), PAGE)?, "a page was refused")?;
+        check(w.publish(w.space.mmu.sample(), PAGE)?, "a page was refused")?;
         let range = GfnRange::new(PAGE, 1).ok_or(Stop::Fail("no range"))?;
         let (mut first, mut second) = (FlushBatch::new(FIRST), FlushBatch::new(FIRST));
-        w.stage2.unmap(b.cpu, b.m, range, &mut first);
-        w.stage2.unmap(b.cpu, b.m, range, &mut second);
+        w.space.stage2.unmap(b.cpu, b.m, range, &mut first);
+        w.space.stage2.unmap(b.cpu, b.m, range, &mut second);
         let named = match first.scope() {
             Scope::Nothing => false,
             Scope::Ranges(ranges) => ranges.iter().any(|r| r.gfns.covers(&range)),

@@ -1,0 +1,66 @@
+//! What an invalidation of one VM's memory must reach: the truth, its windows, what is derived from them, and the name
+//! that translation caches know the VM by.
+//!
+//! [`super::GuestMemory`] is a handle on it. Whoever else can take a page away, an object shared between VMs, holds
+//! another; the Space is taken apart when the last but the VM's own is gone (R20).
+
+use core::fmt;
+
+use super::lock::Mmu;
+use crate::epoch::Cpu;
+use crate::host::HostSpace;
+use crate::isa::{Isa, Stage2, VmTag};
+use crate::machine::Machine;
+use crate::memslot::{Memslots, Slot};
+use crate::mmu::flush::FlushBatch;
+
+/// Host space, memslots, mmu lock with the notifier, and stage 2 of one VM.
+pub struct Space<I: Isa> {
+    /// The VM's name in translation caches.
+    pub tag: VmTag,
+    /// The truth about its memory.
+    pub host: HostSpace,
+    /// The windows onto it.
+    pub slots: Memslots,
+    /// Who may publish and who invalidates.
+    pub mmu: Mmu,
+    /// What is derived.
+    pub stage2: I::Stage2,
+}
+
+/// Why a VM got no memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryError {
+    /// The RAM size is 0, no multiple of the page size, or beyond the address space.
+    BadSize,
+    /// No frames for the tables' roots.
+    NoMemory,
+}
+
+impl<I: Isa> Space<I> {
+    /// An empty space seen through `slots`.
+    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, windows: &[Slot]) -> Result<Self, MemoryError> {
+        let slots = Memslots::new();
+        slots.replace(cpu, m.epoch(), windows).map_err(|_| MemoryError::BadSize)?;
+        let host = HostSpace::new(cpu, m).ok_or(MemoryError::NoMemory)?;
+        let Some(stage2) = I::Stage2::create(cpu, m, tag) else {
+            host.destroy(cpu, m);
+            return Err(MemoryError::NoMemory);
+        };
+        Ok(Self { tag, host, slots, mmu: Mmu::new(), stage2 })
+    }
+
+    /// Frees everything. No CPU is in the VM nor enters it again.
+    pub fn destroy(self, cpu: &Cpu, m: &I::Machine) {
+        // The tag may be given to another VM, and the frames to anybody: nothing of this VM may stay cached (R9).
+        m.flush(FlushBatch::whole(self.tag)).release(cpu, m);
+        self.stage2.destroy(cpu, m);
+        self.host.destroy(cpu, m);
+    }
+}
+
+impl<I: Isa> fmt::Debug for Space<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
