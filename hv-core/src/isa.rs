@@ -8,6 +8,7 @@
 //! `tests/backend-fake` tests it, and whatever `unsafe` it takes is in the backend's implementation.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
 use crate::epoch::Cpu;
@@ -127,7 +128,7 @@ pub trait Vcpu<I: Isa>: Sized + Send {
 }
 
 /// What a VM is made of, as its platform must describe it to the guest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Shape<'a> {
     /// The VM's name.
     pub name: &'a str,
@@ -135,6 +136,8 @@ pub struct Shape<'a> {
     pub vcpus: u16,
     /// RAM in bytes, from guest physical address 0.
     pub ram: u64,
+    /// Where the window onto memory shared with other VMs lies, if it has one.
+    pub shared: Option<Range<Gpa>>,
     /// The kernel's first instruction.
     pub entry: Gpa,
     /// The kernel's byte order.

@@ -34,6 +34,7 @@ impl Platform<Ppc64> for Papr {
             pvr: sprs::pvr(),
             vcpus: shape.vcpus,
             memory: shape.ram,
+            shared: shape.shared.clone(),
             timebase_hz: u32::try_from(m.ticks_per_second()).ok()?,
             bootargs: shape.cmdline,
             initrd: (!plan.initrd.is_empty()).then_some(plan.initrd.start..plan.initrd.end),

@@ -12,9 +12,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::addr::Gpa;
 use crate::link::{LinkMode, Stream};
 
 /// Name of the first member.
@@ -95,7 +97,7 @@ pub enum Huge {
     Never,
 }
 
-/// A window onto a tmpfs object. In the guest it lies behind the memory, from [`VmConfig::shared_base`].
+/// A window onto a tmpfs object. In the guest it lies behind the memory, see [`VmConfig::shared_window`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// The object's name, formed like a VM's.
@@ -236,12 +238,12 @@ impl VmConfig {
         backing.into_iter().chain(window)
     }
 
-    /// Guest physical address of the shared window: the first multiple of 1 GiB behind the memory, so that it can be
+    /// Where the guest sees the shared window: from the first multiple of 1 GiB behind the memory, so that it can be
     /// mapped in the largest pages.
     #[must_use]
-    pub const fn shared_base(&self) -> u64 {
-        // MAX_MEMORY keeps it far from the end of the addresses.
-        self.memory.div_ceil(1 << 30) << 30
+    pub fn shared_window(&self) -> Option<Range<Gpa>> {
+        let start = Gpa(self.memory.div_ceil(1 << 30) << 30);
+        Some(start..start.checked_add(self.shared.as_ref()?.size)?)
     }
 }
 

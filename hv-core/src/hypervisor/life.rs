@@ -197,6 +197,7 @@ impl<I: Isa> Hypervisor<I> {
             name: &vm.config.name,
             vcpus: vm.config.vcpus,
             ram: vm.config.memory,
+            shared: vm.config.shared_window(),
             entry: kernel.entry,
             order: kernel.order,
             cmdline: &vm.config.cmdline,

@@ -12,6 +12,7 @@ mod devices;
 #[cfg(test)]
 mod tests;
 
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
@@ -49,6 +50,8 @@ pub struct TreeConfig<'a> {
     pub vcpus: u16,
     /// Bytes of memory, from 0.
     pub memory: u64,
+    /// Where memory that is shared with other VMs lies, behind the VM's own.
+    pub shared: Option<Range<Gpa>>,
     /// Ticks of the time base in a second.
     pub timebase_hz: u32,
     /// The kernel's command line.
@@ -76,6 +79,8 @@ pub enum TreeError {
     Rtas(Gpa),
     /// The initial RAM disk would not lie inside memory.
     Initrd(Gpa),
+    /// Shared memory would lie in the VM's own, or is empty.
+    Shared(Gpa),
     /// A zero byte in the command line or in the name.
     ZeroByte,
 }
@@ -88,6 +93,7 @@ impl fmt::Display for TreeError {
             Self::Memory(bytes) => write!(f, "{bytes:#x} bytes of memory is not a number of pages"),
             Self::Rtas(at) => write!(f, "no room for run-time firmware at {:#x}", at.0),
             Self::Initrd(at) => write!(f, "the initial RAM disk at {:#x} lies outside memory", at.0),
+            Self::Shared(at) => write!(f, "shared memory at {:#x} does not lie behind the VM's own", at.0),
             Self::ZeroByte => write!(f, "a zero byte in the command line or in the name"),
         }
     }
@@ -113,6 +119,9 @@ pub fn build(c: &TreeConfig<'_>) -> Result<Vec<u8>, TreeError> {
     root.add_child(chosen(c));
     root.add_child(cpus::cpus(c)?);
     root.add_child(memory(c));
+    if let Some(at) = &c.shared {
+        root.add_child(shared(at));
+    }
     root.add_child(devices::rtas(c));
     root.add_child(devices::interrupt_controller(c));
     root.add_child(devices::vdevice());
@@ -138,6 +147,11 @@ fn check(c: &TreeConfig<'_>) -> Result<(), TreeError> {
         && (initrd.start >= initrd.end || initrd.end.0 > c.memory)
     {
         return Err(TreeError::Initrd(initrd.start));
+    }
+    if let Some(shared) = &c.shared
+        && (shared.start >= shared.end || shared.start.0 < c.memory)
+    {
+        return Err(TreeError::Shared(shared.start));
     }
     if c.bootargs.contains('\0') || c.name.contains('\0') {
         return Err(TreeError::ZeroByte);
@@ -177,6 +191,14 @@ fn memory(c: &TreeConfig<'_>) -> DeviceTreeNode {
     let mut node = new("memory@0");
     set(&mut node, "device_type", "memory");
     set(&mut node, "reg", [0, c.memory].map(u64::to_be_bytes).as_flattened());
+    node
+}
+
+/// Memory that is no RAM of the guest's: it finds it here, and maps it as a device's.
+fn shared(at: &Range<Gpa>) -> DeviceTreeNode {
+    let mut node = new(&format!("shared-memory@{:x}", at.start.0));
+    set(&mut node, "compatible", "trivet,shared-memory");
+    set(&mut node, "reg", [at.start.0, at.end.0.saturating_sub(at.start.0)].map(u64::to_be_bytes).as_flattened());
     node
 }
 

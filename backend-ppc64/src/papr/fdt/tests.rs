@@ -12,6 +12,7 @@ fn config() -> TreeConfig<'static> {
         pvr: 0x004e_1202,
         vcpus: 8,
         memory: 512 << 20,
+        shared: Some(Gpa(1 << 30)..Gpa((1 << 30) + (64 << 20))),
         timebase_hz: 512_000_000,
         bootargs: "console=hvc0 quiet",
         initrd: Some(Gpa(0x800_0000)..Gpa(0x880_1234)),
@@ -162,6 +163,10 @@ fn configurations_that_contradict_themselves_are_refused() {
     for rtas in [0x1000_1000, 0x2000_0000, 0x1fff_8000, 0x4000_0000, !0xffff, u64::MAX] {
         assert_eq!(refused(TreeConfig { rtas: Gpa(rtas), ..base() }), TreeError::Rtas(Gpa(rtas)));
     }
+    for shared in [Gpa(0)..Gpa(1 << 20), Gpa(1 << 30)..Gpa(1 << 30)] {
+        let start = shared.start;
+        assert_eq!(refused(TreeConfig { shared: Some(shared), ..base() }), TreeError::Shared(start));
+    }
     let large = TreeConfig { memory: 8 << 30, rtas: Gpa(0x4000_0000), ..base() };
     assert_eq!(refused(large), TreeError::Rtas(Gpa(0x4000_0000)));
     for (start, end) in [(0x1000, 0x1000), (0x2000, 0x1000), (0x1000, (512 << 20) + 1), (0, u64::MAX)] {
@@ -170,4 +175,15 @@ fn configurations_that_contradict_themselves_are_refused() {
     }
     assert_eq!(refused(TreeConfig { bootargs: "a\0b", ..base() }), TreeError::ZeroByte);
     assert_eq!(refused(TreeConfig { name: "\0", ..base() }), TreeError::ZeroByte);
+}
+
+#[test]
+fn shared_memory_is_no_ram() {
+    let blob = build(&config()).unwrap();
+    let node = parse(&blob).find_node("/shared-memory@40000000").unwrap();
+    assert_eq!(bytes(&node, "compatible"), b"trivet,shared-memory\0");
+    assert_eq!(bytes(&node, "reg"), [1_u64 << 30, 64 << 20].map(u64::to_be_bytes).as_flattened());
+    assert!(node.property("device_type").is_none(), "the kernel takes every memory node for RAM");
+    let without = build(&TreeConfig { shared: None, ..config() }).unwrap();
+    assert!(parse(&without).find_node("/shared-memory@40000000").is_none());
 }

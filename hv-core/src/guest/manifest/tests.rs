@@ -79,7 +79,7 @@ fn other_versions_and_damage_are_told_apart() {
     if let Some(version) = other.get_mut(MAGIC.len() - 1) {
         *version = 9;
     }
-    assert_eq!(Config::decode(&other), Err(ManifestError::Version { found: 9, want: 1 }));
+    assert_eq!(Config::decode(&other), Err(ManifestError::Version { found: 9, want: 2 }));
     for cut in MAGIC.len()..bytes.len() {
         let part = bytes.get(..cut).unwrap_or(&[]);
         assert_eq!(Config::decode(part), Err(ManifestError::Malformed(super::CONFIG_MEMBER)), "cut at {cut}");
