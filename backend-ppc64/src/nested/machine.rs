@@ -88,7 +88,11 @@ impl core::fmt::Display for NestedError {
 impl Nested {
     /// Takes the machine over. Called once, by the boot CPU, in real mode.
     pub fn new(found: &Inventory, frames: Frames) -> Result<Self, NestedError> {
-        let table = frames.alloc(Order::PAGE).ok_or(NestedError::NoMemory)?;
+        let domain = Domain::new();
+        // The boot CPU, which joins for good later.
+        let cpu = domain.cpu(CpuId(0)).ok_or(NestedError::NoMemory)?;
+        let table = frames.alloc(&cpu, Order::PAGE).ok_or(NestedError::NoMemory)?;
+        domain.leave(cpu);
         let base = table.into_pfn().0 << PAGE_SHIFT;
         // SAFETY: the frame was just allocated, is never given back, and all-zero words are valid cells.
         let partitions = unsafe {
@@ -102,7 +106,7 @@ impl Nested {
         }
         let seconds = rtas::time_of_day(&found.rtas).unwrap_or(0);
         Ok(Self {
-            domain: Domain::new(),
+            domain,
             frames,
             inside: [const { Inside { tag: AtomicU32::new(0), entries: AtomicU32::new(0) } }; MAX_CPUS],
             servers: found.cpus.clone(),

@@ -15,7 +15,7 @@ use crate::addr::{Hvn, Order, Pfn};
 use crate::epoch::{Cpu, WalkGuard};
 use crate::machine::Machine;
 use crate::mmu::zap::Bracket;
-use crate::page::Frame;
+use crate::page::{GuestFrame, zeroed};
 use crate::radix::Radix;
 use crate::radix::edit::{EditError, Removed};
 use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
@@ -77,7 +77,7 @@ pub enum Peek {
 #[derive(Debug, Default)]
 #[must_use = "frames and tables are freed by HostSpace::release"]
 pub struct Punched {
-    frames: Vec<Frame, FRAMES_AT_ONCE>,
+    frames: Vec<GuestFrame, FRAMES_AT_ONCE>,
     tables: Vec<TableRef, TABLES_AT_ONCE>,
 }
 
@@ -87,7 +87,7 @@ impl Removed for Punched {
     }
 
     fn leaf(&mut self, _key: u64, order: Order, leaf: Leaf) {
-        let pushed = self.frames.push(Frame::owned(leaf.pfn, order));
+        let pushed = self.frames.push(GuestFrame::owned(leaf.pfn, order));
         debug_assert!(pushed.is_ok(), "room() was not asked");
     }
 
@@ -121,18 +121,17 @@ impl HostSpace {
             Peek::OutOfReach => return Populate::OutOfReach,
             Peek::Absent => {}
         }
-        let Some(frame) = m.frames().alloc(cpu, LARGEST) else { return Populate::NoMemory };
         // Zeroed before it can be found: the CAS below releases these stores.
-        m.zero(frame.pfn(), LARGEST);
+        let Some(frame) = zeroed::take(cpu, m, LARGEST) else { return Populate::NoMemory };
         let leaf = Leaf { pfn: frame.pfn(), prot: Prot::all(), rc: Rc::empty() };
         let done = self.table.map(m, &m.epoch().enter(cpu), page.0, LARGEST, leaf);
         match done {
             Ok(()) => {
                 self.resident.fetch_add(LARGEST.pages(), Ordering::Relaxed);
-                Populate::Fresh(page_of(page, LARGEST, Leaf { pfn: frame.into_pfn(), ..leaf }))
+                Populate::Fresh(page_of(page, LARGEST, Leaf { pfn: GuestFrame::from(frame).into_pfn(), ..leaf }))
             }
             Err(error) => {
-                m.frames().free(cpu, frame);
+                zeroed::give(cpu, m, frame);
                 match error {
                     EditError::NoTable => Populate::NoMemory,
                     // Occupied: another CPU populated the page first; its frame counts.
@@ -176,7 +175,7 @@ impl HostSpace {
         }
         let grace = m.epoch().synchronize(cpu);
         while let Some(frame) = taken.frames.pop() {
-            m.frames().free(cpu, grace.retire(frame).into_inner());
+            m.frames().free_guest(cpu, grace.retire(frame));
         }
         while let Some(table) = taken.tables.pop() {
             m.free_table(cpu, grace.retire(table));
@@ -196,7 +195,10 @@ impl HostSpace {
 
     /// Frees everything. No CPU uses the space any more, and no translation of its frames is left anywhere.
     pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M) {
-        self.table.destroy(cpu, m, |_, order, leaf| m.frames().free(cpu, Frame::owned(leaf.pfn, order)));
+        let grace = m.epoch().synchronize(cpu);
+        self.table.destroy(cpu, m, |_, order, leaf| {
+            m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(leaf.pfn, order)));
+        });
     }
 }
 

@@ -12,8 +12,8 @@
 
 use heapless::Vec;
 
-use super::Frame;
 use super::bitmap::{Bitmap, words};
+use super::{Frame, GuestFrame};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::epoch::{Cpu, Retired};
 use crate::radix::format::TableRef;
@@ -110,7 +110,7 @@ impl Frames {
         Some(Frame::owned(pfn, order))
     }
 
-    /// Gives a block back. Its last user is gone: translations flushed, walks over (G1).
+    /// Gives a block back that no guest and no walk has been shown.
     pub fn free(&self, _cpu: &Cpu, frame: Frame) {
         let order = frame.order();
         let pfn = frame.into_pfn();
@@ -122,6 +122,11 @@ impl Frames {
             debug_assert!(false, "a block was freed that was not allocated: {pfn:?} {order:?}");
             state.counts.refused = state.counts.refused.saturating_add(1);
         }
+    }
+
+    /// Gives a guest's frames back after their grace period: translations flushed, walks over (G1, R20).
+    pub fn free_guest(&self, cpu: &Cpu, frame: Retired<GuestFrame>) {
+        self.free(cpu, frame.into_inner().into_frame());
     }
 
     /// Takes a block for a table. For implementations of [`crate::machine::Machine::alloc_table`], which zero it.

@@ -1,12 +1,27 @@
-//! A frame that somebody owns.
+//! A frame that somebody owns, and what its bytes may be shown to.
+//!
+//! ```text
+//!   Frames::alloc -> Frame --zero--> Zeroed ------+--> GuestFrame -> a leaf of a host table, or a page of an object
+//!                      |  \--fill----------------/          |
+//!                      |   zeroed::take -> Zeroed           | out of the table again: bracket, grace period (R20)
+//!   Frames::free <-----+------ Zeroed::into_frame           v
+//!   Frames::free_guest <------------------------- Retired<GuestFrame>
+//!
+//!   Frames::alloc_table -> TableRef -> unlinked, grace period -> Retired<TableRef> -> Frames::free_table
+//! ```
+//!
+//! Two things follow from there being no other arrows. A guest never sees what a frame held before: only zeroing and
+//! filling lead to [`GuestFrame`], and each writes all of it. And a frame of the hypervisor's own never becomes a
+//! guest's: what is a table has no value of these types, and a number is made one again only in this crate, by the owner
+//! of the table out of which it was just taken.
 
 use crate::addr::{Order, Pfn};
+use crate::machine::Machine;
 
-/// `2^order` frames taken from the allocator, owned by whoever holds this value.
+/// `2^order` frames taken from the allocator, owned by whoever holds this value; their content is arbitrary.
 ///
-/// It cannot be copied and is not to be dropped: it goes back through [`super::Frames::free`], or is stored in a table as
-/// a number by [`Frame::into_pfn`], whose owner makes it a `Frame` again when the entry is removed. A dropped one is
-/// memory lost; the dev profile stops there.
+/// It cannot be copied and is not to be dropped (R24): it goes back through [`super::Frames::free`], or becomes one of
+/// the types below. A dropped one is memory lost; the dev profile stops there.
 #[derive(Debug)]
 #[must_use = "a frame is freed or stored, never dropped"]
 pub struct Frame {
@@ -23,6 +38,15 @@ impl Drop for Owned {
     fn drop(&mut self) {
         debug_assert!(!self.0, "a frame was dropped instead of freed");
     }
+}
+
+/// What a page of a new guest frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Zeros.
+    Zeros,
+    /// The bytes of this frame, which is guest memory that nobody writes meanwhile and that is not freed meanwhile.
+    CopyOf(Pfn),
 }
 
 impl Frame {
@@ -43,10 +67,109 @@ impl Frame {
         self.order
     }
 
-    /// Gives up the value for the number; ownership goes to the table it is stored in.
+    /// Gives up the value for the number; whoever stores the number owns the frames.
     #[must_use]
     pub fn into_pfn(mut self) -> Pfn {
         self.owned.0 = false;
         self.pfn
+    }
+
+    /// Fills it with zeros, all of it.
+    pub fn zero<M: Machine>(self, m: &M) -> Zeroed {
+        m.zero(self.pfn, self.order);
+        Zeroed(self)
+    }
+
+    /// Gives every page of it, in order, the content that `of` names; `of` is given the page's place in the block.
+    pub fn fill<M: Machine>(self, m: &M, mut of: impl FnMut(u64) -> Content) -> GuestFrame {
+        for n in 0..self.order.pages() {
+            let page = Pfn(self.pfn.0 | n);
+            match of(n) {
+                Content::Zeros => m.zero(page, Order::PAGE),
+                Content::CopyOf(from) => m.copy(from, page),
+            }
+        }
+        GuestFrame(self)
+    }
+}
+
+/// Frames that hold zeros and that nobody has been shown.
+#[derive(Debug)]
+#[must_use = "a frame is freed or stored, never dropped"]
+pub struct Zeroed(Frame);
+
+impl Zeroed {
+    /// Its first frame number.
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.0.pfn
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.0.order
+    }
+
+    /// Forgets that it holds zeros.
+    pub fn into_frame(self) -> Frame {
+        self.0
+    }
+}
+
+/// Frames whose every byte is the guest's to see. Host tables and objects take and give back nothing else.
+///
+/// There is no way back to [`Frame`]: a guest may have a translation of it, and a walk the number, so it ends as
+/// [`crate::epoch::Retired`] and through [`super::Frames::free_guest`].
+#[derive(Debug)]
+#[must_use = "a frame is freed or stored, never dropped"]
+pub struct GuestFrame(Frame);
+
+impl From<Zeroed> for GuestFrame {
+    fn from(zeroed: Zeroed) -> Self {
+        Self(zeroed.0)
+    }
+}
+
+impl GuestFrame {
+    /// Only the owner of the table or object out of which the number was just taken; it may be a part of the block that
+    /// went in.
+    pub(crate) fn owned(pfn: Pfn, order: Order) -> Self {
+        Self(Frame::owned(pfn, order))
+    }
+
+    /// Its first frame number.
+    #[must_use]
+    pub fn pfn(&self) -> Pfn {
+        self.0.pfn
+    }
+
+    /// Its size.
+    #[must_use]
+    pub fn order(&self) -> Order {
+        self.0.order
+    }
+
+    /// Gives up the value for the number; ownership goes to the table or object that stores it.
+    #[must_use]
+    pub fn into_pfn(self) -> Pfn {
+        self.0.into_pfn()
+    }
+
+    /// What the allocator takes back.
+    pub(super) fn into_frame(self) -> Frame {
+        self.0
+    }
+}
+
+#[cfg(all(test, debug_assertions, not(any(loom, shuttle))))]
+mod tests {
+    use super::Frame;
+    use crate::addr::{Order, Pfn};
+
+    #[test]
+    #[should_panic(expected = "dropped instead of freed")]
+    fn r24_a_dropped_frame_stops_the_dev_profile() {
+        drop(Frame::owned(Pfn(5), Order::PAGE));
     }
 }
