@@ -1,16 +1,21 @@
 //! An instruction set made of software: tiny tables, skewed bits, memory that checks every access, and translation
 //! caches as unhelpful as an architecture allows. A port like any other, and the first that must pass.
 //!
-//! - `ram`: the checked arena. Whoever touches a frame that is free, or a table that is none, is noted down.
+//! - `ram`: the checked arena, over `cells` (storage) and `book` (what each frame is used for). Whoever touches a frame that
+//!   is free, or a table that is none, is noted down.
 //! - `format`: entries whose bits move with the level, so that decoding at a wrong level shows at once.
 //! - `tlb`: keeps every translation and every table address until a flush names it, and prefers them to the tables.
 //! - `machine`: the seam's machine over the two.
 //! - `script`: a vCPU whose guest is the probe of `conformance::probe`.
 
+mod book;
+mod cells;
 mod format;
 mod machine;
 mod ram;
 mod script;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 mod tlb;
 
 pub use format::{Skewed, SkewedStage2};

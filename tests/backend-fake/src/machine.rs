@@ -118,9 +118,7 @@ impl Machine for FakeMachine {
     }
 
     fn zero(&self, first: Pfn, order: Order) {
-        for n in 0..order.pages() {
-            self.ram.become_data(&self.frames, Pfn(first.0 + n));
-        }
+        self.ram.become_data(&self.frames, first, order);
     }
 
     fn copy(&self, from: Pfn, to: Pfn) {

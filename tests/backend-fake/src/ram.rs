@@ -1,61 +1,77 @@
-//! The checked arena: all of the machine's memory, and what each frame is used for.
+//! The checked arena: all of the machine's memory. Every access is held against what its frame is used for.
+//!
+//! A frame costs nothing until it is touched, and nothing again once it is zeroed, so that machines of many gigabytes
+//! can be made for a single case.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hv_core::addr::{PAGE_SIZE, Pfn};
+use hv_core::addr::{Order, PAGE_SIZE, Pfn};
 use hv_core::page::Frames;
 use hv_core::radix::format::TableRef;
 use hv_core::sync::{AtomicU64, Ordering};
 
-/// Words of a frame that exist. A model checker pays for each, and its worlds use the first few.
-const WORDS: usize = if cfg!(any(loom, shuttle)) { 8 } else { PAGE_SIZE / 8 };
+use crate::book::{Book, Content, Use};
+use crate::cells::{CHECKED, Cells, Place, WORDS};
+
 /// Frame numbers do not begin at 0, so that a frame number taken for something else shows.
 pub const FIRST: u64 = 0x40;
-
-/// What a frame was last made into. Whether it still is that, the allocator knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    Raw,
-    Data,
-    Table(TableRef),
-}
-
-#[derive(Debug)]
-struct State {
-    uses: Vec<Use>,
-    /// Counts how often each frame was put to a new use.
-    generations: Vec<u64>,
-    violations: Vec<String>,
-}
 
 /// The memory.
 #[derive(Debug)]
 pub struct Ram {
-    words: Vec<AtomicU64>,
-    /// Book-keeping, not part of the world: a lock that model checkers do not see, never held across their steps.
-    state: Mutex<State>,
+    frames: usize,
+    cells: Cells,
+    /// Never held across a step of a model checker.
+    book: Mutex<Book>,
     /// Lent in place of a cell that may not be touched.
     void: AtomicU64,
 }
 
+/// The words of a frame, to be read or stored to.
+struct Words<'a> {
+    /// Its number in the arena.
+    frame: usize,
+    content: Content,
+    cells: Option<&'a [AtomicU64]>,
+    /// While it is held, the words stay this frame's.
+    book: Option<MutexGuard<'a, Book>>,
+}
+
+impl Words<'_> {
+    fn load(&self, word: usize) -> u64 {
+        match (self.cells, self.content) {
+            (Some(cells), _) => cells[word % WORDS].load(Ordering::Relaxed),
+            (None, Content::Arbitrary) => arbitrary(self.frame, word),
+            (None, _) => 0,
+        }
+    }
+}
+
+/// Content at power-on is arbitrary, and must not look like zeros or like holes.
+fn arbitrary(frame: usize, word: usize) -> u64 {
+    0xdead_0000_0000_0001 | ((frame * WORDS + word) as u64) << 8
+}
+
 impl Ram {
     pub fn new(frames: usize) -> Self {
-        // Content at power-on is arbitrary, and must not look like zeros or like holes.
-        let words = (0..frames * WORDS).map(|n| AtomicU64::new(0xdead_0000_0000_0001 | (n as u64) << 8)).collect();
-        let state = State { uses: vec![Use::Raw; frames], generations: vec![0; frames], violations: Vec::new() };
-        Self { words, state: Mutex::new(state), void: AtomicU64::new(0) }
+        let (cells, mut book) = (Cells::new(frames), Book::new(frames));
+        if CHECKED {
+            for n in 0..frames {
+                for (word, cell) in cells.at(book.pin(n)).iter().enumerate() {
+                    cell.store(arbitrary(n, word), Ordering::Relaxed);
+                }
+            }
+        }
+        Self { frames, cells, book: Mutex::new(book), void: AtomicU64::new(0) }
     }
 
-    fn book(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes down a broken rule.
     pub fn violation(&self, what: String) {
-        let mut state = self.book();
-        if state.violations.len() < 8 {
-            state.violations.push(what);
-        }
+        self.book().violation(what);
     }
 
     /// Everything noted down so far.
@@ -65,77 +81,116 @@ impl Ram {
 
     fn index(&self, pfn: Pfn) -> Option<usize> {
         let n = usize::try_from(pfn.0.checked_sub(FIRST)?).ok()?;
-        (n < self.words.len() / WORDS).then_some(n)
+        (n < self.frames).then_some(n)
     }
 
-    fn put_to(&self, pfn: Pfn, what: Use) {
-        let Some(n) = self.index(pfn) else {
-            return self.violation(format!("G1: frame {pfn:?} is not of this machine"));
+    /// What the frame is used for; `None` if there is no such frame.
+    fn used(&self, pfn: Pfn) -> Option<Use> {
+        self.index(pfn).map(|n| self.book().record(n).used)
+    }
+
+    fn put_to(&self, first: Pfn, order: Order, what: Use) {
+        let Some(range) = self.index(first).filter(|n| (*n as u64) + order.pages() <= self.frames as u64) else {
+            return self.violation(format!("G1: {first:?} of {order:?} is not of this machine"));
         };
-        let mut state = self.book();
-        state.uses[n] = what;
-        state.generations[n] += 1;
-        drop(state);
-        for word in &self.words[n * WORDS..(n + 1) * WORDS] {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-
-    /// A frame becomes guest memory, all zero.
-    pub fn become_data(&self, frames: &Frames, pfn: Pfn) {
-        if frames.is_free(pfn) {
-            self.violation(format!("G1: free frame {pfn:?} is zeroed"));
-        }
-        self.put_to(pfn, Use::Data);
-    }
-
-    /// Frames become a table, all holes.
-    pub fn become_table(&self, table: TableRef) {
-        for n in 0..table.order().pages() {
-            self.put_to(Pfn(table.base().0 + n), Use::Table(table));
-        }
-    }
-
-    /// A table ends; every later look at it is noted down.
-    pub fn end_table(&self, table: TableRef) {
-        for n in 0..table.order().pages() {
-            let pfn = Pfn(table.base().0 + n);
-            match self.index(pfn).map(|n| self.book().uses[n]) {
-                Some(Use::Table(t)) if t == table => self.put_to(pfn, Use::Raw),
-                other => self.violation(format!("G6: {table:?} is freed, but its frame is {other:?}")),
+        let mut book = self.book();
+        let to_zero: Vec<Place> =
+            (range..range + order.pages() as usize).filter_map(|n| book.put_to(n, what)).collect();
+        drop(book);
+        for place in to_zero {
+            for word in self.cells.at(place) {
+                word.store(0, Ordering::Relaxed);
             }
         }
     }
 
-    /// How often the frame was put to a new use.
-    pub fn generation(&self, pfn: Pfn) -> Option<u64> {
-        self.index(pfn).map(|n| self.book().generations[n])
+    /// A block becomes guest memory, all zero.
+    pub fn become_data(&self, frames: &Frames, first: Pfn, order: Order) {
+        for n in [0, order.pages() - 1] {
+            if frames.is_free(Pfn(first.0 + n)) {
+                self.violation(format!("G1: free frame {:?} is zeroed", Pfn(first.0 + n)));
+            }
+        }
+        self.put_to(first, order, Use::Data);
+    }
+
+    /// Frames become a table, all holes.
+    pub fn become_table(&self, table: TableRef) {
+        self.put_to(table.base(), table.order(), Use::Table(table));
+    }
+
+    /// A table ends; every later look at it is noted down.
+    pub fn end_table(&self, table: TableRef) {
+        match self.used(table.base()) {
+            Some(Use::Table(t)) if t == table => self.put_to(table.base(), table.order(), Use::Raw),
+            other => self.violation(format!("G6: {table:?} is freed, but its frame is {other:?}")),
+        }
+    }
+
+    /// The time on the book's clock, which ticks whenever a frame is put to a new use.
+    pub fn clock(&self) -> u64 {
+        self.book().clock()
+    }
+
+    /// True if the frame was put to a new use after `then`.
+    pub fn reused_since(&self, pfn: Pfn, then: u64) -> bool {
+        self.index(pfn).is_none_or(|n| self.book().record(n).since > then)
     }
 
     /// Entry `slot` of a table, if that is what the frame is.
     pub fn cell(&self, table: TableRef, slot: usize, who: &str) -> &AtomicU64 {
         let pfn = Pfn(table.base().0 + (slot / WORDS) as u64);
-        let Some(n) = self.index(pfn) else {
-            self.violation(format!("R2: {who} looks at a table outside memory: {table:?}"));
-            return &self.void;
-        };
-        let used = self.book().uses[n];
-        if used != Use::Table(table) {
-            self.violation(format!("R2: {who} looks at {table:?}, but the frame is {used:?}"));
-            return &self.void;
+        let record = self.index(pfn).map(|n| self.book().record(n));
+        match record.map(|r| (r.used, r.content)) {
+            Some((Use::Table(t), Content::Pinned(place))) if t == table => &self.cells.at(place)[slot % WORDS],
+            other => {
+                let used = other.map(|(used, _)| used);
+                self.violation(format!("R2: {who} looks at {table:?}, but the frame is {used:?}"));
+                &self.void
+            }
         }
-        &self.words[n * WORDS + slot % WORDS]
     }
 
     /// True if the frame is guest memory that somebody owns; otherwise that is noted down.
-    fn is_data(&self, frames: &Frames, pfn: Pfn, who: &str) -> bool {
-        let used = self.index(pfn).map(|n| self.book().uses[n]);
-        let fine = used == Some(Use::Data) && !frames.is_free(pfn);
-        if !fine {
-            let free = frames.is_free(pfn);
+    pub fn is_data(&self, frames: &Frames, pfn: Pfn, who: &str) -> bool {
+        let used = self.used(pfn);
+        let free = frames.is_free(pfn);
+        if used != Some(Use::Data) || free {
             self.violation(format!("G1: {who} touches frame {pfn:?}, which is {used:?}, free: {free}"));
+            return false;
         }
-        fine
+        true
+    }
+
+    /// The words of a frame as they are.
+    fn words(&self, frame: usize) -> Words<'_> {
+        let book = self.book();
+        match book.record(frame).content {
+            // A pinned place needs no book held, and a model checker could not bear it.
+            content @ Content::Pinned(place) => Words { frame, content, cells: Some(self.cells.at(place)), book: None },
+            content @ Content::Kept(place) => {
+                Words { frame, content, cells: Some(self.cells.at(place)), book: Some(book) }
+            }
+            content @ (Content::Arbitrary | Content::Zero) => Words { frame, content, cells: None, book: Some(book) },
+        }
+    }
+
+    /// Replaces bits of one word of a frame.
+    fn update(&self, frame: usize, word: usize, mask: u64, value: u64) {
+        let mut words = self.words(frame);
+        let cells = words.cells.unwrap_or_else(|| {
+            let fresh = words.book.as_mut().map_or(Place(0), |book| book.keep(frame));
+            let cells = self.cells.at(fresh);
+            for (n, cell) in cells.iter().enumerate() {
+                cell.store(words.load(n), Ordering::Relaxed);
+            }
+            cells
+        });
+        let cell = &cells[word % WORDS];
+        let mut old = cell.load(Ordering::Relaxed);
+        while let Err(now) = cell.compare_exchange(old, old & !mask | value, Ordering::Relaxed, Ordering::Relaxed) {
+            old = now;
+        }
     }
 
     /// Reads bytes of guest memory.
@@ -143,11 +198,17 @@ impl Ram {
         if !self.in_frame(offset, into.len()) || !self.is_data(frames, pfn, who) {
             return;
         }
-        let base = self.index(pfn).unwrap_or(0) * WORDS;
-        for (n, byte) in into.iter_mut().enumerate() {
-            let at = offset + n;
-            *byte = (self.words[base + at / 8 % WORDS].load(Ordering::Relaxed) >> (8 * (at % 8))) as u8;
+        let Some(frame) = self.index(pfn) else { return };
+        let words = self.words(frame);
+        let (mut at, mut rest) = (offset, into);
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at_mut((8 - at % 8).min(rest.len()));
+            let word = words.load(at / 8).to_le_bytes();
+            part.copy_from_slice(&word[at % 8..at % 8 + part.len()]);
+            at += part.len();
+            rest = more;
         }
+        drop(words);
         self.is_data(frames, pfn, who);
     }
 
@@ -156,22 +217,16 @@ impl Ram {
         if !self.in_frame(offset, from.len()) || !self.is_data(frames, pfn, who) {
             return;
         }
-        let base = self.index(pfn).unwrap_or(0) * WORDS;
-        let mut at = 0;
-        while at < from.len() {
-            let (word, first) = ((offset + at) / 8, (offset + at) % 8);
-            let here = (8 - first).min(from.len() - at);
-            let (mut mask, mut value) = (0_u64, 0_u64);
-            for n in 0..here {
-                mask |= 0xff << (8 * (first + n));
-                value |= u64::from(from[at + n]) << (8 * (first + n));
-            }
-            let cell = &self.words[base + word % WORDS];
-            let mut old = cell.load(Ordering::Relaxed);
-            while let Err(now) = cell.compare_exchange(old, old & !mask | value, Ordering::Relaxed, Ordering::Relaxed) {
-                old = now;
-            }
-            at += here;
+        let Some(frame) = self.index(pfn) else { return };
+        let (mut at, mut rest) = (offset, from);
+        while !rest.is_empty() {
+            let (part, more) = rest.split_at((8 - at % 8).min(rest.len()));
+            let (mut mask, mut value) = ([0; 8], [0; 8]);
+            mask[at % 8..at % 8 + part.len()].fill(0xff);
+            value[at % 8..at % 8 + part.len()].copy_from_slice(part);
+            self.update(frame, at / 8, u64::from_le_bytes(mask), u64::from_le_bytes(value));
+            at += part.len();
+            rest = more;
         }
         self.is_data(frames, pfn, who);
     }
@@ -181,11 +236,13 @@ impl Ram {
         if !self.is_data(frames, from, "a copy") {
             return;
         }
-        self.become_data(frames, to);
+        self.become_data(frames, to, Order::PAGE);
         let (Some(from), Some(to)) = (self.index(from), self.index(to)) else { return };
-        for n in 0..WORDS {
-            let word = self.words[from * WORDS + n].load(Ordering::Relaxed);
-            self.words[to * WORDS + n].store(word, Ordering::Relaxed);
+        for word in 0..WORDS {
+            let value = self.words(from).load(word);
+            if value != 0 || CHECKED {
+                self.update(to, word, u64::MAX, value);
+            }
         }
     }
 

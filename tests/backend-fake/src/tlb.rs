@@ -21,8 +21,8 @@ struct Entry {
     gfn: Gfn,
     order: Order,
     leaf: Leaf,
-    /// Use count of the frame when the entry was filled.
-    generation: Option<u64>,
+    /// The time when it was filled, on the clock that dates every frame's use.
+    since: u64,
 }
 
 /// A cached table address: entries at `level` of the table that covers `prefix`.
@@ -71,7 +71,7 @@ impl Tlb {
 
     fn inside(ram: &Ram, e: &Entry, gfn: Gfn) -> Pfn {
         let pfn = Pfn(e.leaf.pfn.0 + (gfn.0 - e.gfn.0));
-        if e.order == Order::PAGE && ram.generation(pfn) != e.generation {
+        if ram.reused_since(pfn, e.since) {
             ram.violation(format!("R9: {gfn:?} is still cached as {pfn:?}, which has found another use"));
         }
         pfn
@@ -89,6 +89,8 @@ impl Tlb {
         loop {
             let slot = (gfn.0 >> below(level)) & ((1 << bits(level)) - 1);
             let cell = ram.cell(table, slot as usize, "hardware");
+            // Before the entry is read: whatever the frame becomes after that is for a flush to tell.
+            let since = ram.clock();
             let raw = cell.load(Ordering::Acquire);
             match Skewed::decode(raw, level) {
                 Pte::Table { table: next, .. } if level > 0 => {
@@ -106,8 +108,7 @@ impl Tlb {
                         continue;
                     }
                     let order = Order::new(below(level) as u8)?;
-                    let generation = ram.generation(used.pfn);
-                    return Some(Entry { tag, gfn: gfn.align_down(order), order, leaf: used, generation });
+                    return Some(Entry { tag, gfn: gfn.align_down(order), order, leaf: used, since });
                 }
                 Pte::Hole | Pte::Transition(_) | Pte::Leaf(_) | Pte::Table { .. } => return None,
             }

@@ -14,8 +14,8 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::machine::{CpuId, Machine};
 
-/// Frames of the machine: enough for two VMs and their tables.
-const FRAMES: usize = 1500;
+/// Frames of the machine: 6 GiB, so that leaves of every size can be had. A frame costs nothing until it is touched.
+const FRAMES: usize = 3 << 19;
 
 const CODECS: &[Codec] = &[Codec::of::<Skewed>("skewed"), Codec::of::<PartitionScoped>("ppc64 partition-scoped")];
 
