@@ -6,7 +6,7 @@ use crate::epoch::Cpu;
 use crate::guest::lifecycle::{EndStep, Refused};
 use crate::isa::Isa;
 use crate::machine::Machine;
-use crate::monitor::{ExitCounts, MemoryInfo, Operator, OwnMemory, VmInfo};
+use crate::monitor::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo};
 use crate::sync::Ordering;
 use crate::vm::Vm;
 
@@ -38,6 +38,7 @@ impl<I: Isa> Operator for Operating<'_, I> {
             memory: vm.config.memory,
             resident: 0,
             tables: 0,
+            pages: PageUse::default(),
             cpu_ticks: 0,
             exits: ExitCounts::default(),
         };

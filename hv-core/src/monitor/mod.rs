@@ -57,10 +57,35 @@ pub struct VmInfo<'a> {
     pub resident: u64,
     /// Frames (4 KiB) of its tables, host side and second stage.
     pub tables: u64,
+    /// How its memory is mapped.
+    pub pages: PageUse,
     /// Time that its vCPUs have spent in the guest, in ticks, all together.
     pub cpu_ticks: u64,
     /// Why its vCPUs left the guest.
     pub exits: ExitCounts,
+}
+
+/// In which sizes a VM's memory is mapped, and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageUse {
+    /// Frames mapped by second-stage leaves of less than 2 MiB.
+    pub small: u64,
+    /// Frames mapped by leaves of 2 MiB.
+    pub huge: u64,
+    /// Frames mapped by leaves of 1 GiB.
+    pub giant: u64,
+    /// Complete teams in the tmpfs objects that it maps.
+    pub teams: u64,
+    /// Teams there that have been broken.
+    pub broken: u64,
+    /// Large leaves that were split.
+    pub splits: u64,
+    /// Runs of small leaves that became a large one.
+    pub collapses: u64,
+    /// Faults that had to be tried again because memory changed meanwhile.
+    pub retries: u64,
+    /// Invalidations that made every CPU forget translations.
+    pub flushes: u64,
 }
 
 /// How often vCPUs left their guest, by reason; the reasons are those of [`crate::vcpu::exit::Exit`].

@@ -4,9 +4,10 @@ use core::fmt::{self, Write};
 
 use super::command::COMMANDS;
 use super::table::{Align, Seconds, Size, table};
-use super::{ExitCounts, Operator, VmInfo};
+use super::{ExitCounts, Operator, PageUse, VmInfo};
 use crate::addr::PAGE_SIZE;
 use crate::guest::lifecycle::{State, how_ended};
+use crate::guest::manifest::MAX_VMS;
 
 /// A VM that vanished between two questions.
 const GONE: VmInfo<'static> = VmInfo {
@@ -17,6 +18,17 @@ const GONE: VmInfo<'static> = VmInfo {
     memory: 0,
     resident: 0,
     tables: 0,
+    pages: PageUse {
+        small: 0,
+        huge: 0,
+        giant: 0,
+        teams: 0,
+        broken: 0,
+        splits: 0,
+        collapses: 0,
+        retries: 0,
+        flushes: 0,
+    },
     cpu_ticks: 0,
     exits: ExitCounts { faults: 0, calls: 0, unknown_calls: 0, interrupts: 0, deadlines: 0, halts: 0 },
 };
@@ -174,15 +186,49 @@ fn vm_memory(operator: &dyn Operator, first: usize, count: usize, out: &mut dyn 
         ("RESIDENT", Align::Right),
         ("FRAMES", Align::Right),
         ("TABLES", Align::Right),
+        ("IN 4K", Align::Right),
+        ("IN 2M", Align::Right),
+        ("IN 1G", Align::Right),
     ];
-    table(out, columns, count, &|row, column, cell| {
-        let info = operator.vm_info(first.saturating_add(row)).unwrap_or(GONE);
+    // Asked once each: how memory is mapped is counted by walking the tables.
+    let vms = (first..first.saturating_add(count)).map(|vm| operator.vm_info(vm).unwrap_or(GONE));
+    let vms: heapless::Vec<VmInfo<'_>, MAX_VMS> = vms.take(MAX_VMS).collect();
+    table(out, columns, vms.len(), &|row, column, cell| {
+        let info = vms.get(row).unwrap_or(&GONE);
         match column {
             0 => cell.write_str(info.name),
             1 => write!(cell, "{}", Size(info.memory)),
             2 => write!(cell, "{}", frames(info.resident)),
             3 => write!(cell, "{}", info.resident),
-            _ => write!(cell, "{}", frames(info.tables)),
+            4 => write!(cell, "{}", frames(info.tables)),
+            5 => write!(cell, "{}", frames(info.pages.small)),
+            6 => write!(cell, "{}", frames(info.pages.huge)),
+            _ => write!(cell, "{}", frames(info.pages.giant)),
+        }
+    })?;
+    out.write_char('\n')?;
+    let columns = [
+        ("VM", Align::Left),
+        ("FAULTS", Align::Right),
+        ("RETRIES", Align::Right),
+        ("FLUSHES", Align::Right),
+        ("SPLITS", Align::Right),
+        ("COLLAPSES", Align::Right),
+        ("TEAMS", Align::Right),
+        ("BROKEN", Align::Right),
+    ];
+    table(out, columns, vms.len(), &|row, column, cell| {
+        let info = vms.get(row).unwrap_or(&GONE);
+        let pages = &info.pages;
+        match column {
+            0 => cell.write_str(info.name),
+            1 => write!(cell, "{}", info.exits.faults),
+            2 => write!(cell, "{}", pages.retries),
+            3 => write!(cell, "{}", pages.flushes),
+            4 => write!(cell, "{}", pages.splits),
+            5 => write!(cell, "{}", pages.collapses),
+            6 => write!(cell, "{}", pages.teams),
+            _ => write!(cell, "{}", pages.broken),
         }
     })
 }

@@ -1,6 +1,6 @@
 //! The monitor against a runtime that only plays one.
 
-use super::{ExitCounts, MemoryInfo, Operator, OwnMemory, VmInfo, execute};
+use super::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo, execute};
 use crate::guest::lifecycle::{Refused, State};
 use crate::link::CommandResult;
 use crate::vcpu::exit::End;
@@ -37,6 +37,17 @@ impl Operator for Fake {
             memory: 512 << 20,
             resident: 9781,
             tables: 30,
+            pages: PageUse {
+                small: 565,
+                huge: 9216,
+                giant: 0,
+                teams: 4,
+                broken: 1,
+                splits: 2,
+                collapses: 3,
+                retries: 7,
+                flushes: 12,
+            },
             cpu_ticks: 1_234_567,
             exits,
         };
@@ -48,6 +59,7 @@ impl Operator for Fake {
             memory: 2 << 30,
             resident: 0,
             tables: 0,
+            pages: PageUse::default(),
             cpu_ticks: 0,
             exits: ExitCounts::default(),
         };
@@ -141,14 +153,21 @@ machine            1024.0 MiB  262144
     heap             64.0 KiB      16
     tables          120.0 KiB      30
 
-VM         MEMORY  RESIDENT  FRAMES     TABLES
-alpha   512.0 MiB  38.2 MiB    9781  120.0 KiB
-b      2048.0 MiB       0 B       0        0 B
+VM         MEMORY  RESIDENT  FRAMES     TABLES    IN 4K     IN 2M  IN 1G
+alpha   512.0 MiB  38.2 MiB    9781  120.0 KiB  2.2 MiB  36.0 MiB    0 B
+b      2048.0 MiB       0 B       0        0 B      0 B       0 B    0 B
+
+VM     FAULTS  RETRIES  FLUSHES  SPLITS  COLLAPSES  TEAMS  BROKEN
+alpha    9781        7       12       2          3      4       1
+b           0        0        0       0          0      0       0
 ";
     assert_eq!(printed("memory"), want);
     let want = "\
-VM        MEMORY  RESIDENT  FRAMES     TABLES
-alpha  512.0 MiB  38.2 MiB    9781  120.0 KiB
+VM        MEMORY  RESIDENT  FRAMES     TABLES    IN 4K     IN 2M  IN 1G
+alpha  512.0 MiB  38.2 MiB    9781  120.0 KiB  2.2 MiB  36.0 MiB    0 B
+
+VM     FAULTS  RETRIES  FLUSHES  SPLITS  COLLAPSES  TEAMS  BROKEN
+alpha    9781        7       12       2          3      4       1
 ";
     assert_eq!(printed("memory alpha"), want);
 }
