@@ -3,6 +3,7 @@
 mod boots;
 mod console;
 mod damage;
+mod memory;
 mod state;
 
 use std::process::Command;
@@ -48,6 +49,7 @@ const STEPS: &[Step] = &[
     Step { name: "size", run: |_| size::run(None) },
     Step { name: "bad input", run: |_| boots::refused() },
     Step { name: "guests, release", run: |_| boots::good(Profile::Release) },
+    Step { name: "memory, release", run: |_| memory::run(Profile::Release) },
     Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
     Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
     Step { name: "console input, release", run: |_| console::run(Profile::Release) },

@@ -1,0 +1,157 @@
+//! What guests show of memory management: huge pages, and memory that two of them share.
+//!
+//! Each run ends with the monitor's `memory`, whose second and third tables say how each VM's memory is mapped.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::board::Board;
+use crate::image::Profile;
+use crate::units::Size;
+use crate::workspace;
+
+/// Where both guests of `shared.toml` find what they share.
+const WINDOW: u64 = 1 << 30;
+/// Small pages in a huge one.
+const TEAM: u64 = 512;
+
+/// One row of the monitor's tables: a VM's values by column.
+#[derive(Debug)]
+struct Row<'a>(Vec<(&'a str, &'a str)>);
+
+impl Row<'_> {
+    fn value(&self, column: &str) -> Result<&str> {
+        let found = self.0.iter().find(|(name, _)| *name == column);
+        Ok(found.with_context(|| format!("the monitor shows no {column}"))?.1)
+    }
+
+    fn number(&self, column: &str) -> Result<u64> {
+        self.value(column)?.parse().with_context(|| format!("{column} is no number"))
+    }
+
+    /// Bytes, as precise as the monitor shows them.
+    fn bytes(&self, column: &str) -> Result<f64> {
+        let text = self.value(column)?;
+        let (number, unit) = text.split_once(' ').with_context(|| format!("{column} is no size: {text}"))?;
+        let unit = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            _ => bail!("{column} has an unknown unit: {text}"),
+        };
+        Ok(number.parse::<f64>()? * f64::from(unit))
+    }
+}
+
+/// All that the tables of `text` say of `vm`. Columns are at least two spaces apart.
+fn row<'a>(text: &'a str, vm: &str) -> Row<'a> {
+    let cells = |line: &'a str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>();
+    let mut names: Vec<&str> = Vec::new();
+    let mut values = Vec::new();
+    for line in text.lines() {
+        let line = cells(line);
+        match line.first() {
+            Some(&"VM") => names = line,
+            Some(name) if *name == vm && line.len() == names.len() => {
+                values.extend(names.iter().copied().zip(line));
+            }
+            _ => {}
+        }
+    }
+    Row(values)
+}
+
+/// Runs the demonstrations on every board.
+pub fn run(profile: Profile) -> Result<()> {
+    for board in Board::all()? {
+        huge(&board, profile)?;
+        shared(&board, profile)?;
+    }
+    Ok(())
+}
+
+/// A guest touches nine tenths of its memory; more than that much of it is mapped by 2 MiB leaves.
+fn huge(board: &Board, profile: Profile) -> Result<()> {
+    let begun = Instant::now();
+    // What the kernel took for itself it has touched; files of the first RAM disk have no limit but memory.
+    let fill = "free=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); \
+                total=$(sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo); \
+                dd if=/dev/zero of=/filled bs=1M count=$(((free - total / 20) / 1024)) 2>/dev/null && echo filled";
+    let text = trivet(board, profile, "xtask/manifests/huge.toml", &["--exec", fill, "--monitor", "memory"])?;
+    let row = row(&text, "a");
+    let (memory, resident, in_2m) = (row.bytes("MEMORY")?, row.bytes("RESIDENT")?, row.bytes("IN 2M")?);
+    let share = in_2m / memory;
+    if !text.contains("filled") || resident < 0.9 * memory || share <= 0.9 {
+        bail!(
+            "{:.1} % of the guest's memory is mapped by 2 MiB leaves, more than 90 % was wanted:\n{text}",
+            100.0 * share
+        );
+    }
+    println!(
+        "ok {:6.1} s  huge pages: {:.1} % of {} mapped by 2 MiB leaves",
+        begun.elapsed().as_secs_f64(),
+        100.0 * share,
+        Size(memory as u64)
+    );
+    Ok(())
+}
+
+/// Two guests see each other's writes in memory that is huge in one and small in the other.
+fn shared(board: &Board, profile: Profile) -> Result<()> {
+    let begun = Instant::now();
+    let touch = format!(
+        "a:n=0; while [ $n -lt {TEAM} ]; do devmem $(({WINDOW} + n * 4096)) 64 $((n + 1)) || break; n=$((n + 1)); done; echo $n"
+    );
+    let read = |vm: &str, page: u64| format!("{vm}:devmem $(({WINDOW} + {page} * 4096)) 64");
+    let (last, first) = (read("b", TEAM - 1), read("b", 0));
+    let write = format!("b:devmem $(({WINDOW} + 7 * 4096)) 64 0xb0b");
+    let back = read("a", 7);
+    let steps = ["--exec", &touch, "--exec", &first, "--exec", &last, "--exec", &write, "--exec", &back];
+    let text = trivet(board, profile, "xtask/manifests/shared.toml", &[&steps[..], &["--monitor", "memory"]].concat())?;
+    let words: Vec<u64> =
+        text.lines().filter_map(|line| u64::from_str_radix(line.trim().strip_prefix("0x")?, 16).ok()).collect();
+    if words != [1, TEAM, 0xb0b] {
+        bail!("the guests do not see each other's writes: {words:#x?}\n{text}");
+    }
+    let (a, b) = (row(&text, "a"), row(&text, "b"));
+    let teams = a.number("TEAMS")?;
+    let (huge, small) = (a.bytes("IN 2M")?, b.bytes("IN 2M")?);
+    if teams == 0 || huge == 0.0 || small != 0.0 {
+        bail!("{teams} teams, {huge} bytes huge in a, {small} in b; wanted at least one, some and none:\n{text}");
+    }
+    println!(
+        "ok {:6.1} s  shared memory: {teams} teams, huge in a, small in b, both see both's writes",
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+/// Standard output of a run that must end well.
+fn trivet(board: &Board, profile: Profile, manifest: &str, steps: &[&str]) -> Result<String> {
+    let mut xtask = Command::new(std::env::current_exe().context("cannot find this program")?);
+    xtask.current_dir(workspace::root()).args(["run", "--board", &board.name, "--profile", profile.name()]);
+    let out = xtask.args(["--guests", manifest]).args(steps).output().context("cannot run this program")?;
+    let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+    if !out.status.success() {
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        let tail = stderr.lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        bail!("{manifest}: {}\n--- stdout:\n{stdout}--- stderr:\n{tail}", out.status);
+    }
+    Ok(stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::row;
+
+    #[test]
+    fn the_monitors_tables_are_read_by_column() {
+        let text = "VM        MEMORY  IN 2M\na      512.0 MiB  2.0 KiB\nb      256.0 MiB    0 B\n\nVM  TEAMS\na       3\nb       0\n";
+        let a = row(text, "a");
+        assert_eq!((a.bytes("MEMORY").unwrap(), a.bytes("IN 2M").unwrap()), (512.0 * 1048576.0, 2048.0));
+        assert_eq!((a.number("TEAMS").unwrap(), row(text, "b").number("TEAMS").unwrap()), (3, 0));
+        assert!(a.value("BROKEN").is_err() && row(text, "c").value("MEMORY").is_err());
+    }
+}
