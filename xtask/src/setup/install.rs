@@ -41,9 +41,41 @@ pub fn packages(packages: &[String], purpose: &str) -> Result<()> {
     // Nothing the user has is removed for it.
     let mut words = vec!["-qy", "--no-install-recommends", "--no-remove", "install"];
     words.extend(packages.iter().map(String::as_str));
+    // Replaced, though: a program from elsewhere may not stand beside the distribution's own of another version.
+    let others = step("looking what stands in the way", || in_the_way(&root, packages))?;
+    if !others.is_empty() {
+        eprintln!("replacing by the distribution's own version: {}", others.join(" "));
+        words.push("--allow-downgrades");
+        words.extend(others.iter().map(String::as_str));
+    }
     step("installing packages", || process::output(&mut root.apt_get(&words)))
         .map(drop)
         .map_err(|error| refuse(format!("{error:#}\ncould not install {list}")))
+}
+
+/// Packages that would have to go for `packages`, each as `NAME=VERSION` with the newest version that the distribution has
+/// of it. One that it has not is left to the installation to refuse.
+fn in_the_way(root: &Privilege, packages: &[String]) -> Result<Vec<String>> {
+    let mut words = vec!["-q", "--simulate", "--no-install-recommends", "install"];
+    words.extend(packages.iter().map(String::as_str));
+    // What cannot be installed at all is found out, and said, by the installation itself.
+    let plan = process::output(&mut root.apt_get(&words)).unwrap_or_default();
+    let mut found = Vec::new();
+    for name in removed(&plan) {
+        let versions = process::output(Command::new("apt-cache").args(["madison", name]))?;
+        found.extend(newest(&versions).map(|version| format!("{name}={version}")));
+    }
+    Ok(found)
+}
+
+/// The packages that a simulated installation removes: lines `Remv NAME [VERSION] ...`.
+fn removed(plan: &str) -> impl Iterator<Item = &str> {
+    plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next())
+}
+
+/// The first version in a list of lines `NAME | VERSION | SOURCE`.
+fn newest(versions: &str) -> Option<&str> {
+    versions.lines().next()?.split('|').nth(1).map(str::trim)
 }
 
 /// How this user may install.
@@ -71,5 +103,19 @@ impl Privilege {
         };
         command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{newest, removed};
+
+    #[test]
+    fn what_stands_in_the_way_is_read_from_a_simulation() {
+        let plan = "The following packages will be REMOVED:\n  qemu-utils\nRemv qemu-utils [1:10.0] [lib:amd64 ]\nInst lld (1 Debian)\n";
+        assert_eq!(removed(plan).collect::<Vec<_>>(), ["qemu-utils"]);
+        assert_eq!(removed("Inst lld (1 Debian)\n").count(), 0);
+        let versions = "qemu-utils | 1:7.2+b3 | http://mirror bookworm/main\nqemu-utils | 1:7.2+b1 | http://mirror\n";
+        assert_eq!((newest(versions), newest("")), (Some("1:7.2+b3"), None));
     }
 }
