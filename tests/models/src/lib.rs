@@ -1,7 +1,29 @@
-//! Races of the shipped source, each written once over the fake machine and explored by a model checker.
+//! Races of the shipped source, each written once over the fake machine, and what explores them.
 //!
-//! Built with `RUSTFLAGS="--cfg loom" cargo test -p models --release`: hv-core's `sync` then names loom's types, the host
-//! table has one bit a level, and the checker tries every interleaving within its preemption bound, with the hardware's
-//! translation caches as part of the world. Without that flag there is nothing here to run.
+//! A scenario is a world, one step for each CPU, and what must be true when all are done ([`scenario`]). The same
+//! scenario runs under four runners ([`runner`]); which one is a matter of how this crate is built, because hv-core's
+//! `sync` names the checker's types then. The binary `models` says at its head how it is built for each.
 
-pub mod fault_unmap;
+pub mod runner;
+pub mod scenario;
+pub mod scenarios;
+
+#[cfg(test)]
+mod tests {
+    use super::runner::{Effort, Plan, explore};
+    use super::scenarios::ALL;
+
+    #[test]
+    fn every_scenario_holds_at_a_glance() {
+        let plan = Plan { effort: Effort::Brief, preemptions: None, seed: 1 };
+        ALL.iter().for_each(|model| explore(*model, &plan));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = ALL.iter().map(|model| model.about().name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}

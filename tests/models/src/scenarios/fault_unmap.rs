@@ -1,0 +1,110 @@
+//! A store to a page on one CPU, against the page being taken away on another, and given to an heir.
+//!
+//! ```text
+//!   CPU 1  the guest: store; fault if untranslated; store again      CPU 0  discard (begin, zap, flush, end, free)
+//!          or the hypervisor for it: write                                  take a frame, zero it, write a mark
+//! ```
+//!
+//! The discard names the one page, or all pages, and then the tables go as well.
+//!
+//! Whatever the order, the mark survives (G1, R6, R8), nobody touches a table that was freed (R2), the caches hold nothing
+//! stale (R9), and every frame comes back.
+
+use hv_core::addr::{Gfn, GfnRange, Gpa};
+use hv_core::epoch::Cpu;
+
+use super::vm::Vm;
+use crate::scenario::{About, Scenario};
+
+/// Frames enough for both trees, the guest's page and the heir's.
+const FRAMES: usize = 12;
+/// The host table's reach under a model checker.
+const PAGES: u64 = 4;
+/// The page both are after.
+const TARGET: Gpa = Gpa(0);
+
+fn untouched() -> Vm {
+    Vm::new(FRAMES, PAGES, |_, _| {})
+}
+
+/// The guest has the page mapped, and cached on the CPU that will store.
+fn mapped() -> Vm {
+    Vm::new(FRAMES, PAGES, guest)
+}
+
+fn guest(vm: &Vm, cpu: &Cpu) {
+    vm.store(cpu, TARGET);
+}
+
+/// The hypervisor writes for the guest, as a device or a hypercall does.
+fn hypervisor(vm: &Vm, cpu: &Cpu) {
+    vm.memory.write(cpu, &vm.machine, TARGET, &[1; 8]).expect("there is memory");
+}
+
+fn take(vm: &Vm, cpu: &Cpu, pages: u64) {
+    vm.memory.discard(cpu, &vm.machine, GfnRange::new(Gfn(0), pages).expect("some pages"));
+    vm.inherit(cpu);
+}
+
+fn take_page(vm: &Vm, cpu: &Cpu) {
+    take(vm, cpu, 1);
+}
+
+fn take_all(vm: &Vm, cpu: &Cpu) {
+    take(vm, cpu, PAGES);
+}
+
+pub static FIRST_TOUCH: Scenario<Vm> = Scenario {
+    about: About {
+        name: "fault-first-touch",
+        rules: "R5,R6,R8",
+        race: "a first touch against the page being taken away",
+        preemptions: 2,
+    },
+    world: untouched,
+    steps: &[take_page, guest],
+};
+
+pub static MAPPED: Scenario<Vm> = Scenario {
+    about: About {
+        name: "store-unmap",
+        rules: "R8,R9",
+        race: "a store through a cached translation against the page being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take_page, guest],
+};
+
+pub static TABLES: Scenario<Vm> = Scenario {
+    about: About {
+        name: "store-unmap-tables",
+        rules: "R2,R9,R20",
+        race: "a store and a fault against all pages and their tables being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take_all, guest],
+};
+
+pub static WRITE: Scenario<Vm> = Scenario {
+    about: About {
+        name: "write-unmap",
+        rules: "R2",
+        race: "the hypervisor's write for a guest against the page being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take_page, hypervisor],
+};
+
+pub static WRITE_TABLES: Scenario<Vm> = Scenario {
+    about: About {
+        name: "write-unmap-tables",
+        rules: "R2,R20",
+        race: "the hypervisor's write for a guest against all pages and their tables being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take_all, hypervisor],
+};

@@ -1,0 +1,82 @@
+//! A machine with one VM: the world of most scenarios.
+
+use std::num::NonZeroU16;
+
+use backend_fake::{FakeMachine, FakeRadix};
+use hv_core::addr::{Gpa, Order, PAGE_SIZE};
+use hv_core::epoch::{Cpu, Domain};
+use hv_core::isa::VmTag;
+use hv_core::machine::Machine;
+use hv_core::mmu::GuestMemory;
+use hv_core::vcpu::exit::{Access, Fault};
+
+use crate::scenario::World;
+
+/// The VM.
+pub const TAG: VmTag = VmTag(NonZeroU16::MIN);
+/// What an heir writes into a frame it got.
+const MARK: [u8; 8] = *b"the heir";
+/// What a guest stores.
+pub const GUEST: u64 = 1;
+
+/// The world.
+#[derive(Debug)]
+pub struct Vm {
+    /// The machine.
+    pub machine: FakeMachine,
+    /// The VM's memory.
+    pub memory: GuestMemory<FakeRadix>,
+    /// Free frames before there was a VM.
+    free: u64,
+}
+
+impl Vm {
+    /// A machine of `frames` frames with a VM of `pages` pages of RAM, and what CPU 1 does before the race.
+    pub fn new(frames: usize, pages: u64, before: impl FnOnce(&Self, &Cpu)) -> Self {
+        let machine = FakeMachine::new(frames);
+        let free = machine.frames().counts().free;
+        let cpu = machine.epoch().cpu(hv_core::machine::CpuId(1)).expect("CPU 1 is free");
+        let memory = GuestMemory::new(&cpu, &machine, TAG, pages * PAGE_SIZE as u64).expect("memory for a VM");
+        let world = Self { machine, memory, free };
+        before(&world, &cpu);
+        world.machine.epoch().leave(cpu);
+        world
+    }
+
+    /// The guest stores, faulting as often as a race makes it.
+    pub fn store(&self, cpu: &Cpu, at: Gpa) {
+        for _ in 0..2 {
+            if self.machine.guest_store(cpu, self.memory.stage2(), TAG, at, GUEST) {
+                return;
+            }
+            self.memory.fault(cpu, &self.machine, &Fault { gpa: at, access: Access::Write, claim: () });
+        }
+    }
+
+    /// A frame is taken for another purpose, and must be nobody else's.
+    pub fn inherit(&self, cpu: &Cpu) {
+        let m = &self.machine;
+        let heir = m.frames().alloc(cpu, Order::PAGE).expect("a frame for the heir");
+        m.zero(heir.pfn(), Order::PAGE);
+        m.write(heir.pfn(), 0, &MARK);
+        let mut there = [0; 8];
+        m.read(heir.pfn(), 0, &mut there);
+        assert_eq!(there, MARK, "G1: a store landed in a frame that was the heir's by then");
+        m.frames().free(cpu, heir);
+    }
+}
+
+impl World for Vm {
+    fn domain(&self) -> &Domain {
+        self.machine.epoch()
+    }
+
+    fn end(self, cpu: &Cpu) {
+        self.memory.destroy(cpu, &self.machine);
+        if let Some(seen) = self.machine.violations().first() {
+            panic!("{seen}");
+        }
+        let free = self.machine.frames().counts().free;
+        assert_eq!(free, self.free, "R24: frames were lost");
+    }
+}
