@@ -8,7 +8,7 @@
 //!
 //! Codes: 0 none, 1 table, 2 leaf, 3 busy, 4 splitting, 5 kept for swapped entries, 6 frozen.
 
-use crate::addr::{Order, Pfn};
+use crate::addr::Pfn;
 use crate::isa::RadixFormat;
 use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
 
@@ -77,6 +77,3 @@ impl RadixFormat for HostFormat {
         }
     }
 }
-
-/// The largest block that the host table maps with one leaf today.
-pub(crate) const LARGEST: Order = Order::PAGE;

@@ -1,9 +1,45 @@
 //! The host table: the truth about a VM's memory. One per VM: hva -> frame, or nothing yet, or in transition.
 //!
 //! Stage 2 is derived from it and may be dropped at any time; only changes here fire the notifier.
+//!
+//! ```text
+//!   region.rs     what the space is made of, and the policy      fixed when the VM is built
+//!   populate.rs   hole -> leaf, small or huge                    any CPU, no lock
+//!   discard.rs    leaf -> hole, splitting at the edges           host lock, bracket over every leaf it touches
+//!   collapse.rs   table of small leaves -> one large leaf        host lock, bracket over the block
+//!   scan.rs       looks for blocks to collapse                   a CPU between turns, one block a step
+//! ```
 
+mod counts;
+mod discard;
 mod format;
+mod populate;
+mod region;
 mod space;
 
+pub use counts::HostStats;
+pub(crate) use discard::discard;
 pub use format::HostFormat;
-pub use space::{HostPage, HostSpace, Peek, Populate, Punched};
+pub use region::{Backing, HugePolicy, MAX_REGIONS, NotHuge, Region, RegionError, Regions};
+pub use space::{HostPage, HostSpace, Peek, Populate};
+
+use crate::addr::Order;
+use crate::isa::RadixFormat;
+
+/// The size of a huge leaf: 2 MiB; two pages under a model checker.
+pub const HUGE: Order = order_of_levels(1);
+/// The size of a giant leaf: 1 GiB. Under a model checker the table has no level for it.
+pub const GIANT: Order = order_of_levels(2);
+
+const fn order_of_levels(levels: usize) -> Order {
+    let mut bits = 0;
+    let mut n = 0;
+    while n < levels && n < HostFormat::BITS.len() {
+        bits += HostFormat::BITS[n];
+        n += 1;
+    }
+    match Order::new(bits) {
+        Some(order) => order,
+        None => Order::MAX,
+    }
+}

@@ -1,36 +1,26 @@
-//! One VM's host space: demand-zero memory, given when first touched and taken back by punching.
+//! One VM's host space: its regions, the table, and a look at it.
 //!
-//! ```text
-//!   populate (any CPU, no lock)             punch (under the host lock, inside an open bracket)
-//!   walk: a leaf -> that page               leaf -> hole by CAS, frame kept aside
-//!   walk: a hole -> take a frame, zero it    ... more leaves ...
-//!         CAS hole -> leaf                   grace: no walk holds the frame number any more
-//!         lost -> give the frame back        the frames go back to the allocator
-//! ```
+//! Locks. [`HostSpace::lock`] (rank Host) keeps structural changes apart: taking pages away, splitting, collapsing,
+//! freeing tables. A first touch takes no lock: it changes holes only, and by CAS. So under the lock a hole may become a
+//! leaf or a table at any time, and nothing else moves. Rules: R2, R4, R20.
 
-use heapless::Vec;
-
-use super::format::{HostFormat, LARGEST};
 use crate::addr::{Hvn, Order, Pfn};
 use crate::epoch::{Cpu, WalkGuard};
+use crate::host::counts::Counts;
+use crate::host::region::{Backing, Regions};
+use crate::host::{HostFormat, HostStats};
 use crate::machine::Machine;
-use crate::mmu::zap::Bracket;
-use crate::page::{GuestFrame, zeroed};
+use crate::page::GuestFrame;
 use crate::radix::Radix;
-use crate::radix::edit::{EditError, Removed};
-use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
-use crate::sync::{AtomicU64, Ordering, Rank, Ranked, RankedGuard};
-
-/// How many frames one step of a punch holds before it waits for a grace period.
-const FRAMES_AT_ONCE: usize = 64;
-/// How many table pages.
-const TABLES_AT_ONCE: usize = 8;
+use crate::radix::format::{Leaf, Prot, Pte};
+use crate::sync::{Rank, Ranked, RankedGuard};
 
 /// A VM's host table and what it accounts for.
 #[derive(Debug)]
 pub struct HostSpace {
-    table: Radix<HostFormat>,
-    resident: AtomicU64,
+    pub(super) table: Radix<HostFormat>,
+    pub(super) regions: Regions,
+    pub(super) counts: Counts,
     lock: Ranked<()>,
 }
 
@@ -56,7 +46,7 @@ pub enum Populate {
     Retry,
     /// No frame for the page or for a table above it.
     NoMemory,
-    /// Beyond the host space.
+    /// In no region.
     OutOfReach,
 }
 
@@ -73,34 +63,11 @@ pub enum Peek {
     OutOfReach,
 }
 
-/// What one step of a punch took out: frames that a walk, though no translation, may still know of.
-#[derive(Debug, Default)]
-#[must_use = "frames and tables are freed by HostSpace::release"]
-pub struct Punched {
-    frames: Vec<GuestFrame, FRAMES_AT_ONCE>,
-    tables: Vec<TableRef, TABLES_AT_ONCE>,
-}
-
-impl Removed for Punched {
-    fn room(&self) -> bool {
-        !self.frames.is_full() && !self.tables.is_full()
-    }
-
-    fn leaf(&mut self, _key: u64, order: Order, leaf: Leaf) {
-        let pushed = self.frames.push(GuestFrame::owned(leaf.pfn, order));
-        debug_assert!(pushed.is_ok(), "room() was not asked");
-    }
-
-    fn table(&mut self, table: TableRef) {
-        let pushed = self.tables.push(table);
-        debug_assert!(pushed.is_ok(), "room() was not asked");
-    }
-}
-
 impl HostSpace {
-    /// An empty host space; `None` if there is no memory for its root.
-    pub fn new<M: Machine>(cpu: &Cpu, m: &M) -> Option<Self> {
-        Some(Self { table: Radix::new(cpu, m)?, resident: AtomicU64::new(0), lock: Ranked::new(Rank::Host, ()) })
+    /// An empty host space of these regions; `None` if there is no memory for its root.
+    pub fn new<M: Machine>(cpu: &Cpu, m: &M, regions: Regions) -> Option<Self> {
+        let (counts, lock) = (Counts::new(), Ranked::new(Rank::Host, ()));
+        Some(Self { table: Radix::new(cpu, m)?, regions, counts, lock })
     }
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
@@ -113,79 +80,19 @@ impl HostSpace {
         }
     }
 
-    /// Makes sure that a page is there. Takes no lock; the caller holds no guard.
-    pub fn populate<M: Machine>(&self, cpu: &Cpu, m: &M, page: Hvn) -> Populate {
-        match self.peek(m, &m.epoch().enter(cpu), page) {
-            Peek::Page(found) => return Populate::Present(found),
-            Peek::Retry => return Populate::Retry,
-            Peek::OutOfReach => return Populate::OutOfReach,
-            Peek::Absent => {}
-        }
-        // Zeroed before it can be found: the CAS below releases these stores.
-        let Some(frame) = zeroed::take(cpu, m, LARGEST) else { return Populate::NoMemory };
-        let leaf = Leaf { pfn: frame.pfn(), prot: Prot::all(), rc: Rc::empty() };
-        let done = self.table.map(m, &m.epoch().enter(cpu), page.0, LARGEST, leaf);
-        match done {
-            Ok(()) => {
-                self.resident.fetch_add(LARGEST.pages(), Ordering::Relaxed);
-                Populate::Fresh(page_of(page, LARGEST, Leaf { pfn: GuestFrame::from(frame).into_pfn(), ..leaf }))
-            }
-            Err(error) => {
-                zeroed::give(cpu, m, frame);
-                match error {
-                    EditError::NoTable => Populate::NoMemory,
-                    // Occupied: another CPU populated the page first; its frame counts.
-                    EditError::Retry | EditError::Occupied => Populate::Retry,
-                    EditError::Unfit => Populate::OutOfReach,
-                }
-            }
-        }
-    }
-
     /// Keeps structural changes of this table apart.
     pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> RankedGuard<'a, ()> {
         self.lock.lock(cpu)
     }
 
-    /// Takes leaves out of `range`, which lies in the bracket, as many as one step can hold. Returns them and the page
-    /// to go on from.
-    ///
-    /// The bracket proves that no translation of these pages exists, nor can be made, so that with a grace period the
-    /// frames are free. The caller holds [`HostSpace::lock`].
-    pub fn punch<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket, from: Hvn) -> (Punched, Hvn) {
-        let mut out = Punched::default();
-        let end = bracket.range().end();
-        let next = self.table.unmap(m, &m.epoch().enter(cpu), from.0, end.0, &mut out);
-        self.resident.fetch_sub(out.frames.len() as u64 * LARGEST.pages(), Ordering::Relaxed);
-        (out, Hvn(next))
+    /// What it is made of.
+    pub fn regions(&self) -> &Regions {
+        &self.regions
     }
 
-    /// Unlinks tables that hold nothing any more and lie wholly in the bracket, as many as one step can hold.
-    pub fn prune<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket) -> Punched {
-        let mut out = Punched::default();
-        let (from, to) = (bracket.range().start().0, bracket.range().end().0);
-        self.table.prune(m, &m.epoch().enter(cpu), from, to, &mut out);
-        out
-    }
-
-    /// Waits for a grace period and frees what was taken out. True if there was anything.
-    pub fn release<M: Machine>(&self, cpu: &Cpu, m: &M, mut taken: Punched) -> bool {
-        if taken.frames.is_empty() && taken.tables.is_empty() {
-            return false;
-        }
-        let grace = m.epoch().synchronize(cpu);
-        while let Some(frame) = taken.frames.pop() {
-            m.frames().free_guest(cpu, grace.retire(frame));
-        }
-        while let Some(table) = taken.tables.pop() {
-            m.free_table(cpu, grace.retire(table));
-        }
-        true
-    }
-
-    /// Frames that hold guest memory.
-    pub fn resident(&self) -> u64 {
-        self.resident.load(Ordering::Relaxed)
+    /// What is there.
+    pub fn stats(&self) -> HostStats {
+        self.counts.stats()
     }
 
     /// Frames that hold the table.
@@ -193,17 +100,21 @@ impl HostSpace {
         self.table.frames()
     }
 
-    /// Frees everything. No CPU uses the space any more, and no translation of its frames is left anywhere.
+    /// Frees everything that is the VM's own. No CPU uses the space any more, and no translation of its frames is left
+    /// anywhere.
     pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M) {
+        let regions = self.regions;
         let grace = m.epoch().synchronize(cpu);
-        self.table.destroy(cpu, m, |_, order, leaf| {
-            m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(leaf.pfn, order)));
+        self.table.destroy(cpu, m, |key, order, leaf| match regions.find(Hvn(key)).map(|r| r.backing()) {
+            Some(Backing::Anon) => m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(leaf.pfn, order))),
+            Some(Backing::Fixed { .. }) => {}
+            None => debug_assert!(false, "a page outside of every region"),
         });
     }
 }
 
 /// The frame of `page` in a leaf of `order` that covers it.
-fn page_of(page: Hvn, order: Order, leaf: Leaf) -> HostPage {
+pub(super) fn page_of(page: Hvn, order: Order, leaf: Leaf) -> HostPage {
     let inside = page.0 - order.align_down(page.0);
     HostPage { pfn: Pfn(leaf.pfn.0 | inside), order, prot: leaf.prot }
 }

@@ -3,23 +3,19 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
+use super::config::MemoryConfig;
 use super::map::map;
 use super::resolve::{Unresolved, resolve};
 use super::space::{MemoryError, Space};
-use super::zap::invalidate;
-use crate::addr::{Gfn, GfnRange, Gpa, Hvn, PAGE_SHIFT, PAGE_SIZE};
+use crate::addr::{GfnRange, Gpa, Hvn, PAGE_SIZE};
 use crate::epoch::Cpu;
-use crate::host::{Peek, Populate};
+use crate::host::{HostStats, Peek, Populate, discard};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
-use crate::memslot::Slot;
 use crate::radix::format::Prot;
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::vcpu::exit::Fault;
 use crate::vcpu::services::MemError;
-
-/// Where guest RAM begins in the host space: not at 0, so that a gfn taken for a host page shows.
-const RAM_BASE: Hvn = if cfg!(any(loom, shuttle)) { Hvn(0) } else { Hvn(1 << 32) };
 
 /// The VM's own handle on its [`Space`], with the fault path and the accesses that the hypervisor makes for the guest.
 #[derive(Debug)]
@@ -45,8 +41,18 @@ pub enum Outcome {
 /// What a VM's memory amounts to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryStats {
-    /// Frames that hold guest memory.
+    /// Pages of guest memory that are there.
     pub resident: u64,
+    /// Host leaves of 2 MiB.
+    pub huge: u64,
+    /// Host leaves of 1 GiB.
+    pub giant: u64,
+    /// Host leaves that were split.
+    pub splits: u64,
+    /// Host tables that gave way to a leaf.
+    pub collapses: u64,
+    /// Pages that were zeroed in place instead of freed, for want of a table to split their leaf with.
+    pub zeroed: u64,
     /// Frames that hold the host table and stage 2.
     pub tables: u64,
     /// Faults that ended in [`Outcome::Retry`]. The faults themselves are counted by the vCPUs.
@@ -54,15 +60,11 @@ pub struct MemoryStats {
 }
 
 impl<I: Isa> GuestMemory<I> {
-    /// Memory of `ram_bytes` from guest physical address 0, none of it populated.
-    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, ram_bytes: u64) -> Result<Self, MemoryError> {
-        let pages = ram_bytes >> PAGE_SHIFT;
-        if pages << PAGE_SHIFT != ram_bytes {
-            return Err(MemoryError::BadSize);
-        }
-        let gfns = GfnRange::new(Gfn(0), pages).ok_or(MemoryError::BadSize)?;
-        let slot = Slot::new(gfns, RAM_BASE, Prot::all()).map_err(|_| MemoryError::BadSize)?;
-        let space = Arc::new(Space::new(cpu, m, tag, &[slot])?);
+    /// Memory for a VM, none of it populated. A number of bytes is a configuration too: that much anonymous RAM from
+    /// guest physical address 0.
+    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, config: impl Into<MemoryConfig>) -> Result<Self, MemoryError> {
+        let (regions, slots) = config.into().lay_out()?;
+        let space = Arc::new(Space::new(cpu, m, tag, regions, &slots)?);
         Ok(Self { space, retries: AtomicU64::new(0) })
     }
 
@@ -133,17 +135,15 @@ impl<I: Isa> GuestMemory<I> {
     pub fn discard(&self, cpu: &Cpu, m: &I::Machine, gfns: GfnRange) {
         let slots = self.space.slots.all(&m.epoch().enter(cpu));
         for range in slots.iter().filter_map(|slot| slot.hvns_of(&gfns)) {
-            let host = &self.space.host;
-            let _structure = host.lock(cpu);
-            invalidate(cpu, m, &self.space, range, |bracket| {
-                let mut from = range.start();
-                while from < range.end() {
-                    let (taken, next) = host.punch(cpu, m, bracket, from);
-                    host.release(cpu, m, taken);
-                    from = next;
-                }
-                while host.release(cpu, m, host.prune(cpu, m, bracket)) {}
-            });
+            discard(cpu, m, &self.space, range);
+        }
+    }
+
+    /// Says that the guest's pages `gfns` are worth mapping in large blocks; see [`crate::host::HugePolicy::Advise`].
+    pub fn advise(&self, cpu: &Cpu, m: &I::Machine, gfns: GfnRange) {
+        let slots = self.space.slots.all(&m.epoch().enter(cpu));
+        for range in slots.iter().filter_map(|slot| slot.hvns_of(&gfns)) {
+            self.space.host.regions().iter().for_each(|region| region.advise(&range));
         }
     }
 
@@ -160,8 +160,14 @@ impl<I: Isa> GuestMemory<I> {
     /// What it amounts to just now.
     pub fn stats(&self) -> MemoryStats {
         let Space { host, stage2, .. } = &*self.space;
+        let HostStats { resident, huge, giant, splits, collapses, zeroed } = host.stats();
         MemoryStats {
-            resident: host.resident(),
+            resident,
+            huge,
+            giant,
+            splits,
+            collapses,
+            zeroed,
             tables: host.table_frames().saturating_add(stage2.table_frames()),
             retries: self.retries.load(Ordering::Relaxed),
         }

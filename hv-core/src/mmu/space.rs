@@ -8,7 +8,7 @@ use core::fmt;
 
 use super::lock::Mmu;
 use crate::epoch::Cpu;
-use crate::host::HostSpace;
+use crate::host::{HostSpace, Regions};
 use crate::isa::{Isa, Stage2, VmTag};
 use crate::machine::Machine;
 use crate::memslot::{Memslots, Slot};
@@ -38,11 +38,11 @@ pub enum MemoryError {
 }
 
 impl<I: Isa> Space<I> {
-    /// An empty space seen through `slots`.
-    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, windows: &[Slot]) -> Result<Self, MemoryError> {
+    /// An empty space of these regions, seen through `windows`.
+    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, regions: Regions, windows: &[Slot]) -> Result<Self, MemoryError> {
         let slots = Memslots::new();
         slots.replace(cpu, m.epoch(), windows).map_err(|_| MemoryError::BadSize)?;
-        let host = HostSpace::new(cpu, m).ok_or(MemoryError::NoMemory)?;
+        let host = HostSpace::new(cpu, m, regions).ok_or(MemoryError::NoMemory)?;
         let Some(stage2) = I::Stage2::create(cpu, m, tag) else {
             host.destroy(cpu, m);
             return Err(MemoryError::NoMemory);

@@ -213,8 +213,20 @@ enum Step {
 impl Seen<'_> {
     /// Replaces exactly the word that was seen (R4). False if it has changed.
     pub(crate) fn swap<F: RadixFormat>(&self, new: Pte) -> bool {
-        let new = F::encode(new, self.level);
+        self.swap_word(F::encode(new, self.level))
+    }
+
+    /// The same with a word that was read from this very entry before.
+    pub(super) fn swap_word(&self, new: u64) -> bool {
         self.cell.compare_exchange(self.raw, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl<'g> Seen<'g> {
+    /// As [`Seen::swap`], and what the entry holds then. `None` if it has changed.
+    pub(super) fn replace<F: RadixFormat>(&self, new: Pte) -> Option<Seen<'g>> {
+        let raw = F::encode(new, self.level);
+        self.swap_word(raw).then_some(Seen { raw, pte: new, ..*self })
     }
 }
 

@@ -9,17 +9,28 @@
 //!             a leaf above level 0 covers all keys that its remaining, unused index bits can name
 //! ```
 //!
-//! Who changes what, and why walkers survive it:
-//! - fault: a hole becomes a leaf or a table, by CAS from the very word that was decoded (R4);
-//! - unmap: a leaf becomes a hole, by CAS;
-//! - a table page goes away: every hole in it is first frozen by CAS, so that nobody can publish into it any more; only
-//!   a table frozen whole is unlinked, and it is freed after a flush and a grace period (R2, R20).
+//! Four events meet the lockless walk. Each entry is read once into a local and decided from it alone (R1); what the
+//! walker saw, it may use until its guard ends; what it then changes, it changes by CAS from the word it saw (R4).
+//!
+//! | event    | the entry                                  | a walker sees                                  | by whom, file |
+//! |----------|--------------------------------------------|------------------------------------------------|---------------|
+//! | fault    | hole -> leaf, hole -> table                | the hole, or the new entry with all below it   | anybody, `edit` |
+//! | unmap    | leaf -> hole; then, of an empty table, each hole -> frozen, table -> hole | the leaf: its frame stays until the guard ends. Frozen: start over at the root | an invalidator, `edit`, `reclaim` |
+//! | split    | leaf -> splitting -> table                 | the leaf: same frames. Splitting: retry        | a structural change, `split` |
+//! | collapse | of the table, each leaf or hole -> frozen; then table -> leaf | a small leaf: its frame stays until the guard ends. Frozen: start over at the root | a structural change, `collapse` |
+//!
+//! A table page is unlinked only when it is frozen whole, so nothing can be published into it any more, and is freed
+//! after a flush (where hardware walks it) and a grace period (R2, R20). Museum: A1, A9, A11, C3, C4, C6, C9, C11.
 
+mod collapse;
 pub mod edit;
 pub mod format;
 mod reclaim;
+mod split;
 pub mod stage2;
 pub mod walk;
 
+pub use collapse::{FrozenTable, NotFrozen};
 pub use edit::Radix;
+pub use split::Split;
 pub use stage2::{RadixStage2, Stage2Format};

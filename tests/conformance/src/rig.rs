@@ -4,7 +4,7 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, RadixFormat, VmTag};
 use hv_core::machine::Machine;
-use hv_core::mmu::GuestMemory;
+use hv_core::mmu::{GuestMemory, MemoryConfig};
 use hv_core::radix::format::Pte;
 
 use crate::probe::{Image, RAM_PAGES};
@@ -85,6 +85,15 @@ impl<'a, I: Isa> Bench<'a, I> {
     /// Gives `with` the memory of a VM, and destroys it however that ends.
     pub fn with_memory(&self, with: impl FnOnce(&GuestMemory<I>) -> Run) -> Run {
         let memory = self.memory(FIRST)?;
+        let run = with(&memory);
+        memory.destroy(self.cpu, self.m);
+        run
+    }
+
+    /// Gives `with` memory laid out as `config` says, and destroys it however that ends.
+    pub fn with_config(&self, config: MemoryConfig, with: impl FnOnce(&GuestMemory<I>) -> Run) -> Run {
+        let memory = GuestMemory::new(self.cpu, self.m, FIRST, config);
+        let memory = memory.map_err(|_| Stop::Fail("no memory for a VM"))?;
         let run = with(&memory);
         memory.destroy(self.cpu, self.m);
         run

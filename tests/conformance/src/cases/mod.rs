@@ -13,10 +13,12 @@ mod discard;
 mod fault;
 mod frames;
 mod grace;
+mod huge;
 mod memory;
 mod notifier;
 mod probing;
 mod races;
+mod split;
 mod tables;
 
 /// One behaviour that every port must show.
@@ -34,8 +36,9 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
     let pure = codec::cases::<I>().into_iter().chain(frames::cases()).chain(grace::cases());
     let tables = tables::cases().into_iter().chain(notifier::cases());
     let memory = fault::cases().into_iter().chain(memory::cases()).chain(discard::cases());
+    let large = split::cases().into_iter().chain(huge::cases());
     let guests = probing::cases().into_iter().chain(races::cases());
-    pure.chain(tables).chain(memory).chain(guests)
+    pure.chain(tables).chain(memory).chain(large).chain(guests)
 }
 
 /// A case in a module's list.

@@ -1,6 +1,7 @@
 //! The invalidation protocol, step by step, on this machine's second stage.
 
 use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
+use hv_core::host::Regions;
 use hv_core::isa::{Isa, Stage2};
 use hv_core::machine::Machine;
 use hv_core::memslot::Slot;
@@ -40,7 +41,7 @@ impl<I: Isa> World<'_, I> {
             let gfns = GfnRange::new(Gfn(gfn), 64).ok_or(Stop::Fail("no range"))?;
             Slot::new(gfns, BASE, Prot::all()).map_err(|_| Stop::Fail("no slot"))
         };
-        let space = Space::new(b.cpu, b.m, FIRST, &[slot(0)?, slot(64)?]);
+        let space = Space::new(b.cpu, b.m, FIRST, Regions::default(), &[slot(0)?, slot(64)?]);
         let space = space.map_err(|_| Stop::Fail("no memory, or two windows onto the same pages were refused"))?;
         let world = World { b, space };
         let run = with(&world);

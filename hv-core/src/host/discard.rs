@@ -1,0 +1,204 @@
+//! Taking pages away: whole leaves go, a leaf that reaches beyond the range is split first.
+//!
+//! ```text
+//!   discard                                          others
+//!   host lock
+//!     widen: every large leaf that the range's       a first touch may fill a hole with a huge leaf after this look:
+//!     edges cut, and every hole where one can come     the hole's whole block is in the bracket for that reason
+//!     invalidate(widened)                            from here on no translation of the whole leaf exists (G3, R7)
+//!       split at either edge                         a walk: Splitting, retry; then the small leaves, same frames
+//!         no table for it -> those pages are
+//!         zeroed where they are, after a grace       a software writer that found the frame before is over by then
+//!       leaves of the range -> holes, by CAS         a first touch afterwards gets a new, zeroed frame
+//!       grace                                        a software writer holds its guard across the store (R2)
+//!       frames are free
+//!       empty tables: frozen, unlinked, grace, free
+//!     end of the bracket                             a fault that resolved an old frame: open bracket or sequence (R6)
+//! ```
+//!
+//! Splitting under a bracket over the range alone would leave a large translation of what is split, and with it one of
+//! the frames that are freed (exhibits C1, C2). Frames of a split block come back one by one; the allocator merges them.
+
+use heapless::Vec;
+
+use super::region::Backing;
+use super::space::HostSpace;
+use super::{HUGE, Peek};
+use crate::addr::{Hvn, HvnRange, Order, PAGE_SIZE};
+use crate::epoch::Cpu;
+use crate::isa::Isa;
+use crate::machine::Machine;
+use crate::mmu::space::Space;
+use crate::mmu::zap::{Bracket, invalidate};
+use crate::page::GuestFrame;
+use crate::radix::Split;
+use crate::radix::edit::{EditError, Removed};
+use crate::radix::format::{Leaf, Pte, TableRef};
+use crate::sync::{Ordering, spin_loop};
+
+/// How many blocks one step of a punch holds before it waits for a grace period.
+const FRAMES_AT_ONCE: usize = 64;
+/// How many table pages.
+const TABLES_AT_ONCE: usize = 8;
+const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+/// What one step of a punch took out: frames that a walk, though no translation, may still know of.
+#[derive(Debug, Default)]
+#[must_use = "frames and tables are freed by HostSpace::release"]
+struct Punched {
+    frames: Vec<GuestFrame, FRAMES_AT_ONCE>,
+    tables: Vec<TableRef, TABLES_AT_ONCE>,
+}
+
+impl Removed for Punched {
+    fn room(&self) -> bool {
+        !self.frames.is_full() && !self.tables.is_full()
+    }
+
+    fn leaf(&mut self, _key: u64, order: Order, leaf: Leaf) {
+        let pushed = self.frames.push(GuestFrame::owned(leaf.pfn, order));
+        debug_assert!(pushed.is_ok(), "room() was not asked");
+    }
+
+    fn table(&mut self, table: TableRef) {
+        let pushed = self.tables.push(table);
+        debug_assert!(pushed.is_ok(), "room() was not asked");
+    }
+}
+
+/// A leaf could not be split for want of a table.
+#[derive(Debug)]
+struct Uncut(HvnRange);
+
+/// Gives the pages of `range` back; they read as zeros afterwards. Once this has returned, no access begun before it
+/// lands in the old frames. Frames that the allocator does not own stay.
+pub(crate) fn discard<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: HvnRange) {
+    for region in space.host.regions().iter() {
+        let Some(part) = region.hvns().intersect(&range) else { continue };
+        match region.backing() {
+            Backing::Anon => discard_anon(cpu, m, space, part),
+            Backing::Fixed { .. } => {}
+        }
+    }
+}
+
+fn discard_anon<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: HvnRange) {
+    let host = &space.host;
+    let _structure = host.lock(cpu);
+    invalidate(cpu, m, space, host.reach(cpu, m, range), |bracket| {
+        if let Some(range) = host.fit(cpu, m, bracket, range) {
+            let mut from = range.start();
+            while from < range.end() {
+                let (taken, next) = host.punch(cpu, m, from, range.end());
+                host.release(cpu, m, taken);
+                from = next;
+            }
+        }
+        while host.release(cpu, m, host.prune(cpu, m, bracket)) {}
+    });
+}
+
+impl HostSpace {
+    /// The pages that a bracket has to cover for `range` to be taken away. The caller holds the host lock.
+    pub(crate) fn reach<M: Machine>(&self, cpu: &Cpu, m: &M, range: HvnRange) -> HvnRange {
+        let last = Hvn(range.end().0.saturating_sub(1));
+        [range.start(), last].iter().fold(range, |r, page| match self.leaf_around(cpu, m, *page) {
+            Some(leaf) => r.hull(&leaf),
+            None => r,
+        })
+    }
+
+    /// The leaf that holds `page`, or the largest one that a first touch may put there.
+    fn leaf_around<M: Machine>(&self, cpu: &Cpu, m: &M, page: Hvn) -> Option<HvnRange> {
+        let guard = m.epoch().enter(cpu);
+        let order = match self.table.walk(m, &guard, page.0) {
+            Some(seen) => match seen.pte {
+                Pte::Leaf(_) => seen.order,
+                Pte::Hole | Pte::Table { .. } | Pte::Transition(_) => seen.order.min(HUGE),
+            },
+            None => Order::PAGE,
+        };
+        HvnRange::block(page, order)
+    }
+
+    /// Splits what reaches across either edge of `range`, and returns what of it consists of whole leaves. Where there is
+    /// no table to split with, pages are zeroed in place. The bracket covers every leaf concerned.
+    fn fit<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket, range: HvnRange) -> Option<HvnRange> {
+        let mut left = range;
+        for edge in [range.start(), range.end()] {
+            if let Err(Uncut(leaf)) = self.cut(cpu, m, bracket, edge) {
+                self.zero_in_place(cpu, m, leaf.intersect(&range)?);
+                // One of the two is empty: the leaf reaches across an edge.
+                let before = leaf.start().since(left.start()).and_then(|n| HvnRange::new(left.start(), n));
+                let after = left.end().since(leaf.end()).and_then(|n| HvnRange::new(leaf.end(), n));
+                left = before.or(after)?;
+            }
+        }
+        Some(left)
+    }
+
+    /// Sees to it that no leaf reaches across `at`, from the page before it to it.
+    fn cut<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket, at: Hvn) -> Result<(), Uncut> {
+        loop {
+            let guard = m.epoch().enter(cpu);
+            let Some(seen) = self.table.walk(m, &guard, at.0) else { return Ok(()) };
+            if !matches!(seen.pte, Pte::Leaf(_)) || at.is_aligned(seen.order) {
+                return Ok(());
+            }
+            let Some(leaf) = HvnRange::block(at, seen.order) else { return Ok(()) };
+            debug_assert!(bracket.range().covers(&leaf), "a leaf is split that the bracket does not cover");
+            match self.table.split(m, &guard, at.0, Order::PAGE) {
+                Ok(Split::Done { large, small }) => self.counts.split(large, small),
+                Ok(Split::Nothing) => return Ok(()),
+                Err(EditError::NoTable) => return Err(Uncut(leaf)),
+                // Nobody else changes a leaf under the host lock.
+                Err(EditError::Retry | EditError::Unfit | EditError::Occupied) => spin_loop(),
+            }
+        }
+    }
+
+    /// Zeroes pages that are there and stay, after every writer that found them before the bracket opened.
+    fn zero_in_place<M: Machine>(&self, cpu: &Cpu, m: &M, range: HvnRange) {
+        let _grace = m.epoch().synchronize(cpu);
+        let guard = m.epoch().enter(cpu);
+        for page in range.start().0..range.end().0 {
+            if let Peek::Page(found) = self.peek(m, &guard, Hvn(page)) {
+                m.write(found.pfn, 0, &ZEROS);
+                self.counts.zeroed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes leaves out of `from..to`, as many as one step can hold. Returns them and the page to go on from.
+    fn punch<M: Machine>(&self, cpu: &Cpu, m: &M, from: Hvn, to: Hvn) -> (Punched, Hvn) {
+        let mut out = Punched::default();
+        let next = self.table.unmap(m, &m.epoch().enter(cpu), from.0, to.0, &mut out);
+        for frame in &out.frames {
+            self.counts.sub(frame.order(), 1);
+        }
+        (out, Hvn(next))
+    }
+
+    /// Unlinks tables that hold nothing any more and lie wholly in the bracket, as many as one step can hold.
+    fn prune<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket) -> Punched {
+        let mut out = Punched::default();
+        let (from, to) = (bracket.range().start().0, bracket.range().end().0);
+        self.table.prune(m, &m.epoch().enter(cpu), from, to, &mut out);
+        out
+    }
+
+    /// Waits for a grace period and frees what was taken out. True if there was anything.
+    fn release<M: Machine>(&self, cpu: &Cpu, m: &M, mut taken: Punched) -> bool {
+        if taken.frames.is_empty() && taken.tables.is_empty() {
+            return false;
+        }
+        let grace = m.epoch().synchronize(cpu);
+        while let Some(frame) = taken.frames.pop() {
+            m.frames().free_guest(cpu, grace.retire(frame));
+        }
+        while let Some(table) = taken.tables.pop() {
+            m.free_table(cpu, grace.retire(table));
+        }
+        true
+    }
+}

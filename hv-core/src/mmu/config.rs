@@ -1,0 +1,70 @@
+//! What memory a VM is to have, and where it lies in the guest's and in the host's addresses.
+
+use heapless::Vec;
+
+use super::space::MemoryError;
+use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
+use crate::host::{Backing, HugePolicy, Region, Regions};
+use crate::memslot::{MAX_SLOTS, Slot};
+use crate::radix::format::Prot;
+
+/// Where guest frame 0 lies in the host space: not at 0, so that a gfn taken for a host page shows.
+const RAM_BASE: Hvn = if cfg!(any(loom, shuttle)) { Hvn(0) } else { Hvn(1 << 32) };
+
+/// A VM's memory.
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// RAM from guest physical address 0, in bytes: a multiple of the page size, not 0.
+    pub ram_bytes: u64,
+    /// What the RAM is made of.
+    pub backing: Backing,
+    /// When the RAM is mapped in large blocks.
+    pub huge: HugePolicy,
+    /// More memory, beside the RAM.
+    pub windows: Vec<Window, { MAX_SLOTS - 1 }>,
+}
+
+/// Memory beside the RAM.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// Where the guest sees it.
+    pub gfns: GfnRange,
+    /// By how many pages its place in the host space differs from that of RAM with the same addresses. With anything but
+    /// a multiple of a large block the window cannot be mapped in such blocks.
+    pub shift: u64,
+    /// What the guest may do there.
+    pub prot: Prot,
+    /// What it is made of.
+    pub backing: Backing,
+    /// When it is mapped in large blocks.
+    pub huge: HugePolicy,
+}
+
+impl From<u64> for MemoryConfig {
+    fn from(ram_bytes: u64) -> Self {
+        Self { ram_bytes, backing: Backing::Anon, huge: HugePolicy::default(), windows: Vec::new() }
+    }
+}
+
+impl MemoryConfig {
+    /// The regions of the host space and the windows onto them.
+    pub(super) fn lay_out(self) -> Result<(Regions, Vec<Slot, MAX_SLOTS>), MemoryError> {
+        let pages = self.ram_bytes >> PAGE_SHIFT;
+        if pages << PAGE_SHIFT != self.ram_bytes {
+            return Err(MemoryError::BadSize);
+        }
+        let gfns = GfnRange::new(Gfn(0), pages).ok_or(MemoryError::BadSize)?;
+        let ram = Window { gfns, shift: 0, prot: Prot::all(), backing: self.backing, huge: self.huge };
+        let (mut regions, mut slots) = (Regions::default(), Vec::new());
+        for window in core::iter::once(ram).chain(self.windows) {
+            let start = RAM_BASE.checked_add(window.gfns.start().0).and_then(|at| at.checked_add(window.shift));
+            let start = start.ok_or(MemoryError::BadSize)?;
+            let slot = Slot::new(window.gfns, start, window.prot).map_err(|_| MemoryError::BadSize)?;
+            let hvns = HvnRange::new(start, window.gfns.pages()).ok_or(MemoryError::BadSize)?;
+            let region = Region::new(hvns, window.backing, window.huge).ok_or(MemoryError::NoMemory)?;
+            regions.add(region).map_err(|_| MemoryError::BadSize)?;
+            slots.push(slot).map_err(|_| MemoryError::BadSize)?;
+        }
+        Ok((regions, slots))
+    }
+}

@@ -1,0 +1,77 @@
+//! Replacing one large leaf by a table of smaller ones that translate to the same frames.
+//!
+//! ```text
+//!   split                                        others
+//!   take a table; nobody sees it
+//!   CAS leaf -> Splitting             (R3, R4)   a walk that read the leaf goes on with it: the frames stay the same
+//!     fill the table from the word that the      a walk now: Transition, it retries
+//!     CAS replaced                               a claim (rights, reference bits) of the old word: its CAS fails
+//!   CAS Splitting -> table            (R19)      a walk now: the table is whole, and so is what it finds there
+//! ```
+//!
+//! The mark comes before the small entries are made. Made from a value read earlier they would lack what a claim added
+//! in between (exhibit A11): the mark is what makes that claim fail and look again.
+//!
+//! No frame changes hands here. The caller keeps structural changes of the table apart, and has opened a bracket over
+//! the whole leaf if larger translations are derived from it (G3).
+
+use super::Radix;
+use super::edit::EditError;
+use super::walk::{Node, look};
+use crate::addr::{Order, Pfn};
+use crate::epoch::{WalkGuard, never_published};
+use crate::isa::RadixFormat;
+use crate::machine::Machine;
+use crate::radix::format::{Leaf, Pte, TableRef, Transition};
+use crate::sync::Ordering;
+
+/// What a split came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// One leaf gave way to smaller ones.
+    Done {
+        /// The size that it had.
+        large: Order,
+        /// The size that they have.
+        small: Order,
+    },
+    /// No leaf larger than the wanted order covers the key.
+    Nothing,
+}
+
+impl<F: RadixFormat> Radix<F> {
+    /// Splits the leaf that covers `key`, by one level, if it is larger than `wanted`. Call it until it answers
+    /// [`Split::Nothing`]. Without memory for a table everything is as it was.
+    pub fn split<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, key: u64, wanted: Order) -> Result<Split, EditError> {
+        loop {
+            let seen = self.walk(m, g, key).ok_or(EditError::Unfit)?;
+            let leaf = match seen.pte {
+                Pte::Leaf(leaf) if seen.order > wanted => leaf,
+                Pte::Leaf(_) | Pte::Hole => return Ok(Split::Nothing),
+                Pte::Table { .. } | Pte::Transition(_) => return Err(EditError::Retry),
+            };
+            let level = seen.level.checked_sub(1).ok_or(EditError::Unfit)?;
+            let bits = *F::BITS.get(usize::from(level)).ok_or(EditError::Unfit)?;
+            let below = seen.order.get().checked_sub(bits).ok_or(EditError::Unfit)?;
+            let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
+            let table = m.alloc_table(g.cpu(), order).ok_or(EditError::NoTable)?;
+            let Some(marked) = seen.replace::<F>(Pte::Transition(Transition::Splitting)) else {
+                m.free_table(g.cpu(), never_published(table));
+                continue;
+            };
+            let node = Node { table, bits, level, below };
+            for slot in 0..node.len() {
+                let first = (slot as u64).checked_shl(u32::from(below)).unwrap_or(0);
+                // A leaf's first frame is aligned to its size.
+                let small = Pte::Leaf(Leaf { pfn: Pfn(leaf.pfn.0 | first), ..leaf });
+                // Nobody sees the table yet; the swap below releases these stores.
+                look::<F, M>(m, g, node, node.key_of(key, slot)).cell.store(F::encode(small, level), Ordering::Relaxed);
+            }
+            // Only the CPU that marked an entry changes it.
+            let done = marked.swap::<F>(Pte::Table { table, bits });
+            debug_assert!(done, "an entry marked as splitting was changed by somebody else");
+            self.frames.fetch_add(order.pages(), Ordering::Relaxed);
+            return Ok(Split::Done { large: seen.order, small: node.leaf_order() });
+        }
+    }
+}
