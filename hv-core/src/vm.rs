@@ -1,19 +1,20 @@
 //! One virtual machine: what the manifest says of it, and what it owns while it runs.
 //!
 //! [`Running`] exists from start to end of a VM's life and is shared by its vCPUs. Nothing of it is freed before every
-//! vCPU has left it for good (R20): [`Running::join`] and [`Running::part`] count them, and the one that parts last
-//! after the end was announced takes it apart.
+//! vCPU has left it for good (R20): a vCPU that has been started and has not left holds a [`Permit`] of the VM's
+//! [`Readiness`], and the one that leaves last after the end was announced takes it apart.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::epoch::Cpu;
-use crate::guest::lifecycle::Life;
+use crate::guest::lifecycle::{EndStep, Life};
 use crate::guest::manifest::VmConfig;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
 use crate::mmu::GuestMemory;
+use crate::mmu::ready::{Drained, Permit, Readiness, State};
 use crate::sched::{Entity, Task};
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// A VM of the manifest.
 pub struct Vm<I: Isa> {
@@ -21,6 +22,8 @@ pub struct Vm<I: Isa> {
     pub config: VmConfig,
     /// Where it is in its life. The lock is a leaf: nothing is locked while it is held.
     pub life: Mutex<Life>,
+    /// Whether it may be run.
+    pub ready: Arc<Readiness>,
     /// What it owns while it runs. The lock is held only to clone or take the handle.
     pub running: Mutex<Option<Arc<Running<I>>>>,
     /// The guest's last words about its own failure.
@@ -33,9 +36,20 @@ impl<I: Isa> Vm<I> {
         Self {
             config,
             life: Mutex::new(Life::new()),
+            ready: Readiness::new(),
             running: Mutex::new(None),
             last_words: Mutex::new(heapless::String::new()),
         }
+    }
+
+    /// Ends it as `how` says. Life and readiness change together, or a drain that was meant for one round could meet the
+    /// next. `None` if it had ended before; otherwise the caller makes its vCPUs leave, and takes apart what it is given.
+    pub fn end<E>(&self, how: impl FnOnce(&mut Life) -> Result<EndStep, E>) -> Result<Option<Ending>, E> {
+        let mut life = self.life.lock();
+        Ok(match how(&mut life)? {
+            EndStep::Drain => Some(Ending(self.ready.drain())),
+            EndStep::AlreadyEnding => None,
+        })
     }
 
     /// What it owns, if it runs.
@@ -43,6 +57,10 @@ impl<I: Isa> Vm<I> {
         self.running.lock().clone()
     }
 }
+
+/// A VM has been told to end; nobody was inside any more if there is something in it.
+#[must_use = "its vCPUs are to be made to leave"]
+pub struct Ending(pub Option<Drained>);
 
 /// What a VM owns while it runs.
 pub struct Running<I: Isa> {
@@ -54,22 +72,18 @@ pub struct Running<I: Isa> {
     pub platform: I::Platform,
     /// Its vCPUs.
     pub vcpus: Vec<VcpuCell<I>>,
-    /// Every vCPU is to leave.
-    ending: AtomicBool,
-    /// vCPUs that have been started and have not left; the top bit says that no further one may join.
-    joined: AtomicU32,
+    /// Who may run it: the same as [`Vm::ready`].
+    pub ready: Arc<Readiness>,
 }
 
 /// Why a VM could not be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
-/// Set in [`Running::joined`] once the VM is ending.
-const CLOSED: u32 = 1 << 31;
-
 impl<I: Isa> Running<I> {
     /// Builds an empty VM: memory that reads as zero, stopped vCPUs.
-    pub fn build(cpu: &Cpu, m: &I::Machine, index: usize, tag: VmTag, config: &VmConfig) -> Result<Self, NoMemory> {
+    pub fn build(cpu: &Cpu, m: &I::Machine, index: usize, tag: VmTag, vm: &Vm<I>) -> Result<Self, NoMemory> {
+        let config = &vm.config;
         let memory = GuestMemory::new(cpu, m, tag, config.memory).map_err(|_| NoMemory)?;
         let parts = || {
             let platform = I::Platform::create(m, config.vcpus)?;
@@ -80,36 +94,12 @@ impl<I: Isa> Running<I> {
             memory.destroy(cpu, m);
             return Err(NoMemory);
         };
-        let (ending, joined) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok(Self { index, memory, platform, vcpus, ending, joined })
+        Ok(Self { index, memory, platform, vcpus, ready: Arc::clone(&vm.ready) })
     }
 
-    /// A vCPU is about to run; false if the VM is ending.
-    #[must_use]
-    pub fn join(&self) -> bool {
-        let joined = self.joined.fetch_add(1, Ordering::AcqRel);
-        if joined & CLOSED != 0 {
-            self.joined.fetch_sub(1, Ordering::AcqRel);
-        }
-        joined & CLOSED == 0
-    }
-
-    /// A vCPU has left for good; true if it was the last.
-    #[must_use]
-    pub fn part(&self) -> bool {
-        self.joined.fetch_sub(1, Ordering::AcqRel) & !CLOSED == 1
-    }
-
-    /// Lets no further vCPU join, and tells those inside to leave at their next look. True if there are none inside.
-    #[must_use]
-    pub fn close(&self) -> bool {
-        self.ending.store(true, Ordering::Release);
-        self.joined.fetch_or(CLOSED, Ordering::AcqRel) & !CLOSED == 0
-    }
-
-    /// True once [`Running::close`] has been called.
+    /// Every vCPU is to leave.
     pub fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
+        self.ready.state() == State::Draining
     }
 }
 
@@ -121,11 +111,24 @@ pub struct VcpuCell<I: Isa> {
     pub entity: Entity,
     /// What it has done.
     pub counts: Counts,
+    /// Its right to run, from its start until it leaves. Held only to put or take.
+    permit: Mutex<Option<Permit>>,
 }
 
 impl<I: Isa> VcpuCell<I> {
     fn new(vcpu: I::Vcpu) -> Self {
-        Self { vcpu: Mutex::new(vcpu), entity: Entity::default(), counts: Counts::default() }
+        Self { vcpu: Mutex::new(vcpu), entity: Entity::default(), counts: Counts::default(), permit: Mutex::new(None) }
+    }
+
+    /// Gives the vCPU the right to run, before it is started.
+    pub fn admit(&self, permit: Permit) {
+        let before = self.permit.lock().replace(permit);
+        debug_assert!(before.is_none(), "a vCPU was started twice");
+    }
+
+    /// Takes the right back, while the vCPU does not count as stopped: from then on another CPU may start it anew.
+    pub fn dismiss(&self) -> Option<Permit> {
+        self.permit.lock().take()
     }
 }
 

@@ -1,84 +1,92 @@
 //! How VMs come and go.
 //!
 //! ```text
-//!   start:  request_start -> a CPU between turns: start_vm -> build, load images -> vCPU 0 to the scheduler
-//!   end:    vCPU (or operator) -> end_vm: life says Ending, Running is closed, vCPUs are woken or kicked
+//!   start:  request_start -> a CPU between turns: start_vm: Readiness says Building
+//!           build, load images -> Ready -> vCPU 0 to the scheduler; on any error all is undone, and it is Empty again
+//!   end:    vCPU (or operator) -> end_vm: life says Ending, Readiness Draining, vCPUs are woken or kicked
 //!           each vCPU at its next look leaves -> vcpu_gone; the last one -> drained:
-//!           memory destroyed -> life says Ended, or the VM is built anew (reboot)
+//!           memory destroyed -> Empty -> life says Ended, or the VM is built anew (reboot)
 //! ```
+//!
+//! [`Life`](crate::guest::lifecycle::Life) says what is wanted of a VM and how it ended, [`crate::mmu::ready`] who may be
+//! in it: whoever is given a `Drained` takes the VM apart, exactly once, and tells its life afterwards.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::num::NonZeroU16;
 
 use super::Hypervisor;
 use crate::epoch::Cpu;
-use crate::guest::lifecycle::{After, EndStep, Fleet, State, fleet};
+use crate::guest::lifecycle::{After, Fleet, fleet};
 use crate::guest::loader::{self, Kernel, LoadError, Plan, Sizes};
 use crate::isa::{Firmware, Isa, Platform, Shape, Vcpu, VmTag};
 use crate::log::info;
 use crate::machine::Machine;
+use crate::mmu::ready::{Drained, Left, Permit};
 use crate::sched::Leave;
 use crate::sync::{Ordering, spin_loop};
 use crate::vcpu::exit::End;
 use crate::vcpu::services::MemError;
-use crate::vm::{Job, Running, Vm};
+use crate::vm::{Ending, Job, Running, Vm};
 
 impl<I: Isa> Hypervisor<I> {
     /// Ends a VM: from now on its vCPUs leave. Whoever calls first decides how it ended.
     #[cold]
     pub(crate) fn end_vm(&self, cpu: &Cpu, index: usize, how: End) {
         let Some(vm) = self.vms.get(index) else { return };
-        let step = vm.life.lock().end(how);
-        if step == EndStep::Drain {
-            self.drain(cpu, index, vm);
+        let Ok(ended) = vm.end(|life| Ok::<_, Infallible>(life.end(how)));
+        if let Some(ending) = ended {
+            self.drain(cpu, index, vm, ending);
         }
     }
 
     /// Makes the vCPUs of an ending VM leave.
-    pub(super) fn drain(&self, cpu: &Cpu, index: usize, vm: &Vm<I>) {
-        let Some(running) = vm.running() else { return };
-        let empty = running.close();
-        for job in (0..vm.config.vcpus).filter_map(|n| Job::new(&running, n)) {
-            self.wake(cpu, &job);
+    pub(super) fn drain(&self, cpu: &Cpu, index: usize, vm: &Vm<I>, ending: Ending) {
+        if let Some(running) = vm.running() {
+            for job in (0..vm.config.vcpus).filter_map(|n| Job::new(&running, n)) {
+                self.wake(cpu, &job);
+            }
         }
-        if empty {
-            drop(running);
-            self.drained(cpu, index);
+        if let Ending(Some(drained)) = ending {
+            self.drained(cpu, index, drained);
         }
     }
 
     /// A vCPU stopped itself; it may be started again.
     pub(crate) fn vcpu_stopped(&self, cpu: &Cpu, job: Job<I>) {
-        let vm = Arc::clone(&job.vm);
-        self.sched.leave(cpu.id(), job, Leave::Stop);
-        if vm.part() {
-            let index = vm.index;
-            let ending = vm.is_ending();
-            drop(vm);
-            if ending {
-                self.drained(cpu, index);
-            } else {
-                self.end_vm(cpu, index, End::Broken("every vCPU stopped itself"));
-            }
+        let (index, left) = self.take_off(cpu, job);
+        if let Left::Nobody = left {
+            self.end_vm(cpu, index, End::Broken("every vCPU stopped itself"));
         }
+        self.left(cpu, index, left);
     }
 
     /// A vCPU has left its ending VM for good.
     pub(crate) fn vcpu_gone(&self, cpu: &Cpu, job: Job<I>) {
-        let vm = Arc::clone(&job.vm);
+        let (index, left) = self.take_off(cpu, job);
+        self.left(cpu, index, left);
+    }
+
+    /// Takes a vCPU off the scheduler and gives its permit back. Neither vCPU nor VM is touched after that.
+    fn take_off(&self, cpu: &Cpu, job: Job<I>) -> (usize, Left) {
+        let index = job.vm.index;
+        // Before the vCPU counts as stopped: from then on another CPU may start it, with a permit of its own.
+        let permit = job.cell().dismiss();
         self.sched.leave(cpu.id(), job, Leave::Stop);
-        let last = vm.part();
-        let index = vm.index;
-        drop(vm);
-        if last {
-            self.drained(cpu, index);
+        (index, permit.map_or(Left::Others, Permit::leave))
+    }
+
+    /// Whoever leaves last takes it apart.
+    fn left(&self, cpu: &Cpu, index: usize, left: Left) {
+        if let Left::Last(drained) = left {
+            self.drained(cpu, index, drained);
         }
     }
 
     /// No vCPU is in the VM nor enters it again: frees what it owned (R20).
     #[cold]
-    fn drained(&self, cpu: &Cpu, index: usize) {
+    fn drained(&self, cpu: &Cpu, index: usize, drained: Drained) {
         let Some(vm) = self.vms.get(index) else { return };
         let running = vm.running.lock().take();
         if let Some(mut shared) = running {
@@ -93,6 +101,13 @@ impl<I: Isa> Hypervisor<I> {
             info!("VM {} is taken down", index);
             alone.memory.destroy(cpu, self.machine);
         }
+        drop(drained);
+        self.over(index);
+    }
+
+    /// A VM that ended owns nothing any more: what comes next.
+    fn over(&self, index: usize) {
+        let Some(vm) = self.vms.get(index) else { return };
         let after = vm.life.lock().drained();
         match after {
             After::StartAgain => {
@@ -129,6 +144,8 @@ impl<I: Isa> Hypervisor<I> {
     #[cold]
     pub(super) fn start_vm(&self, cpu: &Cpu, index: usize) {
         let Some(vm) = self.vms.get(index) else { return };
+        // Of two requests for one VM, one builds.
+        let Ok(building) = vm.ready.build() else { return };
         if vm.life.lock().start().is_err() {
             return;
         }
@@ -139,14 +156,18 @@ impl<I: Isa> Hypervisor<I> {
                 info!("VM {} starts on CPU {}", index, cpu.id().0);
                 *vm.running.lock() = Some(Arc::clone(&first.vm));
                 self.console.started(index);
-                // An operator's stop that came while the VM was built found nothing to close.
-                if vm.life.lock().state() == State::Running && first.vm.join() {
-                    if let Ok(Some(idle)) = self.sched.start(first) {
-                        self.machine.kick(idle);
+                match building.ready() {
+                    Ok(permit) => {
+                        first.cell().admit(permit);
+                        if let Ok(Some(idle)) = self.sched.start(first) {
+                            self.machine.kick(idle);
+                        }
                     }
-                } else {
-                    drop(first);
-                    self.drained(cpu, index);
+                    // An operator's stop came while the VM was built.
+                    Err(left) => {
+                        drop(first);
+                        self.left(cpu, index, left);
+                    }
                 }
             }
             Err(why) => {
@@ -156,18 +177,19 @@ impl<I: Isa> Hypervisor<I> {
                     _ => End::Broken("its images cannot be loaded"),
                 };
                 vm.life.lock().end(how);
-                self.drained(cpu, index);
+                drop(building);
+                self.over(index);
             }
         }
     }
 
-    /// Builds a VM and loads its images; returns its first vCPU, ready to start.
+    /// Builds a VM and loads its images; returns its first vCPU, ready to start. On an error nothing is left of it.
     fn build(&self, cpu: &Cpu, index: usize, vm: &Vm<I>) -> Result<Job<I>, LoadError> {
         let m = self.machine;
         let out_of_memory = LoadError::Memory(MemError::NoMemory);
         let tag = u16::try_from(index).ok().and_then(|n| NonZeroU16::new(n.saturating_add(1)));
         let tag = VmTag(tag.ok_or(out_of_memory)?);
-        let running = Running::<I>::build(cpu, m, index, tag, &vm.config).map_err(|_| out_of_memory)?;
+        let running = Running::<I>::build(cpu, m, index, tag, vm).map_err(|_| out_of_memory)?;
         match self.load(cpu, &running, vm) {
             Ok(()) => Job::new(&Arc::new(running), 0).ok_or(out_of_memory),
             Err(why) => {

@@ -3,7 +3,7 @@
 use super::Hypervisor;
 use crate::addr::PAGE_SIZE;
 use crate::epoch::Cpu;
-use crate::guest::lifecycle::{EndStep, Refused};
+use crate::guest::lifecycle::{Life, Refused};
 use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::monitor::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo};
@@ -85,9 +85,8 @@ impl<I: Isa> Operator for Operating<'_, I> {
 
     fn stop(&self, vm: usize) -> Result<(), Refused> {
         let found = self.vm(vm)?;
-        let step = found.life.lock().stop()?;
-        if step == EndStep::Drain {
-            self.hv.drain(self.cpu, vm, found);
+        if let Some(ending) = found.end(Life::stop)? {
+            self.hv.drain(self.cpu, vm, found, ending);
         }
         Ok(())
     }

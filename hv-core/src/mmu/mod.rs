@@ -25,6 +25,7 @@ pub mod level;
 pub mod lock;
 mod map;
 pub mod memory;
+pub mod ready;
 pub mod resolve;
 pub mod space;
 pub mod zap;

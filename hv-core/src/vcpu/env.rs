@@ -67,9 +67,12 @@ impl<I: Isa> Services for Env<'_, I> {
         }
         let cell = job.cell();
         let mut target = cell.vcpu.try_lock().ok_or(StartError::NotStopped)?;
-        if job.entity().is_started() || !job.vm.join() {
+        if job.entity().is_started() {
             return Err(StartError::NotStopped);
         }
+        // Refused if the VM is ending.
+        let permit = job.vm.ready.run().map_err(|_| StartError::NotStopped)?;
+        cell.admit(permit);
         target.reset(at);
         // Started while its lock is held, so that no second starter gets this far.
         if let Ok(Some(idle)) = self.hv.sched.start(job.clone()) {

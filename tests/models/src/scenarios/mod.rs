@@ -1,6 +1,7 @@
 //! The scenarios.
 
 mod fault_unmap;
+mod ready;
 mod vm;
 
 use crate::scenario::Model;
@@ -12,4 +13,13 @@ pub static ALL: &[&dyn Model] = &[
     &fault_unmap::TABLES,
     &fault_unmap::WRITE,
     &fault_unmap::WRITE_TABLES,
+    &ready::RUN_DRAIN,
+    &ready::RUNS_DRAIN,
+    &ready::DRAINS_RUN,
+    &ready::BUILDERS,
+    &ready::RUN_BUILD,
+    &ready::FAILS,
+    &ready::BUILD_DRAIN,
+    &ready::FAIL_DRAIN,
+    &ready::ROUNDS,
 ];
