@@ -1,0 +1,94 @@
+//! Trivet's own table: `Radix` as host table and second stage use it, safe for any number of CPUs.
+
+use hv_core::addr::{Order, Pfn};
+use hv_core::epoch::{Cpu, WalkGuard};
+use hv_core::host::HostFormat;
+use hv_core::isa::RadixFormat;
+use hv_core::machine::Machine;
+use hv_core::radix::Radix;
+use hv_core::radix::edit::Removed;
+use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
+
+use crate::machine::BenchMachine;
+use crate::subject::{Pages, Subject};
+
+/// A table of format `F`, the machine that it lies in, and the one CPU that uses it.
+pub struct Trivet<F = HostFormat> {
+    cpu: Cpu,
+    machine: &'static BenchMachine,
+    table: Radix<F>,
+}
+
+/// An open walk.
+pub struct Walk<'a, F> {
+    guard: WalkGuard<'a>,
+    machine: &'static BenchMachine,
+    table: &'a Radix<F>,
+}
+
+/// The last leaf that was removed.
+struct Last(u64);
+
+impl Removed for Last {
+    fn room(&self) -> bool {
+        true
+    }
+
+    fn leaf(&mut self, _key: u64, _order: Order, leaf: Leaf) {
+        self.0 = leaf.pfn.0;
+    }
+
+    fn table(&mut self, _table: TableRef) {}
+}
+
+impl<F: RadixFormat> Trivet<F> {
+    /// An empty one, on a machine of its own.
+    pub fn new(cpu: Cpu, machine: &'static BenchMachine) -> Self {
+        let table = Radix::new(&cpu, machine).expect("a root");
+        Self { cpu, machine, table }
+    }
+}
+
+impl<F: RadixFormat> Subject for Trivet<F> {
+    type Batch<'a> = Walk<'a, F>;
+
+    fn batch(&mut self) -> Walk<'_, F> {
+        Walk { guard: self.machine.epoch().enter(&self.cpu), machine: self.machine, table: &self.table }
+    }
+
+    fn map_range(&mut self, key: u64, pfn: u64, pages: u64) {
+        let mut walk = self.batch();
+        for n in 0..pages {
+            walk.map(key + n, pfn + n);
+        }
+    }
+
+    fn unmap_range(&mut self, key: u64, pages: u64) {
+        let guard = self.machine.epoch().enter(&self.cpu);
+        let end = self.table.unmap(self.machine, &guard, key, key + pages, &mut Last(0));
+        assert_eq!(end, key + pages, "there is always room");
+    }
+}
+
+impl<F: RadixFormat> Pages for Walk<'_, F> {
+    #[inline]
+    fn map(&mut self, key: u64, pfn: u64) {
+        let leaf = Leaf { pfn: Pfn(pfn), prot: Prot::READ.union(Prot::WRITE), rc: Rc::all() };
+        self.table.map(self.machine, &self.guard, key, Order::PAGE, leaf).expect("nothing is mapped there");
+    }
+
+    #[inline]
+    fn look_up(&self, key: u64) -> u64 {
+        match self.table.walk(self.machine, &self.guard, key).map(|seen| seen.pte) {
+            Some(Pte::Leaf(leaf)) => leaf.pfn.0,
+            other => panic!("{other:?} is no leaf"),
+        }
+    }
+
+    #[inline]
+    fn unmap(&mut self, key: u64) -> u64 {
+        let mut last = Last(u64::MAX);
+        self.table.unmap(self.machine, &self.guard, key, key + 1, &mut last);
+        last.0
+    }
+}
