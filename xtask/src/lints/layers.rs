@@ -12,6 +12,8 @@ enum Layer {
     Board,
     Conformance,
     Tests,
+    /// Tests' and benchmarks' own raw memory: the host benchmark measures tables in it.
+    RawTests,
     /// Bare-metal programs that run as guests.
     Guests,
     Xtask,
@@ -23,6 +25,7 @@ impl Layer {
             "hv-core" => Some(Self::Core),
             "xtask" => Some(Self::Xtask),
             "tests/conformance" => Some(Self::Conformance),
+            "tests/bench-host" => Some(Self::RawTests),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
             _ if folder.starts_with("boards/") => Some(Self::Board),
             _ if folder.starts_with("tests/guests/") => Some(Self::Guests),
@@ -36,7 +39,9 @@ impl Layer {
             Self::Core | Self::Guests => false,
             Self::Backend | Self::Conformance | Self::Xtask => other == Self::Core,
             Self::Board => matches!(other, Self::Core | Self::Backend | Self::Conformance),
-            Self::Tests => matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Tests),
+            Self::Tests | Self::RawTests => {
+                matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Tests)
+            }
         }
     }
 }
@@ -84,7 +89,7 @@ fn arrows(manifest: &Source, packages: &[(String, String)]) -> Vec<Problem> {
 
 fn contents(file: &Source) -> Vec<Problem> {
     let layer = Layer::of(&file.package());
-    let unsafe_here = matches!(layer, Some(Layer::Backend | Layer::Board | Layer::Guests));
+    let unsafe_here = matches!(layer, Some(Layer::Backend | Layer::Board | Layer::Guests | Layer::RawTests));
     let mut problems = Vec::new();
     for (number, line) in file.code_lines() {
         if layer == Some(Layer::Core) && has_word(line, "target_arch") {
