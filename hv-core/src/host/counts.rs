@@ -66,6 +66,13 @@ impl Counts {
         self.splits.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// `leaves` leaves of `small`, and as many holes as there were, became one of `large`.
+    pub fn collapse(&self, small: Order, leaves: u64, large: Order) {
+        self.sub(small, leaves);
+        self.add(large, 1);
+        self.collapses.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn stats(&self) -> HostStats {
         let load = |c: &AtomicU64| c.load(Ordering::Relaxed);
         let (small, huge, giant) = (load(&self.small), load(&self.huge), load(&self.giant));

@@ -10,17 +10,22 @@
 //!   scan.rs       looks for blocks to collapse                   a CPU between turns, one block a step
 //! ```
 
+mod collapse;
 mod counts;
 mod discard;
 mod format;
 mod populate;
 mod region;
+mod scan;
 mod space;
 
+pub use collapse::{Collapsed, ENOUGH, NotCollapsed};
 pub use counts::HostStats;
 pub(crate) use discard::discard;
 pub use format::HostFormat;
 pub use region::{Backing, HugePolicy, MAX_REGIONS, NotHuge, Region, RegionError, Regions};
+pub(crate) use scan::scan;
+pub use scan::{ScanCursor, Scanned};
 pub use space::{HostPage, HostSpace, Peek, Populate};
 
 use crate::addr::Order;

@@ -9,7 +9,7 @@ use super::resolve::{Unresolved, resolve};
 use super::space::{MemoryError, Space};
 use crate::addr::{GfnRange, Gpa, Hvn, PAGE_SIZE};
 use crate::epoch::Cpu;
-use crate::host::{HostStats, Peek, Populate, discard};
+use crate::host::{HostStats, Peek, Populate, ScanCursor, Scanned, discard, scan};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
 use crate::radix::format::Prot;
@@ -152,6 +152,12 @@ impl<I: Isa> GuestMemory<I> {
     /// What lies behind the handle: for whoever shares memory with the VM, and for inspection.
     pub fn space(&self) -> &Arc<Space<I>> {
         &self.space
+    }
+
+    /// One step of the search for blocks to collapse; see [`crate::host::Scanned`]. For a CPU between turns, which holds no
+    /// lock and no guard.
+    pub fn scan(&self, cpu: &Cpu, m: &I::Machine, cursor: &mut ScanCursor) -> Scanned {
+        scan(cpu, m, &self.space, cursor)
     }
 
     /// Stage 2, for entering the guest on it.

@@ -78,12 +78,19 @@ impl<F: RadixFormat> FrozenTable<F> {
 }
 
 impl<F: RadixFormat> Radix<F> {
-    /// Calls `f` with each entry of the table that stands where a leaf of `order` at `key` would. False if none does.
-    /// What was seen may have changed by then.
-    pub fn survey<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, key: u64, order: Order, mut f: impl FnMut(Pte)) -> bool {
+    /// Calls `f` with each entry of the table that stands where a leaf of `order` at `key` would, and the size of a leaf
+    /// in it. False if none stands there. What was seen may have changed by then.
+    pub fn survey<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        key: u64,
+        order: Order,
+        mut f: impl FnMut(Pte, Order),
+    ) -> bool {
         let Some((_, table)) = self.table_at(m, g, key, order) else { return false };
         for slot in 0..table.len() {
-            f(look::<F, M>(m, g, table, table.key_of(key, slot)).pte);
+            f(look::<F, M>(m, g, table, table.key_of(key, slot)).pte, table.leaf_order());
         }
         true
     }

@@ -9,6 +9,7 @@ use crate::rig::Bench;
 use crate::verdict::{Run, Stop};
 
 mod codec;
+mod collapse;
 mod discard;
 mod fault;
 mod frames;
@@ -36,7 +37,7 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
     let pure = codec::cases::<I>().into_iter().chain(frames::cases()).chain(grace::cases());
     let tables = tables::cases().into_iter().chain(notifier::cases());
     let memory = fault::cases().into_iter().chain(memory::cases()).chain(discard::cases());
-    let large = split::cases().into_iter().chain(huge::cases());
+    let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases());
     let guests = probing::cases().into_iter().chain(races::cases());
     pure.chain(tables).chain(memory).chain(large).chain(guests)
 }

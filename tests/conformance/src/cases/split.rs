@@ -78,7 +78,11 @@ fn table_starved<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 /// Fills page `n` with `n + 1`.
-fn fill<I: Isa>(b: &Bench<'_, I>, memory: &hv_core::mmu::GuestMemory<I>, pages: core::ops::Range<u64>) -> Run {
+pub(super) fn fill<I: Isa>(
+    b: &Bench<'_, I>,
+    memory: &hv_core::mmu::GuestMemory<I>,
+    pages: core::ops::Range<u64>,
+) -> Run {
     for n in pages {
         let wrote = memory.write(b.cpu, b.m, page(n), &(n + 1).to_le_bytes()).is_ok();
         check(wrote, "RAM cannot be written")?;
@@ -87,7 +91,7 @@ fn fill<I: Isa>(b: &Bench<'_, I>, memory: &hv_core::mmu::GuestMemory<I>, pages: 
 }
 
 /// Checks that page `n` holds `n + 1`, or zero if it lies in `gone`.
-fn holds<I: Isa>(
+pub(super) fn holds<I: Isa>(
     b: &Bench<'_, I>,
     memory: &hv_core::mmu::GuestMemory<I>,
     pages: core::ops::Range<u64>,
