@@ -16,7 +16,9 @@ use conformance::rig::{Codec, Rig};
 use hv_core::addr::Gpa;
 use hv_core::device::console::PortText;
 use hv_core::epoch::Cpu;
+use hv_core::isa::Isa;
 use hv_core::machine::{Board, CpuId, Machine, StartCpuError, Verdict};
+use hv_core::mmu::Space;
 
 use crate::fail::refuse;
 use crate::{Pseries, cpus};
@@ -92,7 +94,7 @@ impl Rig<Ppc64> for Column<'_> {
         Ok(Image { code, entry: ENTRY })
     }
 
-    fn claim(&self, _gpa: Gpa) {}
+    fn claim(&self, _stage2: &<Ppc64 as Isa>::Stage2, _gpa: Gpa) {}
 
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool {
         if self.has_other {
@@ -104,7 +106,10 @@ impl Rig<Ppc64> for Column<'_> {
         self.has_other
     }
 
-    /// Real memory checks nothing. In the dev profile a broken rule that the code can notice panics instead.
+    /// Real memory checks nothing.
+    fn at_rest(&self, _space: &Space<Ppc64>) {}
+
+    /// In the dev profile a broken rule that the code can notice panics instead.
     fn violated(&self) -> bool {
         false
     }

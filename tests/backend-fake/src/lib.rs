@@ -4,23 +4,33 @@
 //! - `ram`: the checked arena, over `cells` (storage) and `book` (what each frame is used for). Whoever touches a frame that
 //!   is free, or a table that is none, is noted down.
 //! - `format`: entries whose bits move with the level, so that decoding at a wrong level shows at once.
-//! - `tlb`: keeps every translation and every table address until a flush names it, and prefers them to the tables.
-//! - `machine`: the seam's machine over the two.
-//! - `script`: a vCPU whose guest is the probe of `conformance::probe`.
+//! - `walk`: how hardware finds a translation, and sets R and C; `tlb`: keeps every translation and every table address
+//!   until a flush names it, and prefers them to the tables; `agent`: what CPUs do through both, at any moment.
+//! - `check`: what must be true of a VM at rest.
+//! - `machine`: the seam's machine over these.
+//! - `script`: a vCPU whose guest is the probe of `conformance::probe`; `platform`: nothing beside.
 
+mod agent;
 mod book;
 mod cells;
+mod check;
 mod format;
 mod machine;
+mod platform;
 mod ram;
 mod script;
+mod stage2;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
 mod tlb;
+mod walk;
 
+pub use agent::Agent;
 pub use format::{Skewed, SkewedStage2};
 pub use machine::FakeMachine;
-pub use script::{FakePlatform, ScriptVcpu};
+pub use platform::FakePlatform;
+pub use script::ScriptVcpu;
+pub use stage2::FakeStage2;
 
 use hv_core::isa::Isa;
 

@@ -1,28 +1,31 @@
-//! The fake machine: the arena, an allocator over it, one cache per CPU.
+//! The fake machine: the arena, an allocator over it, the CPUs' caches.
 
-use hv_core::addr::{Gpa, Order, PAGE_SIZE, Pfn, PfnRange};
+use hv_core::addr::{Gpa, Order, Pfn, PfnRange};
 use hv_core::epoch::{Cpu, Domain, Retired, WalkGuard};
 use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed};
 use hv_core::page::Frames;
-use hv_core::radix::format::{Prot, TableRef};
-use hv_core::sync::{AtomicU64, Mutex, Ordering, spin_loop};
+use hv_core::radix::format::TableRef;
+use hv_core::sync::{AtomicU64, Mutex, MutexGuard, Ordering, spin_loop};
 
-use crate::SkewedStage2;
+use crate::agent::Agent;
 use crate::ram::{FIRST, Ram};
-use crate::tlb::Tlb;
+use crate::stage2::FakeStage2;
+use crate::tlb::Caches;
 
 /// How many CPUs it has.
-pub const CPUS: usize = 4;
+pub const CPUS: usize = if cfg!(any(loom, shuttle)) { 3 } else { 4 };
 
 /// The machine.
 #[derive(Debug)]
 pub struct FakeMachine {
     domain: Domain,
     frames: Frames,
-    ram: Ram,
-    tlbs: [Mutex<Tlb>; CPUS],
+    pub(crate) ram: Ram,
+    pub(crate) caches: Caches,
+    /// Held by a CPU during each access.
+    accesses: [Mutex<()>; CPUS],
     /// Bit n: CPU n has been kicked.
     kicked: AtomicU64,
     ticks: AtomicU64,
@@ -40,7 +43,8 @@ impl FakeMachine {
             domain: Domain::new(),
             frames: Frames::new(&ranges, metadata).expect("the two ranges do not overlap"),
             ram: Ram::new(frames + 1),
-            tlbs: std::array::from_fn(|_| Mutex::new(Tlb::default())),
+            caches: Caches::default(),
+            accesses: std::array::from_fn(|_| Mutex::new(())),
             kicked: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
         }
@@ -52,31 +56,34 @@ impl FakeMachine {
         self.ram.violations()
     }
 
-    /// One aligned 8-byte access of a guest that runs on `cpu` with the second stage at `root`. The CPU's cache stays
-    /// locked throughout, which is how a flush waits for accesses in flight. False is a second-stage fault.
-    pub(crate) fn guest_access(&self, cpu: &Cpu, root: TableRef, tag: VmTag, at: Gpa, access: GuestAccess<'_>) -> bool {
-        let Some(tlb) = self.tlbs.get(usize::from(cpu.id().0)) else { return false };
-        let mut tlb = tlb.lock();
-        let need = match access {
-            GuestAccess::Load(_) => Prot::READ,
-            GuestAccess::Store(_) => Prot::WRITE,
-        };
-        let Some(pfn) = tlb.translate(&self.ram, root, tag, at.page(), need) else { return false };
-        let offset = at.offset().min(PAGE_SIZE - 8);
-        match access {
-            GuestAccess::Load(into) => {
-                let mut bytes = [0; 8];
-                self.ram.read(&self.frames, pfn, offset, &mut bytes, "a guest");
-                *into = u64::from_le_bytes(bytes);
-            }
-            GuestAccess::Store(value) => self.ram.write(&self.frames, pfn, offset, &value.to_le_bytes(), "a guest"),
-        }
-        true
+    /// What the CPUs' hardware can do for the VM with this second stage.
+    pub fn agent(&self, stage2: &impl FakeStage2, tag: VmTag) -> Agent<'_> {
+        Agent::new(self, tag, stage2.view())
     }
 
     /// A guest's store on `cpu`, for worlds that have no vCPU. False is a second-stage fault.
-    pub fn guest_store(&self, cpu: &Cpu, stage2: &SkewedStage2, tag: VmTag, at: Gpa, value: u64) -> bool {
-        self.guest_access(cpu, stage2.root(), tag, at, GuestAccess::Store(value))
+    pub fn guest_store(&self, cpu: &Cpu, stage2: &impl FakeStage2, tag: VmTag, at: Gpa, value: u64) -> bool {
+        self.agent(stage2, tag).store(cpu.id(), at, value)
+    }
+
+    /// An access of `cpu` begins; it ends with the guard.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub(crate) fn access(&self, cpu: CpuId) -> MutexGuard<'_, ()> {
+        self.accesses[usize::from(cpu.0)].lock()
+    }
+
+    /// The allocator.
+    pub(crate) fn all_frames(&self) -> &Frames {
+        &self.frames
+    }
+
+    /// A block is put to a new use, so nobody may translate to it any more (G1).
+    fn new_use(&self, first: Pfn, order: Order) {
+        if let Some((cpu, entry)) = self.caches.names_frame(first, order) {
+            self.ram.violation(format!("G1: {first:?} of {order:?} finds another use while {cpu:?} holds {entry:?}"));
+        }
     }
 
     /// Takes the kick that waits for `cpu`, if one does.
@@ -84,13 +91,6 @@ impl FakeMachine {
         let bit = 1 << cpu.id().0;
         self.kicked.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
-}
-
-/// What a guest does to memory.
-#[derive(Debug)]
-pub(crate) enum GuestAccess<'a> {
-    Load(&'a mut u64),
-    Store(u64),
 }
 
 impl Machine for FakeMachine {
@@ -108,20 +108,26 @@ impl Machine for FakeMachine {
 
     fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
         let table = self.frames.alloc_table(cpu, order)?;
+        self.new_use(table.base(), order);
         self.ram.become_table(table);
         Some(table)
     }
 
     fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>) {
+        if let Some(cpu) = self.caches.names_table(*t.get()) {
+            self.ram.violation(format!("G6: {:?} is freed while {cpu:?} has its address cached", t.get()));
+        }
         self.ram.end_table(*t.get());
         self.frames.free_table(cpu, t);
     }
 
     fn zero(&self, first: Pfn, order: Order) {
+        self.new_use(first, order);
         self.ram.become_data(&self.frames, first, order);
     }
 
     fn copy(&self, from: Pfn, to: Pfn) {
+        self.new_use(to, Order::PAGE);
         self.ram.copy(&self.frames, from, to);
     }
 
@@ -134,8 +140,10 @@ impl Machine for FakeMachine {
     }
 
     fn flush(&self, batch: FlushBatch) -> Flushed {
-        for tlb in &self.tlbs {
-            tlb.lock().flush(&batch);
+        for (cpu, access) in self.accesses.iter().enumerate() {
+            // Waits for the access in flight, whose translation may be the one.
+            let _quiet = access.lock();
+            self.caches.flush(cpu, &batch);
         }
         batch.completed()
     }

@@ -145,7 +145,7 @@ impl Ram {
             Some((Use::Table(t), Content::Pinned(place))) if t == table => &self.cells.at(place)[slot % WORDS],
             other => {
                 let used = other.map(|(used, _)| used);
-                self.violation(format!("R2: {who} looks at {table:?}, but the frame is {used:?}"));
+                self.violation(format!("G6: {who} looks at {table:?}, but the frame is {used:?}"));
                 &self.void
             }
         }

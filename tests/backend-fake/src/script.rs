@@ -7,19 +7,20 @@
 use conformance::probe::{self, Field, Op, STATUS_DONE, STATUS_EXCEPTION};
 use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
-use hv_core::isa::{Firmware, Platform, Shape, Vcpu, VmTag};
+use hv_core::isa::{Isa, Vcpu, VmTag};
 use hv_core::machine::{Instant, Machine};
 use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
-use crate::machine::{FakeMachine, GuestAccess};
-use crate::{FakeRadix, SkewedStage2};
+use crate::machine::FakeMachine;
+use crate::platform::FakePlatform;
+use crate::stage2::FakeStage2;
 
-/// The exit record.
+/// The exit record, of a machine whose faults make claims of type `C`.
 #[derive(Clone, Copy, Debug)]
-pub enum Raw {
+pub enum Raw<C> {
     /// An access that the second stage did not translate.
-    Fault(Gpa, Access),
+    Fault(Fault<C>),
     /// The probe calls.
     Call,
     /// A kick.
@@ -60,15 +61,12 @@ pub struct ScriptVcpu {
 
 impl ScriptVcpu {
     /// Carries out one step. `Err` ends the run of the guest.
-    fn advance(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &SkewedStage2) -> Result<(), Raw> {
-        let load = |at: Gpa| {
-            let mut value = 0;
-            let done = m.guest_access(cpu, s2.root(), self.tag, at, GuestAccess::Load(&mut value));
-            if done { Ok(value) } else { Err(Raw::Fault(at, Access::Read)) }
-        };
+    fn advance<S: FakeStage2>(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &S) -> Result<(), Raw<S::Claim>> {
+        let agent = m.agent(s2, self.tag);
+        let fault = |at: Gpa, access| Raw::Fault(Fault { gpa: at, access, claim: s2.claim(cpu, m, at) });
+        let load = |at: Gpa| agent.load(cpu.id(), at).ok_or_else(|| fault(at, Access::Read));
         let store = |at: Gpa, value: u64| {
-            let done = m.guest_access(cpu, s2.root(), self.tag, at, GuestAccess::Store(value));
-            if done { Ok(()) } else { Err(Raw::Fault(at, Access::Write)) }
+            if agent.store(cpu.id(), at, value) { Ok(()) } else { Err(fault(at, Access::Write)) }
         };
         let field = |f: Field| f.at(self.mailbox);
         let [op, address, value] = self.operands;
@@ -137,8 +135,12 @@ impl ScriptVcpu {
     }
 }
 
-impl Vcpu<FakeRadix> for ScriptVcpu {
-    type Raw = Raw;
+impl<I> Vcpu<I> for ScriptVcpu
+where
+    I: Isa<Machine = FakeMachine, Platform = FakePlatform, Call = ()>,
+    I::Stage2: FakeStage2<Claim = I::Claim>,
+{
+    type Raw = Raw<I::Claim>;
 
     fn create(_m: &FakeMachine, tag: VmTag, index: u16) -> Option<Self> {
         Some(Self {
@@ -162,7 +164,7 @@ impl Vcpu<FakeRadix> for ScriptVcpu {
 
     fn put(&mut self, _cpu: &Cpu, _m: &FakeMachine) {}
 
-    fn enter(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &SkewedStage2, _p: &FakePlatform, until: Instant) -> Raw {
+    fn enter(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &I::Stage2, _p: &FakePlatform, until: Instant) -> Self::Raw {
         loop {
             if m.take_kick(cpu) {
                 return Raw::Interrupt;
@@ -176,9 +178,9 @@ impl Vcpu<FakeRadix> for ScriptVcpu {
         }
     }
 
-    fn classify(&self, raw: &Raw) -> Exit<FakeRadix> {
+    fn classify(&self, raw: &Self::Raw) -> Exit<I> {
         match *raw {
-            Raw::Fault(gpa, access) => Exit::Fault(Fault { gpa, access, claim: () }),
+            Raw::Fault(fault) => Exit::Fault(fault),
             Raw::Call => Exit::Call(()),
             Raw::Interrupt => Exit::Interrupt,
             Raw::Deadline => Exit::Deadline,
@@ -207,36 +209,4 @@ impl Vcpu<FakeRadix> for ScriptVcpu {
     fn pending(&self, _p: &FakePlatform) -> bool {
         false
     }
-}
-
-/// The fake has no devices and no firmware.
-#[derive(Debug)]
-pub struct FakePlatform;
-
-impl Platform<FakeRadix> for FakePlatform {
-    const ELF_MACHINE: u16 = 0;
-    const CEILING: u64 = 0;
-    const TREE_ROOM: u64 = 0;
-    const CODE_ROOM: u64 = 0;
-
-    fn create(_m: &FakeMachine, _vcpus: u16) -> Option<Self> {
-        Some(Self)
-    }
-
-    fn firmware(&self, _m: &FakeMachine, shape: &Shape<'_>) -> Option<Firmware> {
-        let start = StartAt { entry: shape.entry, args: [0; 4], big_endian: false };
-        Some(Firmware { tree: Vec::new(), code: Vec::new(), start })
-    }
-
-    fn console_input(&self) -> Option<u16> {
-        None
-    }
-
-    fn unknown_calls(&self) -> u64 {
-        0
-    }
-
-    fn dispatched<S: Services>(&self, _vcpu: u16, _s: &S) {}
-
-    fn preempted<S: Services>(&self, _vcpu: u16, _s: &S) {}
 }

@@ -77,6 +77,7 @@ impl<I: Isa> ProbeVm<I> {
     pub fn with(bench: &Bench<'_, I>, tag: VmTag, with: impl FnOnce(&Self) -> Run) -> Run {
         let vm = Self::new(bench, tag)?;
         let run = with(&vm);
+        bench.rig.at_rest(vm.memory.space());
         vm.memory.destroy(bench.cpu, bench.m);
         run
     }

@@ -4,7 +4,7 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, RadixFormat, VmTag};
 use hv_core::machine::Machine;
-use hv_core::mmu::{GuestMemory, MemoryConfig};
+use hv_core::mmu::{GuestMemory, MemoryConfig, Space};
 use hv_core::radix::format::Pte;
 
 use crate::probe::{Image, RAM_PAGES};
@@ -41,11 +41,13 @@ pub trait Rig<I: Isa> {
     fn codecs(&self) -> &[Codec];
     /// The probe, or why there is none.
     fn probe(&self) -> Result<Image, &'static str>;
-    /// The claim of a fault at `gpa`.
-    fn claim(&self, gpa: Gpa) -> I::Claim;
+    /// The claim of a fault at `gpa` of the VM with this second stage.
+    fn claim(&self, stage2: &I::Stage2, gpa: Gpa) -> I::Claim;
     /// Runs `there` on another CPU while `here` runs on this one; returns when both have. False, having run neither, if
     /// there is only one CPU.
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool;
+    /// A checking machine looks at a VM that is at rest, on the CPU that runs the cases.
+    fn at_rest(&self, space: &Space<I>);
     /// True if a checking machine has seen a rule broken since the last call; it reports the particulars itself.
     fn violated(&self) -> bool;
 }
@@ -86,6 +88,7 @@ impl<'a, I: Isa> Bench<'a, I> {
     pub fn with_memory(&self, with: impl FnOnce(&GuestMemory<I>) -> Run) -> Run {
         let memory = self.memory(FIRST)?;
         let run = with(&memory);
+        self.rig.at_rest(memory.space());
         memory.destroy(self.cpu, self.m);
         run
     }
@@ -95,6 +98,7 @@ impl<'a, I: Isa> Bench<'a, I> {
         let memory = GuestMemory::new(self.cpu, self.m, FIRST, config);
         let memory = memory.map_err(|_| Stop::Fail("no memory for a VM"))?;
         let run = with(&memory);
+        self.rig.at_rest(memory.space());
         memory.destroy(self.cpu, self.m);
         run
     }

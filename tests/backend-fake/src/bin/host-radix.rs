@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use backend_fake::{FakeMachine, FakeRadix, Skewed};
+use backend_fake::{FakeMachine, FakeRadix, Skewed, SkewedStage2};
 use backend_ppc64::radix::PartitionScoped;
 use conformance::probe::Image;
 use conformance::report::{Tally, run};
@@ -13,6 +13,7 @@ use conformance::rig::{Codec, Rig};
 use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::machine::{CpuId, Machine};
+use hv_core::mmu::Space;
 
 /// Frames of the machine: 6 GiB, so that leaves of every size can be had. A frame costs nothing until it is touched.
 const FRAMES: usize = 3 << 19;
@@ -51,7 +52,11 @@ impl Rig<FakeRadix> for HostRig {
         Ok(Image { code: b"probe", entry: Gpa(0) })
     }
 
-    fn claim(&self, _gpa: Gpa) {}
+    fn claim(&self, _stage2: &SkewedStage2, _gpa: Gpa) {}
+
+    fn at_rest(&self, space: &Space<FakeRadix>) {
+        self.machine.check(&self.cpu, space);
+    }
 
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool {
         std::thread::scope(|scope| {

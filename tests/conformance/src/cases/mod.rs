@@ -62,5 +62,5 @@ fn gfns(start: u64, pages: u64) -> Result<GfnRange, Stop> {
 
 /// A fault of the guest at `gpa`.
 fn fault<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa, access: Access) -> Outcome {
-    memory.fault(b.cpu, b.m, &Fault { gpa, access, claim: b.rig.claim(gpa) })
+    memory.fault(b.cpu, b.m, &Fault { gpa, access, claim: b.rig.claim(memory.stage2(), gpa) })
 }

@@ -1,6 +1,5 @@
 //! The scenarios.
 
-mod commit;
 mod fault_unmap;
 mod ready;
 mod vm;
@@ -23,8 +22,4 @@ pub static ALL: &[&dyn Model] = &[
     &ready::BUILD_DRAIN,
     &ready::FAIL_DRAIN,
     &ready::ROUNDS,
-    &commit::COPY,
-    &commit::COPY_TWICE,
-    &commit::COPY_TORN,
-    &commit::WINDOW,
 ];

@@ -1,28 +1,11 @@
-//! The checkers, checked: what each of them must notice.
-
-use std::num::NonZeroU16;
+//! The arena: content, and G1 and G6 at each touch.
 
 use hv_core::addr::{Order, Pfn};
-use hv_core::epoch::Cpu;
-use hv_core::isa::VmTag;
-use hv_core::machine::{CpuId, Machine};
+use hv_core::machine::Machine;
 use hv_core::mmu::flush::FlushBatch;
 
+use super::{TAG, broken, on_machine};
 use crate::FakeMachine;
-
-const TAG: VmTag = VmTag(NonZeroU16::MIN);
-
-/// Runs `with` on CPU 0 of a machine of 6 GiB.
-fn on_machine(with: impl FnOnce(&FakeMachine, &Cpu)) {
-    let m = FakeMachine::new(3 << 19);
-    let cpu = m.epoch().cpu(CpuId(0)).unwrap();
-    with(&m, &cpu);
-}
-
-/// The oracles and rules that have been seen broken.
-fn broken(m: &FakeMachine) -> Vec<String> {
-    m.violations().iter().filter_map(|v| Some(v.split_once(':')?.0.to_owned())).collect()
-}
 
 fn byte(m: &FakeMachine, pfn: Pfn) -> u8 {
     let mut byte = [0xff];
@@ -82,7 +65,7 @@ fn g1_free_frames_and_frames_of_tables_are_nobodys_memory() {
 }
 
 #[test]
-fn r2_a_cell_is_lent_of_live_tables_only() {
+fn g6_a_cell_is_lent_of_live_tables_only() {
     on_machine(|m, cpu| {
         let table = m.alloc_table(cpu, Order::PAGE).unwrap();
         m.pte(&m.epoch().enter(cpu), table, 511);
@@ -91,6 +74,6 @@ fn r2_a_cell_is_lent_of_live_tables_only() {
         batch.hold(table).unwrap();
         m.flush(batch).release(cpu, m);
         m.pte(&m.epoch().enter(cpu), table, 511);
-        assert_eq!(broken(m), ["R2"]);
+        assert_eq!(broken(m), ["G6"]);
     });
 }

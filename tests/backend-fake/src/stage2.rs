@@ -1,0 +1,28 @@
+//! What the fake needs to know of a second stage beyond `hv_core::isa::Stage2`: the same for both flavours.
+
+use hv_core::addr::Gpa;
+use hv_core::epoch::Cpu;
+
+use crate::format::SkewedStage2;
+use crate::machine::FakeMachine;
+use crate::walk::View;
+
+/// A second stage in a format that the fake's hardware knows.
+pub trait FakeStage2 {
+    /// See `hv_core::isa::Isa::Claim`.
+    type Claim;
+    /// What CPUs are told of it.
+    fn view(&self) -> View;
+    /// What a fault at `at` must still find when it is answered.
+    fn claim(&self, cpu: &Cpu, m: &FakeMachine, at: Gpa) -> Self::Claim;
+}
+
+impl FakeStage2 for SkewedStage2 {
+    type Claim = ();
+
+    fn view(&self) -> View {
+        View::Radix(self.root())
+    }
+
+    fn claim(&self, _cpu: &Cpu, _m: &FakeMachine, _at: Gpa) {}
+}
