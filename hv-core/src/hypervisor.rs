@@ -15,6 +15,7 @@ use crate::link::Event;
 use crate::log::info;
 use crate::machine::{Interrupts, Machine, Verdict};
 use crate::monitor::OwnMemory;
+use crate::page::zeroed::{self, Refill};
 use crate::sched::{Pick, Scheduler};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::vcpu::run::turn;
@@ -112,8 +113,11 @@ impl<I: Isa> Hypervisor<I> {
             match self.sched.next(cpu.id(), self.machine.now()) {
                 Pick::Run(job, until) => turn(self, cpu, job, until),
                 Pick::Sleep(until) => {
-                    let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
-                    self.machine.idle(cpu, until.min(look));
+                    // What is zeroed now no fault waits for later. A step is short, and then the CPU looks for work again.
+                    if zeroed::refill(self.machine) == Refill::Enough {
+                        let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
+                        self.machine.idle(cpu, until.min(look));
+                    }
                     self.machine.interrupts(cpu);
                     self.poll_console(cpu);
                 }

@@ -14,6 +14,7 @@ const MAX_LEVELS: usize = 6;
 pub(super) struct Bitmap {
     levels: Vec<&'static mut [u64], MAX_LEVELS>,
     len: usize,
+    members: usize,
 }
 
 /// Words needed for a set of numbers below `len`.
@@ -44,10 +45,15 @@ impl Bitmap {
             levels.push(level).ok()?;
             rest = after;
             if n <= 1 {
-                return Some((Self { levels, len }, rest));
+                return Some((Self { levels, len, members: 0 }, rest));
             }
         }
         None
+    }
+
+    /// True if it has no member.
+    pub fn is_empty(&self) -> bool {
+        self.members == 0
     }
 
     /// The smallest member.
@@ -68,6 +74,7 @@ impl Bitmap {
         if n >= self.len || self.contains(n) {
             return false;
         }
+        self.members = self.members.saturating_add(1);
         let mut at = n;
         for level in &mut self.levels {
             let Some(word) = level.get_mut(at / WORD_BITS) else { return false };
@@ -86,6 +93,7 @@ impl Bitmap {
         if !self.contains(n) {
             return false;
         }
+        self.members = self.members.saturating_sub(1);
         let mut at = n;
         for level in &mut self.levels {
             let Some(word) = level.get_mut(at / WORD_BITS) else { return false };
@@ -102,6 +110,22 @@ impl Bitmap {
     pub fn contains(&self, n: usize) -> bool {
         let word = self.levels.first().and_then(|l| l.get(n / WORD_BITS)).copied().unwrap_or(0);
         n < self.len && word >> (n % WORD_BITS) & 1 == 1
+    }
+
+    /// True if any of `first..end` is a member.
+    pub fn any_of(&self, first: usize, end: usize) -> bool {
+        // A word at a time: the answer is wanted of blocks with a quarter of a million parts.
+        let mut n = first;
+        while n < end {
+            let word = self.levels.first().and_then(|l| l.get(n / WORD_BITS)).copied().unwrap_or(0);
+            let here = WORD_BITS.saturating_sub(n % WORD_BITS).min(end.saturating_sub(n));
+            let mask = u64::MAX >> WORD_BITS.saturating_sub(here);
+            if word >> (n % WORD_BITS) & mask != 0 {
+                return true;
+            }
+            n = n.saturating_add(here);
+        }
+        false
     }
 }
 
@@ -127,6 +151,9 @@ mod tests {
                     assert_eq!(map.remove(n), model.remove(&n));
                 }
                 assert_eq!(map.first(), model.first().copied());
+                assert_eq!(map.is_empty(), model.is_empty());
+                let (a, b) = (n.min(len), (x >> 7) as usize % (len + 1));
+                assert_eq!(map.any_of(a, b), a < b && model.range(a..b).next().is_some());
             }
         }
     }

@@ -99,6 +99,11 @@ impl Frame {
 pub struct Zeroed(Frame);
 
 impl Zeroed {
+    /// Only the pool of zeroed frames, which keeps numbers.
+    pub(super) fn known(pfn: Pfn, order: Order) -> Self {
+        Self(Frame::owned(pfn, order))
+    }
+
     /// Its first frame number.
     #[must_use]
     pub fn pfn(&self) -> Pfn {

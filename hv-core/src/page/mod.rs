@@ -1,9 +1,36 @@
-//! Physical frames.
+//! Physical frames: who has them, and what they may be used for.
+//!
+//! ```text
+//!   frame.rs    Frame, Zeroed, GuestFrame: ownership as values
+//!   frames.rs   Frames, the allocator: the locks around what follows, and their order
+//!   cache.rs      one CPU's own free frames
+//!   zeroed.rs     frames that idle CPUs have zeroed in advance
+//!   buddy.rs      all other free blocks, up to 1 GiB
+//!   bitmap.rs     a set of numbers with a fast minimum
+//! ```
 
 mod bitmap;
 mod buddy;
+mod cache;
 mod frame;
+mod frames;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests;
 pub mod zeroed;
 
-pub use buddy::{Counts, Frames, FramesError, MAX_ORDER, MAX_ZONES};
+pub use buddy::{MAX_ORDER, MAX_ZONES};
 pub use frame::{Content, Frame, GuestFrame, Zeroed};
+pub use frames::{Counts, Frames, FramesError};
+
+use crate::addr::Order;
+use crate::host::HostFormat;
+use crate::isa::RadixFormat;
+
+/// The size of a huge page: the blocks that are kept by CPUs and zeroed in advance beside single frames.
+const HUGE: Order = match HostFormat::BITS {
+    [leaf, ..] => match Order::new(*leaf) {
+        Some(order) => order,
+        None => Order::PAGE,
+    },
+    [] => Order::PAGE,
+};

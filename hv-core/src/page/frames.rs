@@ -1,0 +1,323 @@
+//! The frame allocator: free blocks of 4 KiB to 1 GiB, and the locks around them.
+//!
+//! A free frame lies in one of three places: in the cache of a CPU, in the pool of frames zeroed in advance, or in the
+//! buddy. Wherever it lies it counts as free, and before anybody is told that there is no memory all three are put
+//! together, which also lets neighbours merge that lay in different places.
+//!
+//! ```text
+//!   alloc, free (one page or one huge block)      the CPU's own cache: a lock that is nobody else's, in a line of its own
+//!     shelf empty, shelf full, other sizes          the buddy, one batch at a time
+//!       nothing there                               every cache in the order of CPUs, the pool, the buddy: take_back
+//! ```
+//!
+//! Any CPU may call any method, with any lock held: these are the innermost. Among themselves: caches by rising CPU
+//! number, then the pool, then the buddy. A frame goes to the cache of the CPU that gives it back, whoever took it.
+//!
+//! `take_back`, `counts` and `is_free` hold all of the locks at once, so nothing is on its way from one place to another
+//! while they look:
+//!
+//! ```text
+//!   CPU 0  alloc: cache and buddy are empty           CPU 1  free into its cache, take from it
+//!   all(): which CPUs have a cache
+//!          their locks, the pool's, the buddy's              waits, or is not in a cache yet
+//!          has another CPU got a cache meanwhile? -> again   a CPU enrolls before it first keeps a frame
+//!   drain all; take, or None                                 None: at this moment there was no such block
+//! ```
+//!
+//! The one exception is what an idle CPU is zeroing at the moment (`zeroed.rs`), which is in nobody's place for the few
+//! microseconds of a step: it is counted, and waited for rather than said not to be there.
+
+use core::ops::Deref;
+
+use heapless::Vec;
+
+use super::buddy::{self, Buddy, MAX_ZONES};
+use super::cache::Cache;
+use super::zeroed::{Pool, Stock};
+use super::{Frame, GuestFrame};
+use crate::addr::{Order, Pfn, PfnRange};
+use crate::epoch::{Cpu, MAX_CPUS, Retired};
+use crate::radix::format::TableRef;
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, spin_loop};
+
+/// Why an allocator could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FramesError {
+    /// No range, or more than [`MAX_ZONES`].
+    Ranges,
+    /// Two ranges overlap.
+    Overlap,
+    /// Fewer words than [`Frames::metadata_words`] asked for, or no heap.
+    Metadata,
+}
+
+/// How many frames there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Under the allocator's care.
+    pub total: u64,
+    /// Not allocated.
+    pub free: u64,
+    /// Blocks given back that were not allocated, and refused. Anything but 0 is a bug in Trivet.
+    pub refused: u64,
+}
+
+/// The allocator.
+#[derive(Debug)]
+pub struct Frames {
+    /// Never change; read by everybody.
+    ranges: Vec<PfnRange, MAX_ZONES>,
+    caches: alloc::vec::Vec<Line<Mutex<Cache>>>,
+    pool: Line<Pool>,
+    shared: Line<Shared>,
+}
+
+/// Something in cache lines of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+#[derive(Debug)]
+struct Shared {
+    /// Bit n: CPU n has shelves in its cache.
+    enrolled: AtomicU64,
+    buddy: Mutex<Buddy>,
+    /// How often a CPU could not do with its own cache.
+    #[cfg(test)]
+    trips: AtomicU64,
+}
+
+/// All places where free frames lie, locked.
+struct All<'a> {
+    caches: Vec<MutexGuard<'a, Cache>, MAX_CPUS>,
+    pool: MutexGuard<'a, Stock>,
+    buddy: MutexGuard<'a, Buddy>,
+}
+
+impl<T> Deref for Line<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What a guest's page can be made of.
+pub(super) enum Found {
+    /// It holds zeros.
+    Clean(Pfn),
+    /// It holds anything.
+    Raw(Pfn),
+}
+
+impl Frames {
+    /// How many words [`Frames::new`] needs for these ranges.
+    #[must_use]
+    pub fn metadata_words(ranges: &[PfnRange]) -> usize {
+        buddy::metadata_words(ranges)
+    }
+
+    /// An allocator of all the frames in `ranges`, which nothing else uses.
+    pub fn new(ranges: &[PfnRange], metadata: &'static mut [u64]) -> Result<Self, FramesError> {
+        if ranges.is_empty() {
+            return Err(FramesError::Ranges);
+        }
+        let own = Vec::from_slice(ranges).map_err(|_| FramesError::Ranges)?;
+        let buddy = Buddy::new(ranges, metadata)?;
+        let mut caches = alloc::vec::Vec::new();
+        caches.try_reserve_exact(MAX_CPUS).map_err(|_| FramesError::Metadata)?;
+        caches.resize_with(MAX_CPUS, || Line(Mutex::new(Cache::default())));
+        let shared = Shared {
+            enrolled: AtomicU64::new(0),
+            buddy: Mutex::new(buddy),
+            #[cfg(test)]
+            trips: AtomicU64::new(0),
+        };
+        Ok(Self { ranges: own, caches, pool: Line(Pool::new()), shared: Line(shared) })
+    }
+
+    /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no range has one.
+    pub fn alloc(&self, cpu: &Cpu, order: Order) -> Option<Frame> {
+        Some(Frame::owned(self.take(cpu, order)?, order))
+    }
+
+    /// Gives a block back that no guest and no walk has been shown.
+    pub fn free(&self, cpu: &Cpu, frame: Frame) {
+        let order = frame.order();
+        let pfn = frame.into_pfn();
+        // That nobody frees a frame twice is a matter of types; the dev profile looks all the same.
+        if cfg!(debug_assertions) && self.all().any_free(pfn, order) {
+            return self.buddy().refuse(pfn, order);
+        }
+        if self.is_ours(pfn, order)
+            && let Some(mut cache) = self.cache(cpu)
+            && let Some(shelves) = cache.shelves()
+        {
+            let Err(pfn) = shelves.push(pfn, order) else { return };
+            if order == Order::PAGE {
+                shelves.spill(&mut self.buddy());
+                if shelves.push(pfn, order).is_ok() {
+                    return;
+                }
+            }
+        }
+        self.buddy().give(pfn, order);
+    }
+
+    /// Gives a guest's frames back after their grace period: translations flushed, walks over (G1, R20).
+    pub fn free_guest(&self, cpu: &Cpu, frame: Retired<GuestFrame>) {
+        self.free(cpu, frame.into_inner().into_frame());
+    }
+
+    /// Takes a block for a table. For implementations of [`crate::machine::Machine::alloc_table`], which zero it.
+    pub fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        Some(TableRef::new(self.take(cpu, order)?, order))
+    }
+
+    /// Gives a table's block back. For implementations of [`crate::machine::Machine::free_table`].
+    pub fn free_table(&self, cpu: &Cpu, table: Retired<TableRef>) {
+        let table = table.into_inner();
+        self.free(cpu, Frame::owned(table.base(), table.order()));
+    }
+
+    /// True if `pfn` is under the allocator's care and not allocated. For checks: the answer may be stale at once.
+    #[must_use]
+    pub fn is_free(&self, pfn: Pfn) -> bool {
+        self.all().any_free(pfn, Order::PAGE)
+    }
+
+    /// How many frames there are just now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let total = self.ranges.iter().map(PfnRange::pages).fold(0, u64::saturating_add);
+        let all = self.all();
+        let kept = all.caches.iter().map(|c| c.free()).fold(all.pool.free(), u64::saturating_add);
+        Counts { total, free: all.buddy.free().saturating_add(kept), refused: all.buddy.refused() }
+    }
+
+    fn take(&self, cpu: &Cpu, order: Order) -> Option<Pfn> {
+        let mut found = None;
+        if let Some(mut cache) = self.cache(cpu)
+            && let Some(shelves) = cache.shelves()
+        {
+            found = shelves.pop(order);
+            if found.is_none() && order == Order::PAGE {
+                found = shelves.refill(&mut self.buddy());
+            }
+        }
+        found.or_else(|| self.buddy().take(order)).or_else(|| self.take_back(order))
+    }
+
+    /// Takes a block that holds zeros if there is one at hand, and any other if not.
+    pub(super) fn take_clean(&self, cpu: &Cpu, order: Order) -> Option<Found> {
+        if order == Order::PAGE
+            && let Some(mut cache) = self.cache(cpu)
+            && let Some(shelves) = cache.shelves()
+        {
+            if let Some(pfn) = shelves.pop_clean().or_else(|| self.pool.single_for(shelves)) {
+                return Some(Found::Clean(pfn));
+            }
+            if let Some(pfn) = shelves.pop(order) {
+                return Some(Found::Raw(pfn));
+            }
+        } else if let Some(pfn) = self.pool.block(order) {
+            return Some(Found::Clean(pfn));
+        }
+        self.take(cpu, order).map(Found::Raw)
+    }
+
+    /// Keeps a block that holds zeros; it comes back if there is no room for it.
+    pub(super) fn keep_clean(&self, cpu: &Cpu, pfn: Pfn, order: Order) -> Result<(), Pfn> {
+        if order == Order::PAGE {
+            self.cache(cpu).map_or(Err(pfn), |mut cache| cache.shelves().map_or(Err(pfn), |s| s.push_clean(pfn)))
+        } else {
+            self.pool.keep_block(pfn, order)
+        }
+    }
+
+    /// Puts all that is free together and looks once more.
+    #[cold]
+    fn take_back(&self, order: Order) -> Option<Pfn> {
+        if order.get() > buddy::MAX_ORDER {
+            return None;
+        }
+        loop {
+            let mut all = self.all();
+            all.drain(&self.pool);
+            let found = all.buddy.take(order);
+            if found.is_some() || !all.pool.in_hand() {
+                return found;
+            }
+            drop(all);
+            spin_loop();
+        }
+    }
+
+    /// The calling CPU's cache, with shelves. `None` if there is no heap for them.
+    pub(super) fn cache(&self, cpu: &Cpu) -> Option<MutexGuard<'_, Cache>> {
+        let mut cache = self.caches.get(usize::from(cpu.id().0))?.lock();
+        if cache.shelves().is_none() {
+            // Before the first frame is kept: all() relies on it.
+            self.shared.enrolled.fetch_or(1 << cpu.id().0, Ordering::AcqRel);
+            if !cache.make() {
+                return None;
+            }
+        }
+        Some(cache)
+    }
+
+    /// The buddy, for those who have no lock or that of their own cache or the pool's.
+    pub(super) fn buddy(&self) -> MutexGuard<'_, Buddy> {
+        #[cfg(test)]
+        self.shared.trips.fetch_add(1, Ordering::Relaxed);
+        self.shared.buddy.lock()
+    }
+
+    /// The pool of zeroed frames.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// True if the block is one of this allocator's.
+    fn is_ours(&self, pfn: Pfn, order: Order) -> bool {
+        let block = PfnRange::block(pfn, order).filter(|b| b.start() == pfn);
+        block.is_some_and(|b| self.ranges.iter().any(|r| r.covers(&b)))
+    }
+
+    /// Locks all places. The caller holds none of the locks.
+    fn all(&self) -> All<'_> {
+        loop {
+            let enrolled = self.shared.enrolled.load(Ordering::Acquire);
+            let mut caches = Vec::new();
+            for (n, cache) in self.caches.iter().enumerate() {
+                if enrolled.checked_shr(n as u32).is_some_and(|bits| bits & 1 == 1) {
+                    let _ = caches.push(cache.lock());
+                }
+            }
+            let (pool, buddy) = (self.pool.lock(), self.shared.buddy.lock());
+            if self.shared.enrolled.load(Ordering::Acquire) == enrolled {
+                return All { caches, pool, buddy };
+            }
+        }
+    }
+
+    /// How often a CPU needed more than its own cache.
+    #[cfg(test)]
+    pub(super) fn trips(&self) -> u64 {
+        self.shared.trips.load(Ordering::Relaxed)
+    }
+}
+
+impl All<'_> {
+    fn any_free(&self, pfn: Pfn, order: Order) -> bool {
+        self.buddy.any_free(pfn, order)
+            || self.pool.any_free(pfn, order)
+            || self.caches.iter().any(|c| c.any_free(pfn, order))
+    }
+
+    fn drain(&mut self, pool: &Pool) {
+        for cache in &mut self.caches {
+            cache.drain(&mut self.buddy);
+        }
+        pool.drain(&mut self.pool, &mut self.buddy);
+    }
+}
