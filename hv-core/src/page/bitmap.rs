@@ -71,45 +71,43 @@ impl Bitmap {
 
     /// Adds `n`; false if it was a member, or cannot be one.
     pub fn insert(&mut self, n: usize) -> bool {
-        if n >= self.len || self.contains(n) {
+        if n >= self.len {
             return false;
         }
-        self.members = self.members.saturating_add(1);
         let mut at = n;
         for level in &mut self.levels {
-            let Some(word) = level.get_mut(at / WORD_BITS) else { return false };
+            let (Some(word), bit) = (level.get_mut(at / WORD_BITS), 1 << (at % WORD_BITS)) else { return false };
+            // Only on level 0: above it, a word that was zero has no bit in its parent.
+            if *word & bit != 0 {
+                return false;
+            }
             let was = *word;
-            *word |= 1 << (at % WORD_BITS);
+            *word = was | bit;
             if was != 0 {
                 break;
             }
             at /= WORD_BITS;
         }
+        self.members = self.members.saturating_add(1);
         true
     }
 
     /// Removes `n`; false if it was not a member.
     pub fn remove(&mut self, n: usize) -> bool {
-        if !self.contains(n) {
-            return false;
-        }
-        self.members = self.members.saturating_sub(1);
         let mut at = n;
         for level in &mut self.levels {
-            let Some(word) = level.get_mut(at / WORD_BITS) else { return false };
-            *word &= !(1 << (at % WORD_BITS));
+            let (Some(word), bit) = (level.get_mut(at / WORD_BITS), 1 << (at % WORD_BITS)) else { return false };
+            if *word & bit == 0 {
+                return false;
+            }
+            *word &= !bit;
             if *word != 0 {
                 break;
             }
             at /= WORD_BITS;
         }
+        self.members = self.members.saturating_sub(1);
         true
-    }
-
-    /// True if `n` is a member.
-    pub fn contains(&self, n: usize) -> bool {
-        let word = self.levels.first().and_then(|l| l.get(n / WORD_BITS)).copied().unwrap_or(0);
-        n < self.len && word >> (n % WORD_BITS) & 1 == 1
     }
 
     /// True if any of `first..end` is a member.

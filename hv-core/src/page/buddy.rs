@@ -170,7 +170,8 @@ impl Zone {
             return false;
         }
         let (mut at, mut order) = (pfn.0, order.get());
-        while order < MAX_ORDER && self.remove(at ^ 1 << order, order) {
+        // Most often there is no other half, and most often not even a free block of its size.
+        while order < MAX_ORDER && self.have >> order & 1 == 1 && self.remove(at ^ 1 << order, order) {
             at &= !(1 << order);
             order = order.saturating_add(1);
         }

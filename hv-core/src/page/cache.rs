@@ -41,6 +41,26 @@ pub(super) fn meet(a: (Pfn, Order), b: (Pfn, Order)) -> bool {
 }
 
 impl Cache {
+    /// Takes a block of `order`; none if it is not of a size that is kept, or there is none.
+    pub fn pop(&mut self, order: Order) -> Option<Pfn> {
+        let shelves = self.0.first_mut()?;
+        match order {
+            Order::PAGE => shelves.singles.pop(),
+            HUGE => shelves.blocks.pop(),
+            _ => None,
+        }
+    }
+
+    /// Keeps a block; it comes back if it is not of a size that is kept, or there is no room for it.
+    pub fn push(&mut self, pfn: Pfn, order: Order) -> Result<(), Pfn> {
+        let Some(shelves) = self.0.first_mut() else { return Err(pfn) };
+        match order {
+            Order::PAGE => shelves.singles.push(pfn),
+            HUGE => shelves.blocks.push(pfn),
+            _ => Err(pfn),
+        }
+    }
+
     /// The shelves, if the CPU has them.
     pub fn shelves(&mut self) -> Option<&mut Shelves> {
         self.0.first_mut()
@@ -81,24 +101,6 @@ impl Cache {
 }
 
 impl Shelves {
-    /// Takes a block of `order`; none if it is not of a size that is kept, or the shelf is empty.
-    pub fn pop(&mut self, order: Order) -> Option<Pfn> {
-        match order {
-            Order::PAGE => self.singles.pop(),
-            HUGE => self.blocks.pop(),
-            _ => None,
-        }
-    }
-
-    /// Keeps a block; it comes back if it is not of a size that is kept, or the shelf is full.
-    pub fn push(&mut self, pfn: Pfn, order: Order) -> Result<(), Pfn> {
-        match order {
-            Order::PAGE => self.singles.push(pfn),
-            HUGE => self.blocks.push(pfn),
-            _ => Err(pfn),
-        }
-    }
-
     /// Takes a single frame that holds zeros.
     pub fn pop_clean(&mut self) -> Option<Pfn> {
         self.clean.pop()
@@ -114,13 +116,15 @@ impl Shelves {
         let (pfn, k) = (0..=BATCH).rev().filter_map(Order::new).find_map(|k| Some((buddy.take(k)?, k)))?;
         // From above, so that they are handed out from below. A batch is half the shelf, which is empty.
         for n in (1..k.pages()).rev() {
-            let _ = self.singles.push(Pfn(pfn.0 | n));
+            let pushed = self.singles.push(Pfn(pfn.0 | n));
+            debug_assert!(pushed.is_ok(), "the shelf was not empty");
         }
         Some(pfn)
     }
 
-    /// Makes room for single frames: a batch goes to the buddy, those that have waited longest.
+    /// Makes room for single frames: up to a batch goes to the buddy, those that have waited longest.
     pub fn spill(&mut self, buddy: &mut Buddy) {
-        self.singles.drain(..1 << BATCH).for_each(|pfn| buddy.give(pfn, Order::PAGE));
+        let batch = self.singles.len().min(1 << BATCH);
+        self.singles.drain(..batch).for_each(|pfn| buddy.give(pfn, Order::PAGE));
     }
 }

@@ -149,18 +149,12 @@ impl Frames {
             return self.buddy().refuse(pfn, order);
         }
         if self.is_ours(pfn, order)
-            && let Some(mut cache) = self.cache(cpu)
-            && let Some(shelves) = cache.shelves()
+            && let Some(cache) = self.caches.get(usize::from(cpu.id().0))
+            && cache.lock().push(pfn, order).is_ok()
         {
-            let Err(pfn) = shelves.push(pfn, order) else { return };
-            if order == Order::PAGE {
-                shelves.spill(&mut self.buddy());
-                if shelves.push(pfn, order).is_ok() {
-                    return;
-                }
-            }
+            return;
         }
-        self.buddy().give(pfn, order);
+        self.give_slowly(cpu, pfn, order);
     }
 
     /// Gives a guest's frames back after their grace period: translations flushed, walks over (G1, R20).
@@ -195,28 +189,53 @@ impl Frames {
     }
 
     fn take(&self, cpu: &Cpu, order: Order) -> Option<Pfn> {
+        if let Some(cache) = self.caches.get(usize::from(cpu.id().0))
+            && let Some(pfn) = cache.lock().pop(order)
+        {
+            return Some(pfn);
+        }
+        self.take_slowly(cpu, order)
+    }
+
+    /// What is left of `take` when the CPU's cache has none.
+    #[cold]
+    fn take_slowly(&self, cpu: &Cpu, order: Order) -> Option<Pfn> {
         let mut found = None;
-        if let Some(mut cache) = self.cache(cpu)
+        if order == Order::PAGE
+            && let Some(mut cache) = self.cache(cpu)
             && let Some(shelves) = cache.shelves()
         {
-            found = shelves.pop(order);
-            if found.is_none() && order == Order::PAGE {
-                found = shelves.refill(&mut self.buddy());
-            }
+            found = shelves.refill(&mut self.buddy());
         }
         found.or_else(|| self.buddy().take(order)).or_else(|| self.take_back(order))
+    }
+
+    /// What is left of `free` when the CPU's cache has no room.
+    #[cold]
+    fn give_slowly(&self, cpu: &Cpu, pfn: Pfn, order: Order) {
+        if order == Order::PAGE
+            && self.is_ours(pfn, order)
+            && let Some(mut cache) = self.cache(cpu)
+            && let Some(shelves) = cache.shelves()
+        {
+            shelves.spill(&mut self.buddy());
+            if cache.push(pfn, order).is_ok() {
+                return;
+            }
+        }
+        self.buddy().give(pfn, order);
     }
 
     /// Takes a block that holds zeros if there is one at hand, and any other if not.
     pub(super) fn take_clean(&self, cpu: &Cpu, order: Order) -> Option<Found> {
         if order == Order::PAGE
-            && let Some(mut cache) = self.cache(cpu)
-            && let Some(shelves) = cache.shelves()
+            && let Some(cache) = self.caches.get(usize::from(cpu.id().0))
         {
-            if let Some(pfn) = shelves.pop_clean().or_else(|| self.pool.single_for(shelves)) {
+            let mut cache = cache.lock();
+            if let Some(pfn) = cache.shelves().and_then(|s| s.pop_clean().or_else(|| self.pool.single_for(s))) {
                 return Some(Found::Clean(pfn));
             }
-            if let Some(pfn) = shelves.pop(order) {
+            if let Some(pfn) = cache.pop(order) {
                 return Some(Found::Raw(pfn));
             }
         } else if let Some(pfn) = self.pool.block(order) {
@@ -279,8 +298,8 @@ impl Frames {
 
     /// True if the block is one of this allocator's.
     fn is_ours(&self, pfn: Pfn, order: Order) -> bool {
-        let block = PfnRange::block(pfn, order).filter(|b| b.start() == pfn);
-        block.is_some_and(|b| self.ranges.iter().any(|r| r.covers(&b)))
+        let rest = |r: &PfnRange| r.end().since(pfn).unwrap_or(0);
+        pfn.is_aligned(order) && self.ranges.iter().any(|r| r.contains(pfn) && rest(r) >= order.pages())
     }
 
     /// Locks all places. The caller holds none of the locks.

@@ -1,7 +1,6 @@
 //! The allocator against a plain model of it, on several CPUs.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 
@@ -10,6 +9,7 @@ use super::{Counts, Frame, Frames, FramesError, HUGE, MAX_ORDER};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::epoch::{Cpu, Domain};
 use crate::machine::CpuId;
+use crate::sync::{AtomicBool, Ordering};
 
 /// A whole GiB, and ranges that nothing large fits into.
 const RANGES: [(u64, u64); 3] = [(3, 1000), (5000, 7), (1 << 18, 1 << 18)];
@@ -192,7 +192,7 @@ fn frames_taken_and_given_back_disturb_nobody() {
     let before = all.trips();
     for _ in 0..1000 {
         let (Found::Clean(pfn) | Found::Raw(pfn)) = all.take_clean(&a, Order::PAGE).unwrap();
-        all.cache(&a).unwrap().shelves().unwrap().push(pfn, Order::PAGE).unwrap();
+        all.cache(&a).unwrap().push(pfn, Order::PAGE).unwrap();
     }
     assert_eq!(all.trips(), before);
     drop(busy);

@@ -239,7 +239,8 @@ impl Stock {
         match step {
             Step::Singles(first) => {
                 for n in 0..STEP.pages() {
-                    let _ = self.singles.push(Pfn(first.0 | n));
+                    let pushed = self.singles.push(Pfn(first.0 | n));
+                    debug_assert!(pushed.is_ok(), "begin() did not look for room");
                 }
             }
             Step::PartOf(Begun { block, done }) => {
@@ -247,7 +248,8 @@ impl Stock {
                 if done < HUGE.pages() {
                     self.begun = Some(Begun { block, done });
                 } else {
-                    let _ = self.blocks.push(block);
+                    let pushed = self.blocks.push(block);
+                    debug_assert!(pushed.is_ok(), "keep_block() left no room");
                 }
             }
         }
