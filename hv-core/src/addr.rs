@@ -88,9 +88,25 @@ impl Orders {
         self.0 >> order.0 & 1 == 1
     }
 
-    /// Its members, largest first.
-    pub fn largest_first(self) -> impl Iterator<Item = Order> {
-        (0..=Order::MAX.0).rev().map(Order).filter(move |&order| self.contains(order))
+    /// Those of its members that are at most `order`.
+    #[must_use]
+    pub const fn up_to(self, order: Order) -> Self {
+        Self(self.0 & (u64::MAX >> (u64::BITS - 1 - order.0 as u32)))
+    }
+
+    /// The set without `order`.
+    #[must_use]
+    pub const fn without(self, order: Order) -> Self {
+        Self(self.0 & !(1 << order.0))
+    }
+
+    /// Its largest member; `None` if it is empty.
+    #[must_use]
+    pub const fn largest(self) -> Option<Order> {
+        match self.0.checked_ilog2() {
+            Some(k) => Order::new(k as u8),
+            None => None,
+        }
     }
 }
 
@@ -270,7 +286,7 @@ page_range!(
 
 #[cfg(test)]
 mod tests {
-    use super::{Gfn, GfnRange, Gpa, Order};
+    use super::{Gfn, GfnRange, Gpa, Order, Orders};
 
     #[test]
     fn r17_ranges_that_wrap_do_not_exist() {
@@ -288,6 +304,17 @@ mod tests {
         assert_eq!(Order::covering(0), None);
         assert_eq!(Order::covering(u64::MAX), None);
         assert_eq!(Order::new(41), None);
+    }
+
+    #[test]
+    fn sets_of_orders_hold_what_was_put_in() {
+        let set = Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::MAX);
+        assert_eq!(set.largest(), Some(Order::MAX));
+        assert_eq!(set.up_to(Order(39)).largest(), Some(Order::MIB2));
+        assert_eq!(set.up_to(Order::MIB2), set.without(Order::MAX));
+        assert_eq!(set.up_to(Order(8)).largest(), Some(Order::PAGE));
+        assert_eq!(Orders::NONE.largest(), None);
+        assert_eq!(set.up_to(Order::MAX), set);
     }
 
     #[test]

@@ -14,7 +14,9 @@ use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
 use crate::epoch::Cpu;
 use crate::guest::loader::{ByteOrder, Plan};
 use crate::machine::{Instant, Machine};
+use crate::mmu::census::Census;
 use crate::mmu::flush::FlushBatch;
+use crate::mmu::level::Limit;
 use crate::mmu::lock::Mapping;
 use crate::radix::format::Pte;
 use crate::vcpu::exit::{Completion, Exit, Next};
@@ -67,6 +69,21 @@ pub enum MapError {
     NoTable,
     /// The claim no longer holds, or another CPU is changing the entry: enter the guest again (R4).
     Retry,
+    /// A table of smaller translations, empty or not, stands where a leaf of this order belongs. It has to be broken up
+    /// first (R10); nothing has been changed.
+    TableInWay(Order),
+    /// The guest chose a size that cannot be had there. Not an answer of a table, but of the level rule before it.
+    Unfit(Limit),
+}
+
+/// How far [`Stage2::unmap`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "tables that are left behind cost memory and stand in the way of large leaves"]
+pub enum Unmapped {
+    /// No translation is left, nor any table that held nothing else.
+    All,
+    /// No translation is left; empty tables are, because the batch has no room for more. Call again with another batch.
+    TablesLeft,
 }
 
 /// A second-stage table: a cache derived from the host table, droppable at any time.
@@ -85,14 +102,16 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     /// bug in the caller, because its removal was never flushed (R10).
     fn map(&self, cpu: &Cpu, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError>;
     /// Removes every translation of `r`, noting in `f` what must be flushed. Ends with no translation of any gfn in `r`,
-    /// which may mean that a larger leaf is split or dropped whole.
-    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
+    /// which may mean that a larger leaf is dropped whole. The caller keeps two of overlapping ranges apart.
+    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped;
     /// Removes write permission in `r`.
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
     /// Clears reference bits in `r`; true if any was set.
     fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> bool;
     /// How many frames the table itself holds.
     fn table_frames(&self) -> u64;
+    /// Counts the translations of `r` by size. For statistics; what changes meanwhile may or may not count.
+    fn census(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, into: &mut Census);
     /// The translation of `gfn` if there is one. For inspection and tests; the answer may be stale at once.
     fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte;
 }

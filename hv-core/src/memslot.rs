@@ -2,15 +2,15 @@
 //!
 //! A set of slots never changes; it is replaced. Two buffers take turns: a replacement is written into the one not in
 //! use, published by one store, and the old buffer is not written again before a grace period has passed, so a reader
-//! inside a walk guard always sees one whole set (R17). Whoever removes or moves a slot then zaps what the old window
-//! showed, which also raises the invalidation sequence, so faults that used the old set give up.
+//! inside a walk guard always sees one whole set (R17). `mmu::zap::rewindow` then zaps what windows of the old set showed,
+//! which also raises the invalidation sequence, so faults that go by a copy of the old set give up.
 
 use heapless::Vec;
 
 use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
 use crate::epoch::{Cpu, Domain, WalkGuard};
 use crate::radix::format::Prot;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, Rank, Ranked};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Rank, Ranked, RankedGuard};
 
 /// The most slots of one VM.
 pub const MAX_SLOTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 8 };
@@ -80,6 +80,9 @@ impl Slot {
     }
 }
 
+/// A copy of a VM's set of slots.
+pub type SlotSet = Vec<Slot, MAX_SLOTS>;
+
 /// One slot's words in a buffer: first gfn, pages, first host page, prot.
 #[derive(Debug)]
 struct Words([AtomicU64; 4]);
@@ -112,55 +115,92 @@ impl Memslots {
         }
     }
 
-    /// Replaces the whole set. On return no reader sees the old one. The caller zaps what is shown no more.
-    pub fn replace(&self, cpu: &Cpu, domain: &Domain, slots: &[Slot]) -> Result<(), SlotError> {
-        for (n, slot) in slots.iter().enumerate() {
-            if slots.iter().take(n).any(|other| other.gfns.intersect(&slot.gfns).is_some()) {
-                return Err(SlotError::Overlap);
-            }
-        }
-        let _writer = self.writer.lock(cpu);
-        let next = 1 - (self.active.load(Ordering::Relaxed) & 1);
-        let Some(buffer) = self.buffers.get(next) else { return Err(SlotError::TooMany) };
-        if slots.len() > buffer.slots.len() {
-            return Err(SlotError::TooMany);
-        }
-        for (words, slot) in buffer.slots.iter().zip(slots) {
+    /// Keeps other replacements away. Faults go on meanwhile.
+    pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> SlotWriter<'a> {
+        SlotWriter { slots: self, cpu, _lock: self.writer.lock(cpu) }
+    }
+
+    /// The slot that shows `gfn`.
+    #[must_use]
+    pub fn find(&self, _g: &WalkGuard<'_>, gfn: Gfn) -> Option<Slot> {
+        self.current().find(|words| words.contains(gfn))?.slot()
+    }
+
+    /// A copy of the set.
+    #[must_use]
+    pub fn all(&self, _g: &WalkGuard<'_>) -> SlotSet {
+        self.current().filter_map(Words::slot).collect()
+    }
+
+    /// The set, read in place; a guard keeps the buffer from being reused meanwhile.
+    fn current(&self) -> impl Iterator<Item = &Words> {
+        let buffer = self.buffers.get(self.active.load(Ordering::Acquire));
+        let len = buffer.map_or(0, |b| b.len.load(Ordering::Relaxed));
+        buffer.into_iter().flat_map(|b| &b.slots).take(len)
+    }
+}
+
+/// The right to replace the set.
+#[derive(Debug)]
+pub struct SlotWriter<'a> {
+    slots: &'a Memslots,
+    cpu: &'a Cpu,
+    _lock: RankedGuard<'a, ()>,
+}
+
+impl SlotWriter<'_> {
+    /// The set as it is, and stays while the writer lives.
+    #[must_use]
+    pub fn all(&self, domain: &Domain) -> SlotSet {
+        self.slots.all(&domain.enter(self.cpu))
+    }
+
+    /// Replaces the whole set. On return no reader sees the old one, but faults may still go by copies of its slots:
+    /// `mmu::zap::rewindow` sees to those.
+    pub fn replace(&self, domain: &Domain, new: &[Slot]) -> Result<(), SlotError> {
+        check(new)?;
+        let next = 1 - (self.slots.active.load(Ordering::Relaxed) & 1);
+        let buffer = self.slots.buffers.get(next).ok_or(SlotError::TooMany)?;
+        for (words, slot) in buffer.slots.iter().zip(new) {
             let values = [slot.gfns.start().0, slot.gfns.pages(), slot.base.0, u64::from(slot.prot.bits())];
             for (word, value) in words.0.iter().zip(values) {
                 word.store(value, Ordering::Relaxed);
             }
         }
-        buffer.len.store(slots.len(), Ordering::Relaxed);
-        self.active.store(next, Ordering::Release);
+        buffer.len.store(new.len(), Ordering::Relaxed);
+        self.slots.active.store(next, Ordering::Release);
         // The buffer just left is written by the next replacement; wait for its readers now, with the lock held.
-        let _grace = domain.synchronize(cpu);
+        let _grace = domain.synchronize(self.cpu);
         Ok(())
     }
+}
 
-    /// The slot that shows `gfn`.
-    #[must_use]
-    pub fn find(&self, g: &WalkGuard<'_>, gfn: Gfn) -> Option<Slot> {
-        self.iter(g).find(|slot| slot.gfns.contains(gfn))
+/// Can these slots be a set?
+pub fn check(slots: &[Slot]) -> Result<(), SlotError> {
+    if slots.len() > MAX_SLOTS {
+        return Err(SlotError::TooMany);
+    }
+    for (n, slot) in slots.iter().enumerate() {
+        if slots.iter().take(n).any(|other| other.gfns.intersect(&slot.gfns).is_some()) {
+            return Err(SlotError::Overlap);
+        }
+    }
+    Ok(())
+}
+
+impl Words {
+    /// Does the slot show `gfn`?
+    fn contains(&self, gfn: Gfn) -> bool {
+        let [start, pages, ..] = &self.0;
+        gfn.0.wrapping_sub(start.load(Ordering::Relaxed)) < pages.load(Ordering::Relaxed)
     }
 
-    /// A copy of the set.
-    #[must_use]
-    pub fn all(&self, g: &WalkGuard<'_>) -> Vec<Slot, MAX_SLOTS> {
-        self.iter(g).collect()
-    }
-
-    /// The set, read in place; the guard keeps the buffer from being reused meanwhile.
-    fn iter<'g>(&'g self, _g: &'g WalkGuard<'_>) -> impl Iterator<Item = Slot> + 'g {
-        let buffer = self.buffers.get(self.active.load(Ordering::Acquire));
-        let len = buffer.map_or(0, |b| b.len.load(Ordering::Relaxed));
-        buffer.into_iter().flat_map(|b| &b.slots).take(len).filter_map(|words| {
-            let [gfn, pages, base, prot] = &words.0;
-            Some(Slot {
-                gfns: GfnRange::new(Gfn(gfn.load(Ordering::Relaxed)), pages.load(Ordering::Relaxed))?,
-                base: Hvn(base.load(Ordering::Relaxed)),
-                prot: Prot::from_bits_truncate(prot.load(Ordering::Relaxed) as u8),
-            })
+    fn slot(&self) -> Option<Slot> {
+        let [gfn, pages, base, prot] = &self.0;
+        Some(Slot {
+            gfns: GfnRange::new(Gfn(gfn.load(Ordering::Relaxed)), pages.load(Ordering::Relaxed))?,
+            base: Hvn(base.load(Ordering::Relaxed)),
+            prot: Prot::from_bits_truncate(prot.load(Ordering::Relaxed) as u8),
         })
     }
 }
@@ -189,7 +229,7 @@ mod tests {
         let cpu = d.cpu(CpuId(0)).unwrap();
         let slots = Memslots::new();
         for round in 0..5 {
-            slots.replace(&cpu, &d, &[slot(round, 4, 100), slot(50, 1, 7)]).unwrap();
+            slots.lock(&cpu).replace(&d, &[slot(round, 4, 100), slot(50, 1, 7)]).unwrap();
             let g = d.enter(&cpu);
             assert_eq!(slots.find(&g, Gfn(round)).unwrap().hvn(Gfn(round + 3)), Some(Hvn(103)));
             assert_eq!(slots.find(&g, Gfn(50)).unwrap().hvn(Gfn(50)), Some(Hvn(7)));
@@ -203,10 +243,10 @@ mod tests {
         let d = Domain::new();
         let cpu = d.cpu(CpuId(0)).unwrap();
         let slots = Memslots::new();
-        slots.replace(&cpu, &d, &[slot(0, 4, 0)]).unwrap();
-        assert_eq!(slots.replace(&cpu, &d, &[slot(0, 4, 0), slot(3, 1, 9)]), Err(SlotError::Overlap));
+        slots.lock(&cpu).replace(&d, &[slot(0, 4, 0)]).unwrap();
+        assert_eq!(slots.lock(&cpu).replace(&d, &[slot(0, 4, 0), slot(3, 1, 9)]), Err(SlotError::Overlap));
         let many: Vec<Slot> = (0..=MAX_SLOTS as u64).map(|n| slot(n, 1, n)).collect();
-        assert_eq!(slots.replace(&cpu, &d, &many), Err(SlotError::TooMany));
+        assert_eq!(slots.lock(&cpu).replace(&d, &many), Err(SlotError::TooMany));
         assert_eq!(slots.all(&d.enter(&cpu)).len(), 1);
         let whole = GfnRange::new(Gfn(0), 1 << 53).unwrap();
         assert_eq!(Slot::new(whole, Hvn(0), Prot::all()), Err(SlotError::Range));

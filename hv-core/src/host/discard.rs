@@ -152,7 +152,7 @@ impl HostSpace {
                 Ok(Split::Nothing) => return Ok(()),
                 Err(EditError::NoTable) => return Err(Uncut(leaf)),
                 // Nobody else changes a leaf under the host lock.
-                Err(EditError::Retry | EditError::Unfit | EditError::Occupied) => spin_loop(),
+                Err(EditError::Retry | EditError::Unfit | EditError::Occupied | EditError::TableInWay) => spin_loop(),
             }
         }
     }

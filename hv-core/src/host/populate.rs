@@ -96,7 +96,7 @@ fn refused(error: EditError) -> Populate {
     match error {
         EditError::NoTable => Populate::NoMemory,
         // Occupied: another CPU populated the page first; its frame counts.
-        EditError::Retry | EditError::Occupied => Populate::Retry,
+        EditError::Retry | EditError::Occupied | EditError::TableInWay => Populate::Retry,
         EditError::Unfit => Populate::OutOfReach,
     }
 }

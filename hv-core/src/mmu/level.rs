@@ -1,6 +1,10 @@
-//! How large a translation may be: the smallest of all the bounds (R11).
+//! How large a translation may be: the smallest of all the bounds (R11). Pure; called by `Fresh::install` only, with the
+//! host table's leaf as it is in the same commit section, never with what a page is part of (R12).
+//!
+//! A bound that a VM's dirty log sets (a logged slot is mapped 4 KiB by 4 KiB) belongs here too, as a field of
+//! [`Bounds`] and a variant of [`Limit`].
 
-use crate::addr::{Gfn, Order, Pfn};
+use crate::addr::{Gfn, GfnRange, Hvn, Order, Pfn};
 use crate::isa::SizeRule;
 use crate::memslot::Slot;
 
@@ -9,9 +13,11 @@ use crate::memslot::Slot;
 pub struct Bounds<'a> {
     /// The faulting guest frame.
     pub gfn: Gfn,
+    /// Its host page.
+    pub hvn: Hvn,
     /// Its physical frame.
     pub pfn: Pfn,
-    /// The size of the host table's leaf now, never what the page is part of (R12).
+    /// The size of the host table's leaf.
     pub host: Order,
     /// The window it is seen through.
     pub slot: &'a Slot,
@@ -19,32 +25,62 @@ pub struct Bounds<'a> {
     pub rule: SizeRule,
 }
 
-/// No size satisfies the guest's choice.
+/// Why a translation may not have a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooSmall;
+pub enum Limit {
+    /// The host table's leaf is smaller.
+    Primary,
+    /// Guest, host and physical addresses do not agree modulo the size (G3).
+    Askew,
+    /// The slot does not show all of it.
+    Slot,
+    /// Stage 2 has no leaf of that size, or the guest chose another.
+    Stage2,
+}
 
-/// The order to map with.
-///
-/// Guest, host and physical addresses must agree modulo the size (G3), the whole of it must lie in the slot, and it may
-/// not exceed the host's leaf.
-pub fn order(b: &Bounds<'_>) -> Result<Order, TooSmall> {
-    let fine = |o: &Order| *o <= b.host && fits(b, *o);
+/// The order to map with; an error only if the guest chose the size, and it cannot be had.
+#[inline]
+pub fn order(b: &Bounds<'_>) -> Result<Order, Limit> {
     match b.rule {
-        SizeRule::AnyOf(orders) => Ok(orders.largest_first().find(fine).unwrap_or(Order::PAGE)),
-        SizeRule::Exactly(wanted) => Some(wanted).filter(fine).ok_or(TooSmall),
+        SizeRule::AnyOf(orders) => {
+            let mut left = orders.up_to(b.host);
+            while let Some(order) = left.largest().filter(|order| *order > Order::PAGE) {
+                if allows(b, order).is_ok() {
+                    return Ok(order);
+                }
+                left = left.without(order);
+            }
+            Ok(Order::PAGE)
+        }
+        SizeRule::Exactly(wanted) => allows(b, wanted).map(|()| wanted),
     }
 }
 
-fn fits(b: &Bounds<'_>, o: Order) -> bool {
-    let Some(hvn) = b.slot.hvn(b.gfn) else { return false };
-    let inside = b.gfn.0 - o.align_down(b.gfn.0);
-    let agree = hvn.0 - o.align_down(hvn.0) == inside && b.pfn.0 - o.align_down(b.pfn.0) == inside;
-    agree && crate::addr::GfnRange::block(b.gfn, o).is_some_and(|block| b.slot.gfns().covers(&block))
+/// May the translation be of this size?
+pub fn allows(b: &Bounds<'_>, order: Order) -> Result<(), Limit> {
+    let stage2 = match b.rule {
+        SizeRule::AnyOf(orders) => orders.contains(order),
+        SizeRule::Exactly(wanted) => wanted == order,
+    };
+    if !stage2 {
+        return Err(Limit::Stage2);
+    }
+    if order > b.host {
+        return Err(Limit::Primary);
+    }
+    // Two numbers agree modulo a power of two if they do not differ in the bits below it.
+    if !order.aligned((b.gfn.0 ^ b.hvn.0) | (b.gfn.0 ^ b.pfn.0)) {
+        return Err(Limit::Askew);
+    }
+    match GfnRange::block(b.gfn, order) {
+        Some(block) if b.slot.gfns().covers(&block) => Ok(()),
+        _ => Err(Limit::Slot),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, TooSmall, order};
+    use super::{Bounds, Limit, allows, order};
     use crate::addr::{Gfn, GfnRange, Hvn, Order, Orders, Pfn};
     use crate::isa::SizeRule;
     use crate::memslot::Slot;
@@ -62,32 +98,57 @@ mod tests {
         SizeRule::AnyOf((0..=k).fold(Orders::NONE, |set, k| set.with(o(k))))
     }
 
-    fn ask(slot: &Slot, gfn: u64, pfn: u64, host: u8, rule: SizeRule) -> Result<Order, TooSmall> {
-        order(&Bounds { gfn: Gfn(gfn), pfn: Pfn(pfn), host: o(host), slot, rule })
+    fn bounds(slot: &Slot, gfn: u64, pfn: u64, host: u8, rule: SizeRule) -> Bounds<'_> {
+        Bounds { gfn: Gfn(gfn), hvn: slot.hvn(Gfn(gfn)).unwrap(), pfn: Pfn(pfn), host: o(host), slot, rule }
+    }
+
+    /// The size, and why the next larger one is refused.
+    fn ask(slot: &Slot, gfn: u64, pfn: u64, host: u8, rule: SizeRule) -> (u8, Limit) {
+        let b = bounds(slot, gfn, pfn, host, rule);
+        let got = order(&b).unwrap();
+        assert_eq!(allows(&b, got), Ok(()));
+        (got.get(), allows(&b, o(got.get() + 1)).unwrap_err())
     }
 
     #[test]
-    fn r11_the_smallest_bound_wins() {
+    fn r11_the_smallest_bound_wins_and_says_so() {
         let whole = slot(0, 1024, 0x10000);
-        let any = up_to(9);
-        assert_eq!(ask(&whole, 5, 512 + 5, 9, any), Ok(o(9)));
-        assert_eq!(ask(&whole, 5, 512 + 5, 4, any), Ok(o(4)), "host leaf");
-        assert_eq!(ask(&whole, 5, 512 + 5, 9, up_to(3)), Ok(o(3)), "stage 2");
-        assert_eq!(ask(&slot(4, 600, 0x10004), 5, 512 + 5, 9, any), Ok(o(2)), "slot begins inside the block");
-        assert_eq!(ask(&slot(0, 7, 0x10000), 5, 512 + 5, 9, any), Ok(o(1)), "slot ends inside the block");
+        let any = up_to(12);
+        assert_eq!(ask(&whole, 5, 1024 + 5, 9, any), (9, Limit::Primary));
+        assert_eq!(ask(&whole, 5, 1024 + 5, 0, any), (0, Limit::Primary));
+        assert_eq!(ask(&whole, 5, 1024 + 5, 9, up_to(3)), (3, Limit::Stage2));
+        assert_eq!(ask(&slot(4, 600, 0x10004), 5, 1024 + 5, 9, any), (2, Limit::Slot), "begins inside the block");
+        assert_eq!(ask(&slot(0, 7, 0x10000), 5, 1024 + 5, 9, any), (1, Limit::Slot), "ends inside the block");
+        assert_eq!(ask(&slot(0, 512, 0x10000), 511, 1024 + 511, 10, any), (9, Limit::Slot), "is the block");
     }
 
     #[test]
     fn g3_addresses_agree_modulo_the_size() {
-        let any = up_to(9);
-        assert_eq!(ask(&slot(0, 1024, 0x10001), 5, 512 + 5, 9, any), Ok(o(0)), "host address askew");
-        assert_eq!(ask(&slot(0, 1024, 0x10000), 5, 512 + 5 + 8, 9, any), Ok(o(3)), "frame askew");
+        let any = up_to(12);
+        assert_eq!(ask(&slot(0, 1024, 0x10001), 5, 512 + 5, 9, any), (0, Limit::Askew), "host address");
+        assert_eq!(ask(&slot(0, 1024, 0x10100), 5, 512 + 5, 9, any), (8, Limit::Askew), "host address");
+        assert_eq!(ask(&slot(0, 1024, 0x10000), 5, 512 + 5 + 8, 9, any), (3, Limit::Askew), "frame");
+        assert_eq!(ask(&slot(4, 1024, 0x10000), 5, 512 + 1, 9, any), (2, Limit::Askew), "guest address");
+    }
+
+    #[test]
+    fn r11_sizes_that_stage_2_has_no_leaf_for_are_passed_over() {
+        let whole = slot(0, 1 << 20, 1 << 30);
+        let two = SizeRule::AnyOf(Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB));
+        for (host, want) in [(0, 0), (8, 0), (9, 9), (17, 9), (18, 18), (20, 18)] {
+            let b = bounds(&whole, 5, 5, host, two);
+            assert_eq!(order(&b), Ok(o(want)), "host leaf of order {host}");
+        }
     }
 
     #[test]
     fn the_guests_own_size_is_met_or_refused() {
         let whole = slot(0, 1024, 0x10000);
-        assert_eq!(ask(&whole, 5, 512 + 5, 9, SizeRule::Exactly(o(4))), Ok(o(4)));
-        assert_eq!(ask(&whole, 5, 512 + 5, 0, SizeRule::Exactly(o(4))), Err(TooSmall));
+        let exactly = |k| SizeRule::Exactly(o(k));
+        assert_eq!(order(&bounds(&whole, 5, 512 + 5, 9, exactly(4))), Ok(o(4)));
+        assert_eq!(order(&bounds(&whole, 5, 512 + 5, 0, exactly(4))), Err(Limit::Primary));
+        assert_eq!(order(&bounds(&whole, 5, 512 + 6, 9, exactly(4))), Err(Limit::Askew));
+        assert_eq!(order(&bounds(&slot(0, 8, 0x10000), 5, 512 + 5, 9, exactly(4))), Err(Limit::Slot));
+        assert_eq!(allows(&bounds(&whole, 5, 512 + 5, 9, exactly(4)), Order::PAGE), Err(Limit::Stage2));
     }
 }

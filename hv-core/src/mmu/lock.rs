@@ -1,44 +1,103 @@
-//! The mmu lock and the tokens that make a wrong order not compile.
+//! The commit section, the mmu lock, and the tokens that make a wrong order not compile.
 //!
 //! ```text
-//!   InvalidateSeq (sampled before anything was read; not Copy)
-//!      -> MmuGuard::revalidate(seq) -> Fresh, or Retry
-//!           -> Fresh::install(..), which alone can make a Mapping, which alone Stage2::map takes
+//!   InvalidateSeq   sampled before anything was read; not Copy
+//!     -> Commit::revalidate(seq)   in a commit section: no lock, no line that another CPU writes
+//!     or MmuGuard::revalidate(seq) under the mmu lock, where nothing else may publish or invalidate
+//!       -> Fresh, or Retry
+//!         -> Fresh::primary        the host table's leaf as it is now: the only source of a frame and of a size (R11-R13)
+//!           -> Fresh::install      computes the level, makes the Mapping, which alone Stage2::map takes
 //! ```
 //!
-//! `Fresh` borrows the guard, so a present leaf is published in the same critical section as the re-check (R6).
-//! Nothing outside this file knows what the lock is: it is to become an asymmetric one, where a fault writes no shared
-//! line.
+//! `Fresh` and `Primary` borrow the section, so a present leaf is published in the same section as the tests (R6), and
+//! a frame or a size that was read earlier, or taken from a page's team, is nothing that `install` takes.
+//!
+//! The lock is asymmetric. A section is a walk guard: it costs a fence and a store to the CPU's own cache line. An
+//! invalidator, under the lock, opens its bracket and then waits for a grace period: every section that did not see the
+//! bracket is over before it zaps. [`crate::notifier`] has the proof.
+//!
+//! ```text
+//!   fault                              invalidator
+//!   enter                              lock; bracket opened
+//!   revalidate: nothing open                grace period begins
+//!   install                                 .
+//!   leave                                   grace period ends
+//!                                      zap meets the leaf; flush; unlock
+//! ```
+//!
+//! Exhibits A1, B1, C1 (level from the mapping), H1 and H2 (a table where a leaf shall go).
 
-use crate::addr::{Gfn, Hvn, HvnRange, Order, Pfn};
-use crate::epoch::Cpu;
+use core::marker::PhantomData;
+
+use super::level::{Bounds, order};
+use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
+use crate::epoch::{Cpu, Domain, WalkGuard};
+use crate::host::{HostSpace, Peek};
 use crate::isa::{Isa, MapError, Stage2};
+use crate::machine::Machine;
+use crate::memslot::Slot;
 use crate::notifier::{Brackets, InvalidateSeq, Notifier};
 use crate::radix::format::Prot;
 use crate::sync::{Rank, Ranked, RankedGuard};
 
-/// The lock of one VM's stage 2, with the invalidation state it protects.
+/// The most pages that one section publishes: for so long an invalidator may have to wait for it.
+pub const BATCH: u64 = 512;
+
+/// Who may publish and who may invalidate, for one VM's stage 2.
 #[derive(Debug)]
 pub struct Mmu {
     lock: Ranked<Brackets>,
     notifier: Notifier,
 }
 
-/// The mmu lock, held by this CPU.
+/// A commit section: an invalidator that has not been seen waits until it is over. Not `Send`. Wait for nothing in it.
+#[derive(Debug)]
+pub struct Commit<'a> {
+    notifier: &'a Notifier,
+    walk: WalkGuard<'a>,
+}
+
+/// The mmu lock, held by this CPU: one invalidator at a time.
 #[derive(Debug)]
 pub struct MmuGuard<'a> {
-    brackets: RankedGuard<'a, Brackets>,
+    held: RankedGuard<'a, Brackets>,
     notifier: &'a Notifier,
+    cpu: &'a Cpu,
+}
+
+/// The mmu lock, and proof that what was derived of these pages is still true and that nobody else can change that.
+#[derive(Debug)]
+pub struct Alone<'l, 'a> {
+    guard: &'l mut MmuGuard<'a>,
+    pages: HvnRange,
 }
 
 /// Something changed since the sample: drop everything derived from it and enter the guest again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry;
 
-/// Proof that nothing a fault read has been invalidated, for as long as the mmu lock is held.
+impl From<Retry> for MapError {
+    fn from(_: Retry) -> Self {
+        Self::Retry
+    }
+}
+
+/// Proof that nothing that was derived of these pages has been invalidated, for as long as the section lasts.
 #[derive(Debug)]
 pub struct Fresh<'g> {
-    _lock: &'g MmuGuard<'g>,
+    notifier: &'g Notifier,
+    walk: &'g WalkGuard<'g>,
+    pages: HvnRange,
+}
+
+/// A page of the host table as it is in this section. Only [`Fresh::primary`] makes one.
+#[derive(Debug)]
+pub struct Primary<'g> {
+    page: Hvn,
+    pfn: Pfn,
+    order: Order,
+    prot: Prot,
+    section: PhantomData<&'g WalkGuard<'g>>,
 }
 
 /// A translation that may be published. Only [`Fresh::install`] makes one.
@@ -48,6 +107,21 @@ pub struct Mapping {
     pfn: Pfn,
     order: Order,
     prot: Prot,
+}
+
+/// Where a translation is to be published, by whom, for what access, and on what claim.
+#[derive(Debug)]
+pub struct Target<'a, I: Isa> {
+    /// The table.
+    pub stage2: &'a I::Stage2,
+    /// The calling CPU.
+    pub cpu: &'a Cpu,
+    /// The machine.
+    pub machine: &'a I::Machine,
+    /// What the fault must still find true.
+    pub claim: I::Claim,
+    /// What the access needs: a translation that allows less is no answer.
+    pub need: Prot,
 }
 
 impl Mapping {
@@ -89,15 +163,14 @@ impl Mmu {
         self.notifier.sample()
     }
 
-    /// Is the attempt as good as lost already? Only saves waiting for the lock.
-    #[must_use]
-    pub fn looks_stale(&self, seq: &InvalidateSeq) -> bool {
-        self.notifier.looks_stale(seq)
+    /// Enters a commit section. `domain` is the machine's.
+    pub fn enter<'a>(&'a self, cpu: &'a Cpu, domain: &'a Domain) -> Commit<'a> {
+        Commit { notifier: &self.notifier, walk: domain.enter(cpu) }
     }
 
-    /// Takes the lock.
+    /// Takes the lock. The caller holds no guard.
     pub fn lock<'a>(&'a self, cpu: &'a Cpu) -> MmuGuard<'a> {
-        MmuGuard { brackets: self.lock.lock(cpu), notifier: &self.notifier }
+        MmuGuard { held: self.lock.lock(cpu), notifier: &self.notifier, cpu }
     }
 }
 
@@ -107,46 +180,116 @@ impl Default for Mmu {
     }
 }
 
-impl MmuGuard<'_> {
-    /// Is what was derived since `seq` about `page` still true? The sample is used up either way.
-    pub fn revalidate(&self, seq: InvalidateSeq, page: Hvn) -> Result<Fresh<'_>, Retry> {
-        if self.notifier.stale(&self.brackets, &seq, page) { Err(Retry) } else { Ok(Fresh { _lock: self }) }
+impl Commit<'_> {
+    /// The walk that the section is.
+    #[must_use]
+    pub fn walk(&self) -> &WalkGuard<'_> {
+        &self.walk
     }
 
-    /// Opens a bracket. Called by `zap` only, which zaps and flushes under this same guard.
-    pub(super) fn begin(&mut self, range: HvnRange) {
-        self.notifier.begin(&mut self.brackets, range);
-    }
-
-    /// Closes a bracket. Called by `zap` only.
-    pub(super) fn end(&mut self) {
-        self.notifier.end(&mut self.brackets);
+    /// Is what was derived of `pages` since `seq` still true? The sample is used up either way.
+    pub fn revalidate(&self, seq: InvalidateSeq, pages: HvnRange) -> Result<Fresh<'_>, Retry> {
+        if self.notifier.stale(&seq, &pages) {
+            return Err(Retry);
+        }
+        Ok(Fresh { notifier: self.notifier, walk: &self.walk, pages })
     }
 }
 
-impl Fresh<'_> {
-    /// Publishes a translation of the `order` pages from `gfn` to those from `pfn`.
+impl<'a> MmuGuard<'a> {
+    /// The second form of the test: what it finds true stays true while the lock is held.
+    pub fn revalidate(&mut self, seq: InvalidateSeq, pages: HvnRange) -> Result<Alone<'_, 'a>, Retry> {
+        if self.notifier.stale(&seq, &pages) {
+            return Err(Retry);
+        }
+        Ok(Alone { guard: self, pages })
+    }
+
+    /// Opens a bracket and waits until every section that has not seen it is over. Called by this module and by `zap`
+    /// only, which zap and flush before they let the lock go (R8, R9).
+    pub(super) fn begin<M: Machine>(&mut self, m: &M, range: &HvnRange) {
+        self.notifier.begin(&mut self.held, range);
+        m.epoch().synchronize(self.cpu);
+    }
+
+    /// Closes a bracket.
+    pub(super) fn end(&mut self) {
+        self.notifier.end(&mut self.held);
+    }
+}
+
+impl Alone<'_, '_> {
+    /// Break before make (R10): opens a bracket over the pages, has `clear` remove and flush what is derived of them, has
+    /// `publish` put something else there, and closes the bracket. In between nobody can publish there.
+    pub(super) fn replace<M: Machine, R>(self, m: &M, clear: impl FnOnce(), publish: impl FnOnce(Fresh<'_>) -> R) -> R {
+        self.guard.begin(m, &self.pages);
+        clear();
+        let result = {
+            let walk = m.epoch().enter(self.guard.cpu);
+            publish(Fresh { notifier: self.guard.notifier, walk: &walk, pages: self.pages })
+        };
+        self.guard.end();
+        result
+    }
+}
+
+impl<'g> Fresh<'g> {
+    /// The host table's leaf behind `page`, read now. `Retry` if there is none, or one in transition.
+    pub fn primary<M: Machine>(&self, m: &M, host: &HostSpace, page: Hvn) -> Result<Primary<'g>, Retry> {
+        match host.peek(m, self.walk, page) {
+            Peek::Page(now) if self.pages.contains(page) => {
+                Ok(Primary { page, pfn: now.pfn, order: now.order, prot: now.prot, section: PhantomData })
+            }
+            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Err(Retry),
+        }
+    }
+
+    /// Publishes the translation of `gfn`, seen through `slot`, as large as all bounds allow. Returns its size.
     pub fn install<I: Isa>(
         self,
-        to: Target<'_, I>,
+        to: &Target<'_, I>,
+        slot: &Slot,
         gfn: Gfn,
-        pfn: Pfn,
-        order: Order,
-        prot: Prot,
-    ) -> Result<(), MapError> {
-        to.stage2.map(to.cpu, to.machine, to.claim, Mapping { gfn, pfn, order, prot })
+        primary: Primary<'_>,
+    ) -> Result<Order, MapError> {
+        self.put(to, slot, gfn, primary)
     }
-}
 
-/// Where a translation is to be published, by whom, and on what claim.
-#[derive(Debug)]
-pub struct Target<'a, I: Isa> {
-    /// The table.
-    pub stage2: &'a I::Stage2,
-    /// The calling CPU.
-    pub cpu: &'a Cpu,
-    /// The machine.
-    pub machine: &'a I::Machine,
-    /// What the fault must still find true.
-    pub claim: I::Claim,
+    /// Publishes what the host table has behind `gfns`, as many translations as one section may. Returns the guest frame
+    /// to go on from: the end, or earlier at a page that is not there.
+    pub fn install_each<I: Isa>(
+        self,
+        to: &Target<'_, I>,
+        host: &HostSpace,
+        slot: &Slot,
+        gfns: GfnRange,
+    ) -> Result<Gfn, MapError> {
+        let mut gfn = gfns.start();
+        for _ in 0..BATCH {
+            let Some(hvn) = slot.hvn(gfn).filter(|_| gfn < gfns.end()) else { break };
+            let Ok(primary) = self.primary(to.machine, host, hvn) else { break };
+            let order = self.put(to, slot, gfn, primary)?;
+            let Some(next) = gfn.align_down(order).checked_add(order.pages()) else { break };
+            gfn = next.min(gfns.end());
+        }
+        Ok(gfn)
+    }
+
+    fn put<I: Isa>(&self, to: &Target<'_, I>, slot: &Slot, gfn: Gfn, p: Primary<'_>) -> Result<Order, MapError> {
+        let prot = slot.prot().intersection(p.prot);
+        if slot.hvn(gfn) != Some(p.page) || !prot.contains(to.need) {
+            return Err(MapError::Retry);
+        }
+        let rule = to.stage2.size_rule(&to.claim);
+        let order =
+            order(&Bounds { gfn, hvn: p.page, pfn: p.pfn, host: p.order, slot, rule }).map_err(MapError::Unfit)?;
+        // A bracket may be open over the rest of the block, of which nothing has been tested yet.
+        let block = HvnRange::block(p.page, order).ok_or(MapError::Retry)?;
+        if !self.pages.covers(&block) && self.notifier.covers_any(&block) {
+            return Err(MapError::Retry);
+        }
+        let mapping = Mapping { gfn: gfn.align_down(order), pfn: p.pfn.align_down(order), order, prot };
+        to.stage2.map(to.cpu, to.machine, to.claim, mapping)?;
+        Ok(order)
+    }
 }

@@ -1,33 +1,67 @@
 //! Second half of a fault: publish what was resolved, if it is still true.
+//!
+//! A table may stand where a large leaf belongs: pages of a block that were mapped one by one, or an empty table that is
+//! left of them, while the host table has come to have a large leaf there. Then the block is broken up before the leaf is
+//! made (R10), in a bracket of its own: nothing is replaced in place, and no CPU has both forms cached (exhibits H1, H2).
+//!
+//! ```text
+//!   install: TableInWay(order)    the section ends here
+//!   replace: sample (R5) -> slot -> lock -> revalidate the block (R6)
+//!            bracket over it, grace -> unmap, unlink, flush -> install -> bracket closed, unlock
+//! ```
 
-use super::level::{Bounds, order};
 use super::lock::Target;
 use super::resolve::Resolved;
 use super::space::Space;
-use crate::addr::Gfn;
+use super::zap::clear;
+use crate::addr::{Gfn, GfnRange, HvnRange, Order};
 use crate::epoch::Cpu;
-use crate::isa::{Isa, MapError, Stage2};
+use crate::isa::{Isa, MapError};
+use crate::machine::Machine;
 
-/// Publishes `r` for `gfn`, on the claim of the fault.
-///
-/// The host leaf's size is the one that resolve saw. A leaf that has grown since is merely mapped small; one that has
-/// shrunk has raised the sequence, because a split opens its bracket over the whole leaf.
+/// Publishes `r`, on the claim of the fault.
 pub(super) fn map<I: Isa>(
     cpu: &Cpu,
     m: &I::Machine,
     space: &Space<I>,
-    gfn: Gfn,
     claim: I::Claim,
     r: Resolved,
 ) -> Result<(), MapError> {
-    if space.mmu.looks_stale(&r.seq) {
-        return Err(MapError::Retry);
+    let to = Target::<I> { stage2: &space.stage2, cpu, machine: m, claim, need: r.need };
+    let gfn = r.gfn;
+    match publish(space, &to, r) {
+        Ok(_) => Ok(()),
+        Err(MapError::TableInWay(order)) => replace(space, &to, gfn, order).map(|_| ()),
+        Err(error) => Err(error),
     }
-    let rule = space.stage2.size_rule(&claim);
-    let bounds = Bounds { gfn, pfn: r.page.pfn, host: r.page.order, slot: &r.slot, rule };
-    let Ok(order) = order(&bounds) else { return Err(MapError::Retry) };
-    let guard = space.mmu.lock(cpu);
-    let fresh = guard.revalidate(r.seq, r.hvn).map_err(|_| MapError::Retry)?;
-    let to = Target::<I> { stage2: &space.stage2, cpu, machine: m, claim };
-    fresh.install(to, gfn.align_down(order), r.page.pfn.align_down(order), order, r.prot)
+}
+
+/// The commit section.
+fn publish<I: Isa>(space: &Space<I>, to: &Target<'_, I>, r: Resolved) -> Result<Order, MapError> {
+    let page = HvnRange::new(r.hvn, 1).ok_or(MapError::Retry)?;
+    let section = space.mmu.enter(to.cpu, to.machine.epoch());
+    let fresh = section.revalidate(r.seq, page)?;
+    let primary = fresh.primary(to.machine, &space.host, r.hvn)?;
+    fresh.install(to, &r.slot, r.gfn, primary)
+}
+
+/// Breaks up the tables of the block of `order` around `gfn` and publishes what belongs there.
+fn replace<I: Isa>(space: &Space<I>, to: &Target<'_, I>, gfn: Gfn, order: Order) -> Result<Order, MapError> {
+    let Target { cpu, machine: m, .. } = *to;
+    let seq = space.mmu.sample();
+    let slot = space.slots.find(&m.epoch().enter(cpu), gfn).ok_or(MapError::Retry)?;
+    let hvn = slot.hvn(gfn).ok_or(MapError::Retry)?;
+    let block = GfnRange::block(gfn, order).ok_or(MapError::Retry)?;
+    // All of the block, or it is not the slot any more that the leaf was fit for.
+    let pages = slot.hvns_of(&block).filter(|pages| pages.pages() == order.pages()).ok_or(MapError::Retry)?;
+    let mut guard = space.mmu.lock(cpu);
+    let alone = guard.revalidate(seq, pages)?;
+    alone.replace(
+        m,
+        || clear(cpu, m, space, &[block]).release(cpu, m),
+        |fresh| {
+            let primary = fresh.primary(m, &space.host, hvn)?;
+            fresh.install(to, &slot, gfn, primary)
+        },
+    )
 }

@@ -32,7 +32,7 @@ pub enum Outcome {
     Mapped,
     /// Something changed meanwhile: enter the guest again, it will fault again if it must.
     Retry,
-    /// Nothing lies there for this access.
+    /// Nothing lies there for this access, or nothing of the size that the guest chose.
     NoSlot,
     /// The machine has no frame left.
     NoMemory,
@@ -75,10 +75,12 @@ impl<I: Isa> GuestMemory<I> {
             Err(Unresolved::NoSlot) => Outcome::NoSlot,
             Err(Unresolved::NoMemory) => Outcome::NoMemory,
             Err(Unresolved::Retry) => Outcome::Retry,
-            Ok(resolved) => match map(cpu, m, &self.space, gfn, fault.claim, resolved) {
+            Ok(resolved) => match map(cpu, m, &self.space, fault.claim, resolved) {
                 Ok(()) => Outcome::Mapped,
-                Err(MapError::Retry) => Outcome::Retry,
+                // Another CPU has put another table there already.
+                Err(MapError::Retry | MapError::TableInWay(_)) => Outcome::Retry,
                 Err(MapError::NoTable) => Outcome::NoMemory,
+                Err(MapError::Unfit(_)) => Outcome::NoSlot,
             },
         };
         if done == Outcome::Retry {
@@ -147,7 +149,7 @@ impl<I: Isa> GuestMemory<I> {
         }
     }
 
-    /// All that an invalidation must reach.
+    /// What lies behind the handle: for whoever shares memory with the VM, and for inspection.
     pub fn space(&self) -> &Arc<Space<I>> {
         &self.space
     }

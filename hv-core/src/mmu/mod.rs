@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   fault      resolve: seq = sample -> memslots(gfn) -> hva -> host table, populating        (resolve.rs)
-//!              map:     lock -> revalidate(seq) -> order -> Fresh::install                    (map.rs, lock.rs)
-//!   host side  begin:   lock, count up, zap, flush, unlock                                    (zap.rs, flush.rs)
+//!              map:     enter a commit section -> revalidate(seq) -> primary -> install       (map.rs, lock.rs, level.rs)
+//!   host side  begin:   lock, bracket, grace (sections that missed it), zap, flush, unlock    (zap.rs, flush.rs)
 //!              change the host table
 //!              end:     lock, seq up, count down, unlock -> grace -> free
 //! ```
@@ -16,9 +16,13 @@
 //! 4. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
 //! 5. the frame allocator's lock, innermost
 //!
+//! A grace period may be awaited under any of the locks, since who walks takes none. A fault takes none at all; only
+//! where a table stands in the way of a large leaf it takes the mmu lock, outside of its section.
+//!
 //! A flush happens under the mmu lock (R9): a second invalidator of the same page must not conclude from the empty
 //! table that nothing is cached. It waits for CPUs to leave their guests, and a CPU in a guest holds no lock.
 
+pub mod census;
 pub mod config;
 pub mod flush;
 pub mod level;

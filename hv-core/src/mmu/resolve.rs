@@ -3,7 +3,7 @@
 use super::space::Space;
 use crate::addr::{Gfn, Hvn};
 use crate::epoch::Cpu;
-use crate::host::{HostPage, Populate};
+use crate::host::{Peek, Populate};
 use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::memslot::Slot;
@@ -11,15 +11,15 @@ use crate::notifier::InvalidateSeq;
 use crate::radix::format::Prot;
 use crate::vcpu::exit::Access;
 
-/// A fault that found its page. Consumed by `map`.
+/// A fault whose page is there, or was a moment ago. Consumed by `map`, which reads the page itself anew.
 #[derive(Debug)]
 pub struct Resolved {
     pub(super) seq: InvalidateSeq,
     pub(super) slot: Slot,
+    pub(super) gfn: Gfn,
     pub(super) hvn: Hvn,
-    pub(super) page: HostPage,
-    /// What both slot and host page allow.
-    pub(super) prot: Prot,
+    /// What the access needs; slot and host page allowed it.
+    pub(super) need: Prot,
 }
 
 /// A fault that did not.
@@ -53,20 +53,26 @@ pub fn resolve<I: Isa>(
 ) -> Result<Resolved, Unresolved> {
     // Before the first read of slots or host table (R5).
     let seq = space.mmu.sample();
-    let slot = space.slots.find(&m.epoch().enter(cpu), gfn).ok_or(Unresolved::NoSlot)?;
+    let need = needs(access);
+    let walk = m.epoch().enter(cpu);
+    let slot = space.slots.find(&walk, gfn).filter(|slot| slot.prot().contains(need)).ok_or(Unresolved::NoSlot)?;
     let hvn = slot.hvn(gfn).ok_or(Unresolved::NoSlot)?;
-    if !slot.prot().contains(needs(access)) {
-        return Err(Unresolved::NoSlot);
-    }
-    let page = match space.host.populate(cpu, m, hvn) {
-        Populate::Present(page) | Populate::Fresh(page) => page,
-        Populate::Retry => return Err(Unresolved::Retry),
-        Populate::NoMemory => return Err(Unresolved::NoMemory),
-        Populate::OutOfReach => return Err(Unresolved::NoSlot),
+    let page = match space.host.peek(m, &walk, hvn) {
+        Peek::Page(page) => page,
+        Peek::Retry => return Err(Unresolved::Retry),
+        Peek::OutOfReach => return Err(Unresolved::NoSlot),
+        Peek::Absent => {
+            drop(walk);
+            match space.host.populate(cpu, m, hvn) {
+                Populate::Present(page) | Populate::Fresh(page) => page,
+                Populate::Retry => return Err(Unresolved::Retry),
+                Populate::NoMemory => return Err(Unresolved::NoMemory),
+                Populate::OutOfReach => return Err(Unresolved::NoSlot),
+            }
+        }
     };
-    let prot = slot.prot().intersection(page.prot);
-    if !prot.contains(needs(access)) {
+    if !page.prot.contains(need) {
         return Err(Unresolved::NoSlot);
     }
-    Ok(Resolved { seq, slot, hvn, page, prot })
+    Ok(Resolved { seq, slot, gfn, hvn, need })
 }

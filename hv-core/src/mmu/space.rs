@@ -41,7 +41,7 @@ impl<I: Isa> Space<I> {
     /// An empty space of these regions, seen through `windows`.
     pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, regions: Regions, windows: &[Slot]) -> Result<Self, MemoryError> {
         let slots = Memslots::new();
-        slots.replace(cpu, m.epoch(), windows).map_err(|_| MemoryError::BadSize)?;
+        slots.lock(cpu).replace(m.epoch(), windows).map_err(|_| MemoryError::BadSize)?;
         let host = HostSpace::new(cpu, m, regions).ok_or(MemoryError::NoMemory)?;
         let Some(stage2) = I::Stage2::create(cpu, m, tag) else {
             host.destroy(cpu, m);

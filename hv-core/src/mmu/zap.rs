@@ -1,18 +1,22 @@
 //! The host side's half: an invalidation from its first to its last step.
 //!
 //! ```text
-//!   lock -> count up, range widened (R7) -> zap every window onto the range -> flush (R9) -> unlock     = begin
+//!   lock -> range widened, count up (R7) -> grace: sections that saw no bracket are over (R6)
+//!        -> zap every window onto the range -> flush (R9) -> unlock                                     = begin
 //!   the host table changes; inside the bracket no fault can publish a page of the range
 //!   lock -> seq up, count down (R7) -> unlock                                                           = end
 //!   tables that the zap unlinked: grace, then free
 //! ```
 
-use super::flush::FlushBatch;
+use heapless::Vec;
+
+use super::flush::{FlushBatch, Flushed};
 use super::space::Space;
-use crate::addr::HvnRange;
+use crate::addr::{GfnRange, HvnRange};
 use crate::epoch::Cpu;
-use crate::isa::{Isa, Stage2};
+use crate::isa::{Isa, Stage2, Unmapped};
 use crate::machine::Machine;
+use crate::memslot::{MAX_SLOTS, Slot, SlotError, check};
 
 /// An open bracket after its flush: no translation of the range exists anywhere, nor can one be made, while this lives.
 /// Only [`invalidate`] makes one, and lends it to the change it brackets.
@@ -30,26 +34,75 @@ impl Bracket {
 }
 
 /// Carries out `change` on the host pages of `range` with every derived translation gone. Balanced by construction (G8).
+/// The caller holds no guard and not the mmu lock.
 pub fn invalidate<I: Isa, R>(
     cpu: &Cpu,
     m: &I::Machine,
-    of: &Space<I>,
+    space: &Space<I>,
     range: HvnRange,
     change: impl FnOnce(&Bracket) -> R,
 ) -> R {
     let flushed = {
-        let mut guard = of.mmu.lock(cpu);
-        guard.begin(range);
-        let mut batch = FlushBatch::new(of.tag);
-        // Slots are read after the count went up, so a window added later meets the open bracket.
-        let slots = of.slots.all(&m.epoch().enter(cpu));
-        for gfns in slots.iter().filter_map(|slot| slot.gfns_of(&range)) {
-            of.stage2.unmap(cpu, m, gfns, &mut batch);
-        }
-        m.flush(batch)
+        let mut guard = space.mmu.lock(cpu);
+        guard.begin(m, &range);
+        // Slots are read after the bracket opened, so a window added later meets it.
+        let slots = space.slots.all(&m.epoch().enter(cpu));
+        let windows: Vec<GfnRange, MAX_SLOTS> = slots.iter().filter_map(|slot| slot.gfns_of(&range)).collect();
+        clear(cpu, m, space, &windows)
     };
     let result = change(&Bracket { range });
-    of.mmu.lock(cpu).end();
+    space.mmu.lock(cpu).end();
     flushed.release(cpu, m);
     result
+}
+
+/// Replaces the windows onto the host space (R17). On return no translation through a window that is not in the new set
+/// is left, and no fault that went by the old set will make one. The caller holds no guard and no ranked lock.
+///
+/// ```text
+///   memslot lock -> mmu lock, bracket over all that old and new windows show, grace, unlock
+///   set replaced, grace: no walk reads the old one; who copied a slot of it sampled before the sequence goes up
+///   mmu lock -> old windows zapped, flush -> bracket closed, unlock
+/// ```
+///
+/// Were the set replaced outside of the bracket, a guest frame could be mapped through its new window while it is still
+/// mapped through the old one.
+pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot]) -> Result<(), SlotError> {
+    check(new)?;
+    let writer = space.slots.lock(cpu);
+    let old = writer.all(m.epoch());
+    let gone = old.iter().filter(|slot| !new.contains(slot));
+    let added = new.iter().filter(|slot| !old.contains(slot));
+    let shown = gone.clone().chain(added).filter_map(|slot| slot.hvns_of(&slot.gfns()));
+    let Some(range) = shown.reduce(|all, range| all.hull(&range)) else { return Ok(()) };
+    space.mmu.lock(cpu).begin(m, &range);
+    let done = writer.replace(m.epoch(), new);
+    let windows: Vec<GfnRange, MAX_SLOTS> = gone.map(Slot::gfns).collect();
+    let flushed = {
+        let mut guard = space.mmu.lock(cpu);
+        let flushed = clear(cpu, m, space, &windows);
+        guard.end();
+        flushed
+    };
+    flushed.release(cpu, m);
+    done
+}
+
+/// Removes every translation of `windows`, and every table that held nothing else, and flushes. The caller holds the mmu
+/// lock and has a bracket open over all that the windows show.
+pub(super) fn clear<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, windows: &[GfnRange]) -> Flushed {
+    loop {
+        let mut batch = FlushBatch::new(space.tag);
+        let mut end = Unmapped::All;
+        for gfns in windows {
+            if space.stage2.unmap(cpu, m, *gfns, &mut batch) == Unmapped::TablesLeft {
+                end = Unmapped::TablesLeft;
+            }
+        }
+        let flushed = m.flush(batch);
+        if end == Unmapped::All {
+            return flushed;
+        }
+        flushed.release(cpu, m);
+    }
 }

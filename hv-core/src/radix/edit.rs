@@ -4,6 +4,7 @@
 //! taken here: what must be mutually exclusive with what is the business of the table's owner (`host/`, `mmu/`).
 
 use core::marker::PhantomData;
+use core::ops::ControlFlow;
 
 use super::walk::{Node, Seen, descend, in_reach, look};
 use crate::addr::Order;
@@ -33,6 +34,8 @@ pub enum EditError {
     Unfit,
     /// Another translation is there already.
     Occupied,
+    /// A table of smaller leaves, empty or not, is there already.
+    TableInWay,
 }
 
 /// Takes what [`Radix::unmap`] and [`Radix::prune`] remove.
@@ -91,7 +94,7 @@ impl<F: RadixFormat> Radix<F> {
             match seen.pte {
                 Pte::Table { table, bits } => {
                     if node.leaf_order() <= order {
-                        return Err(EditError::Occupied);
+                        return Err(EditError::TableInWay);
                     }
                     node = node.child(table, bits).ok_or(EditError::Retry)?;
                 }
@@ -171,6 +174,26 @@ impl<F: RadixFormat> Radix<F> {
             noted(key, seen.order);
             Step::Next
         });
+    }
+
+    /// Shows each leaf that covers a key of `from..to`, with its first key, until told to stop. Returns the key to go on
+    /// from.
+    pub fn visit<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        from: u64,
+        to: u64,
+        mut show: impl FnMut(u64, Order, Leaf) -> ControlFlow<()>,
+    ) -> u64 {
+        let mut more = ControlFlow::Continue(());
+        self.each_leaf(m, g, from, to, |seen, key, leaf| {
+            if more.is_break() {
+                return Step::Stop;
+            }
+            more = show(key, seen.order, leaf);
+            Step::Next
+        })
     }
 
     /// Calls `f` for each leaf that covers a key of `from..to`, in order. Holes and transitions are skipped whole: a

@@ -1,11 +1,15 @@
 //! A whole stage 2 out of one radix format: what every radix backend needs, written once.
 
+use core::cell::Cell;
+use core::ops::ControlFlow;
+
 use super::Radix;
 use super::edit::{EditError, Removed};
 use crate::addr::{Gfn, GfnRange, Order, Orders};
 use crate::epoch::Cpu;
-use crate::isa::{Isa, MapError, RadixFormat, SizeRule, Stage2, VmTag};
+use crate::isa::{Isa, MapError, RadixFormat, SizeRule, Stage2, Unmapped, VmTag};
 use crate::machine::Machine;
+use crate::mmu::census::Census;
 use crate::mmu::flush::FlushBatch;
 use crate::mmu::lock::Mapping;
 use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
@@ -52,6 +56,7 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         done.map_err(|error| match error {
             EditError::NoTable => MapError::NoTable,
             EditError::Retry => MapError::Retry,
+            EditError::TableInWay => MapError::TableInWay(x.order()),
             EditError::Unfit | EditError::Occupied => {
                 debug_assert!(false, "{x:?} does not fit what is there: {error:?}");
                 MapError::Retry
@@ -59,12 +64,14 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         })
     }
 
-    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
+    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped {
         let guard = m.epoch().enter(cpu);
         let (from, to) = (r.start().0, r.end().0);
         // Leaves always find room, so this reaches the end.
         self.table.unmap(m, &guard, from, to, &mut Leaves(f));
-        self.table.prune(m, &guard, from, to, &mut Tables(f));
+        let mut tables = Tables { batch: f, end: Cell::new(Unmapped::All) };
+        self.table.prune(m, &guard, from, to, &mut tables);
+        tables.end.get()
     }
 
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
@@ -86,6 +93,19 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         self.table.frames()
     }
 
+    fn census(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, into: &mut Census) {
+        let (mut from, to) = (r.start().0, r.end().0);
+        while from < to {
+            // A guard for each piece, because invalidators wait for it.
+            let mut left = PIECE;
+            from = self.table.visit(m, &m.epoch().enter(cpu), from, to, |_, order, _| {
+                into.add(order);
+                left = left.saturating_sub(1);
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        }
+    }
+
     fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte {
         self.table.walk(m, &m.epoch().enter(cpu), gfn.0).map_or(Pte::Hole, |seen| seen.pte)
     }
@@ -97,6 +117,9 @@ fn note(f: &mut FlushBatch, key: u64, order: Order) {
     }
 }
 
+/// Leaves that one guard's walk of a census counts.
+const PIECE: u32 = 512;
+
 /// Removed leaves: their translations must be flushed.
 struct Leaves<'f>(&'f mut FlushBatch);
 
@@ -107,24 +130,31 @@ impl Removed for Leaves<'_> {
     fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
         note(self.0, key, order);
     }
-    fn table(&mut self, table: TableRef) {
-        Tables(self.0).table(table);
+    fn table(&mut self, _table: TableRef) {
+        debug_assert!(false, "removing leaves does not unlink tables");
     }
 }
 
 /// Unlinked tables: the batch keeps them until the flush and a grace period are over. When it has no more room the
-/// remaining tables stay linked, empty, and serve the next fault.
-struct Tables<'f>(&'f mut FlushBatch);
+/// remaining tables stay linked, and the caller is told.
+struct Tables<'f> {
+    batch: &'f mut FlushBatch,
+    end: Cell<Unmapped>,
+}
 
 impl Removed for Tables<'_> {
     fn room(&self) -> bool {
-        self.0.room()
+        let room = self.batch.room();
+        if !room {
+            self.end.set(Unmapped::TablesLeft);
+        }
+        room
     }
-    fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
-        note(self.0, key, order);
+    fn leaf(&mut self, _key: u64, _order: Order, _leaf: Leaf) {
+        debug_assert!(false, "unlinking empty tables does not remove leaves");
     }
     fn table(&mut self, table: TableRef) {
-        let kept = self.0.hold(table);
+        let kept = self.batch.hold(table);
         debug_assert!(kept.is_ok(), "room() was not asked");
     }
 }

@@ -58,7 +58,7 @@ where
     /// Removes translations, and forgets to flush.
     fn unmap_without_flush(&self, r: GfnRange) {
         let mut batch = FlushBatch::new(TAG);
-        self.memory.stage2().unmap(self.cpu, self.m, r, &mut batch);
+        let _ = self.memory.stage2().unmap(self.cpu, self.m, r, &mut batch);
         batch.completed().release(self.cpu, self.m);
     }
 

@@ -1,8 +1,8 @@
 //! The invalidation protocol, step by step, on this machine's second stage.
 
-use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
-use hv_core::host::Regions;
-use hv_core::isa::{Isa, Stage2};
+use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange, Order};
+use hv_core::host::{Backing, HugePolicy, Populate, Region, Regions};
+use hv_core::isa::{Isa, Stage2, Unmapped};
 use hv_core::machine::Machine;
 use hv_core::memslot::Slot;
 use hv_core::mmu::Space;
@@ -29,7 +29,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 6] {
 const BASE: Hvn = Hvn(1 << 20);
 const PAGE: Gfn = Gfn(20);
 
-/// A space with two windows onto the same host pages, none of which is there: frames are made-up numbers.
+/// A space with two windows onto the same host pages.
 struct World<'a, I: Isa> {
     b: &'a Bench<'a, I>,
     space: Space<I>,
@@ -41,7 +41,11 @@ impl<I: Isa> World<'_, I> {
             let gfns = GfnRange::new(Gfn(gfn), 64).ok_or(Stop::Fail("no range"))?;
             Slot::new(gfns, BASE, Prot::all()).map_err(|_| Stop::Fail("no slot"))
         };
-        let space = Space::new(b.cpu, b.m, FIRST, Regions::default(), &[slot(0)?, slot(64)?]);
+        let mut regions = Regions::default();
+        let pages = HvnRange::new(BASE, 64).ok_or(Stop::Fail("no range"))?;
+        let region = Region::new(pages, Backing::Anon, HugePolicy::Never).ok_or(Stop::Fail("no region"))?;
+        check(regions.add(region).is_ok(), "a region was refused")?;
+        let space = Space::new(b.cpu, b.m, FIRST, regions, &[slot(0)?, slot(64)?]);
         let space = space.map_err(|_| Stop::Fail("no memory, or two windows onto the same pages were refused"))?;
         let world = World { b, space };
         let run = with(&world);
@@ -56,12 +60,18 @@ impl<I: Isa> World<'_, I> {
     /// The second half of a fault on `gfn` that sampled `seq`. True if it published.
     fn publish(&self, seq: hv_core::notifier::InvalidateSeq, gfn: Gfn) -> Result<bool, Stop> {
         let gpa = gfn.addr().ok_or(Stop::Fail("no address"))?;
-        let claim = self.b.rig.claim(&self.space.stage2, gpa);
-        let to = Target { stage2: &self.space.stage2, cpu: self.b.cpu, machine: self.b.m, claim };
-        let guard = self.space.mmu.lock(self.b.cpu);
-        let Ok(fresh) = guard.revalidate(seq, Self::hvn(gfn)) else { return Ok(false) };
-        let done = fresh.install::<I>(to, gfn, Pfn(0x1000 + gfn.0 % 64), Order::PAGE, Prot::all());
-        check(done.is_ok(), "the second stage refused a page").map(|()| true)
+        let Space { stage2, host, .. } = &self.space;
+        let claim = self.b.rig.claim(stage2, gpa);
+        let there = host.populate(self.b.cpu, self.b.m, Self::hvn(gfn));
+        check(matches!(there, Populate::Present(_) | Populate::Fresh(_)), "no page in the host table")?;
+        let to = Target::<I> { stage2, cpu: self.b.cpu, machine: self.b.m, claim, need: Prot::WRITE };
+        let page = HvnRange::new(Self::hvn(gfn), 1).ok_or(Stop::Fail("no range"))?;
+        let slot = self.space.slots.find(&self.b.m.epoch().enter(self.b.cpu), gfn).ok_or(Stop::Fail("no slot"))?;
+        let section = self.space.mmu.enter(self.b.cpu, self.b.m.epoch());
+        let Ok(fresh) = section.revalidate(seq, page) else { return Ok(false) };
+        let Ok(primary) = fresh.primary(self.b.m, host, Self::hvn(gfn)) else { return Ok(false) };
+        let done = fresh.install(&to, &slot, gfn, primary);
+        check(done == Ok(Order::PAGE), "the second stage refused a page").map(|()| true)
     }
 
     fn mapped(&self, gfn: Gfn) -> bool {
@@ -86,7 +96,6 @@ fn closed_bracket<I: Isa>(b: &Bench<'_, I>) -> Run {
     World::with(b, |w| {
         let seq = w.space.mmu.sample();
         w.invalidate(1, || ())?;
-        check(w.space.mmu.looks_stale(&seq), "the cheap test misses a closed bracket")?;
         check(!w.publish(seq, PAGE)?, "a page read before an invalidation was published after it")
     })
 }
@@ -122,8 +131,8 @@ fn unmap_flushes<I: Isa>(b: &Bench<'_, I>) -> Run {
         check(w.publish(w.space.mmu.sample(), PAGE)?, "a page was refused")?;
         let range = GfnRange::new(PAGE, 1).ok_or(Stop::Fail("no range"))?;
         let (mut first, mut second) = (FlushBatch::new(FIRST), FlushBatch::new(FIRST));
-        w.space.stage2.unmap(b.cpu, b.m, range, &mut first);
-        w.space.stage2.unmap(b.cpu, b.m, range, &mut second);
+        let ends = [&mut first, &mut second].map(|batch| w.space.stage2.unmap(b.cpu, b.m, range, batch));
+        check(ends == [Unmapped::All; 2], "a batch has no room for one page's tables")?;
         let named = match first.scope() {
             Scope::Nothing => false,
             Scope::Ranges(ranges) => ranges.iter().any(|r| r.gfns.covers(&range)),

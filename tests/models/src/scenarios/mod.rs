@@ -1,5 +1,6 @@
 //! The scenarios.
 
+mod commit;
 mod fault_unmap;
 mod ready;
 mod vm;
@@ -22,4 +23,8 @@ pub static ALL: &[&dyn Model] = &[
     &ready::BUILD_DRAIN,
     &ready::FAIL_DRAIN,
     &ready::ROUNDS,
+    &commit::COPY,
+    &commit::COPY_TWICE,
+    &commit::COPY_TORN,
+    &commit::WINDOW,
 ];
