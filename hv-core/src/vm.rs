@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{EndStep, Life};
-use crate::guest::manifest::VmConfig;
+use crate::guest::manifest::{Huge, VmConfig};
+use crate::host::HugePolicy;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
-use crate::mmu::GuestMemory;
 use crate::mmu::ready::{Drained, Permit, Readiness, State};
+use crate::mmu::{GuestMemory, MemoryConfig};
 use crate::sched::{Entity, Task};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -84,7 +85,7 @@ impl<I: Isa> Running<I> {
     /// Builds an empty VM: memory that reads as zero, stopped vCPUs.
     pub fn build(cpu: &Cpu, m: &I::Machine, index: usize, tag: VmTag, vm: &Vm<I>) -> Result<Self, NoMemory> {
         let config = &vm.config;
-        let memory = GuestMemory::new(cpu, m, tag, config.memory).map_err(|_| NoMemory)?;
+        let memory = GuestMemory::new(cpu, m, tag, memory_of(config)).map_err(|_| NoMemory)?;
         let parts = || {
             let platform = I::Platform::create(m, config.vcpus)?;
             let vcpus = (0..config.vcpus).map(|n| I::Vcpu::create(m, tag, n).map(VcpuCell::new));
@@ -101,6 +102,16 @@ impl<I: Isa> Running<I> {
     pub fn is_ending(&self) -> bool {
         self.ready.state() == State::Draining
     }
+}
+
+/// The memory that the manifest asks for.
+fn memory_of(config: &VmConfig) -> MemoryConfig {
+    let huge = match config.huge {
+        Huge::Always => HugePolicy::Always,
+        Huge::Advise => HugePolicy::Advise,
+        Huge::Never => HugePolicy::Never,
+    };
+    MemoryConfig { huge, ..MemoryConfig::from(config.memory) }
 }
 
 /// One vCPU with its scheduling state and its counters.

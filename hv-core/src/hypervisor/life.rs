@@ -17,6 +17,7 @@ use core::convert::Infallible;
 use core::num::NonZeroU16;
 
 use super::Hypervisor;
+use crate::addr::{GfnRange, Gpa, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{After, Fleet, fleet};
 use crate::guest::loader::{self, Kernel, LoadError, Plan, Sizes};
@@ -227,6 +228,13 @@ impl<I: Isa> Hypervisor<I> {
         };
         let out_of_memory = LoadError::Memory(MemError::NoMemory);
         let Firmware { tree, code, start } = running.platform.firmware(m, &shape).ok_or(out_of_memory)?;
+        // The guest will use all of its images, and most of them again and again: worth large pages where it was asked.
+        for (start, end) in [(Gpa(0), kernel.end), (plan.initrd.start, plan.initrd.end)] {
+            let pages = end.0.div_ceil(PAGE_SIZE as u64).saturating_sub(start.page().0);
+            if let Some(gfns) = GfnRange::new(start.page(), pages) {
+                running.memory.advise(cpu, m, gfns);
+            }
+        }
         kernel.load(write)?;
         loader::copy(plan.initrd.start, initrd, write)?;
         loader::copy(plan.tree.start, &tree, write)?;

@@ -1,11 +1,12 @@
 //! What the monitor may do to the running hypervisor.
 
 use super::Hypervisor;
-use crate::addr::PAGE_SIZE;
+use crate::addr::{Order, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
 use crate::isa::Isa;
 use crate::machine::Machine;
+use crate::mmu::GuestMemory;
 use crate::monitor::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo};
 use crate::sync::Ordering;
 use crate::vm::Vm;
@@ -19,6 +20,22 @@ pub(super) struct Operating<'a, I: Isa> {
 impl<I: Isa> Operating<'_, I> {
     fn vm(&self, vm: usize) -> Result<&Vm<I>, Refused> {
         self.hv.vms.get(vm).ok_or(Refused::NoSuchVm)
+    }
+
+    fn page_use(&self, memory: &GuestMemory<I>) -> PageUse {
+        let (stats, census) = (memory.stats(), memory.census(self.cpu, self.hv.machine));
+        let mapped = |order: Order| census.leaves(order).saturating_mul(order.pages());
+        let (huge, giant) = (mapped(Order::MIB2), mapped(Order::GIB));
+        PageUse {
+            small: census.pages().saturating_sub(huge).saturating_sub(giant),
+            huge,
+            giant,
+            splits: stats.splits,
+            collapses: stats.collapses,
+            retries: stats.retries,
+            flushes: stats.flushes,
+            ..PageUse::default()
+        }
     }
 }
 
@@ -45,6 +62,7 @@ impl<I: Isa> Operator for Operating<'_, I> {
         if let Some(running) = vm.running() {
             let memory = running.memory.stats();
             (info.resident, info.tables) = (memory.resident, memory.tables);
+            info.pages = self.page_use(&running.memory);
             for cell in &running.vcpus {
                 let (counts, exits) = (&cell.counts, &mut info.exits);
                 exits.faults = exits.faults.saturating_add(counts.faults.get());

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
+use super::census::Census;
 use super::config::MemoryConfig;
 use super::map::map;
 use super::resolve::{Unresolved, resolve};
@@ -55,6 +56,8 @@ pub struct MemoryStats {
     pub zeroed: u64,
     /// Frames that hold the host table and stage 2.
     pub tables: u64,
+    /// Flushes that made CPUs forget translations.
+    pub flushes: u64,
     /// Faults that ended in [`Outcome::Retry`]. The faults themselves are counted by the vCPUs.
     pub retries: u64,
 }
@@ -182,8 +185,19 @@ impl<I: Isa> GuestMemory<I> {
             collapses,
             zeroed,
             tables: host.table_frames().saturating_add(stage2.table_frames()),
+            flushes: self.space.flushes.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
         }
+    }
+
+    /// In leaves of which sizes stage 2 maps it just now. Walks all of it.
+    pub fn census(&self, cpu: &Cpu, m: &I::Machine) -> Census {
+        let slots = self.space.slots.all(&m.epoch().enter(cpu));
+        let mut census = Census::new();
+        for slot in &slots {
+            self.space.stage2.census(cpu, m, slot.gfns(), &mut census);
+        }
+        census
     }
 
     /// Frees everything. No CPU is in the VM nor enters it again.

@@ -13,6 +13,7 @@ use crate::isa::{Isa, Stage2, VmTag};
 use crate::machine::Machine;
 use crate::memslot::{Memslots, Slot};
 use crate::mmu::flush::FlushBatch;
+use crate::sync::AtomicU64;
 
 /// Host space, memslots, mmu lock with the notifier, and stage 2 of one VM.
 pub struct Space<I: Isa> {
@@ -26,6 +27,8 @@ pub struct Space<I: Isa> {
     pub mmu: Mmu,
     /// What is derived.
     pub stage2: I::Stage2,
+    /// Flushes that made CPUs forget something. Written by invalidators only.
+    pub flushes: AtomicU64,
 }
 
 /// Why a VM got no memory.
@@ -47,7 +50,7 @@ impl<I: Isa> Space<I> {
             host.destroy(cpu, m);
             return Err(MemoryError::NoMemory);
         };
-        Ok(Self { tag, host, slots, mmu: Mmu::new(), stage2 })
+        Ok(Self { tag, host, slots, mmu: Mmu::new(), stage2, flushes: AtomicU64::new(0) })
     }
 
     /// Frees everything. No CPU is in the VM nor enters it again.

@@ -10,13 +10,14 @@
 
 use heapless::Vec;
 
-use super::flush::{FlushBatch, Flushed};
+use super::flush::{FlushBatch, Flushed, Scope};
 use super::space::Space;
 use crate::addr::{GfnRange, HvnRange};
 use crate::epoch::Cpu;
 use crate::isa::{Isa, Stage2, Unmapped};
 use crate::machine::Machine;
 use crate::memslot::{MAX_SLOTS, Slot, SlotError, check};
+use crate::sync::Ordering;
 
 /// An open bracket after its flush: no translation of the range exists anywhere, nor can one be made, while this lives.
 /// Only [`invalidate`] makes one, and lends it to the change it brackets.
@@ -98,6 +99,9 @@ pub(super) fn clear<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, windows
             if space.stage2.unmap(cpu, m, *gfns, &mut batch) == Unmapped::TablesLeft {
                 end = Unmapped::TablesLeft;
             }
+        }
+        if batch.scope() != Scope::Nothing {
+            space.flushes.fetch_add(1, Ordering::Relaxed);
         }
         let flushed = m.flush(batch);
         if end == Unmapped::All {
