@@ -128,7 +128,7 @@ fn copied<I: Isa>(b: &Bench<'_, I>) -> Run {
         let stats = memory.stats();
         check((stats.resident, stats.huge, stats.collapses) == (BLOCK, 1, 1), "the accounts are wrong")?;
         holds(b, memory, 0..BLOCK, ENOUGH + 3..BLOCK)?;
-        let used = BLOCK - (ENOUGH + 3);
+        let used = BLOCK.saturating_sub(ENOUGH + 3);
         check(b.free() + used + stats.tables == before + tables, "the old frames or their table were lost")?;
         check(fault(b, memory, page(1), Access::Write) == Outcome::Mapped, "a collapsed page cannot be mapped")
     })
