@@ -9,9 +9,10 @@ use crate::conformance::Format;
 use crate::error::{refuse, suggestion};
 use crate::fmt::Mode;
 use crate::image::Profile;
+use crate::model::ModelArgs;
 use crate::run::RunArgs;
 use crate::test::Depth;
-use crate::{bench, build, conformance, doctor, fmt, guests, lint, run, size, test};
+use crate::{bench, build, conformance, doctor, fmt, guests, lint, model, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -51,6 +52,8 @@ enum Command {
         #[arg(long, value_enum, default_value = "release")]
         profile: Profile,
     },
+    /// Explore the races of tests/models, by model checkers and by threads
+    Model(ModelArgs),
     /// Measure path lengths in instructions, beside KVM's
     Bench {
         /// The board
@@ -122,6 +125,7 @@ pub fn run() -> Result<()> {
         Command::Conformance { target, filter, format, profile } => {
             conformance::run(&target, filter.as_deref(), format, profile)
         }
+        Command::Model(args) => model::run(&args),
         Command::Bench { host: true, .. } => bench::host(),
         Command::Bench { board, host: false } => bench::run(&board),
         Command::Size { board } => size::run(board.as_deref()),

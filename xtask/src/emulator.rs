@@ -1,8 +1,8 @@
 //! Runs an image in the board's emulator, with the machine's console on two pipes.
 
 use std::io::{Read, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -55,7 +55,7 @@ pub enum Happened {
 impl Emulator {
     /// Starts it.
     pub fn start(launch: &Launch<'_>) -> Result<Self> {
-        let mut command = outlived(&launch.board.emulator.program);
+        let mut command = process::outlived(&launch.board.emulator.program);
         command.args(launch.args).args(&launch.machine.args);
         command.args(["-smp", &launch.cpus.to_string(), "-m", &format!("{}M", launch.memory.0 >> 20)]);
         command.arg("-kernel").arg(launch.image);
@@ -118,14 +118,6 @@ impl Drop for Emulator {
         let _killed = self.child.kill();
         let _ended = self.child.wait();
     }
-}
-
-/// A command that is killed when this process dies, however it dies. It must be started from the main thread.
-fn outlived(program: &str) -> Command {
-    let Some(setpriv) = process::find("setpriv") else { return Command::new(program) };
-    let mut command = Command::new(setpriv);
-    command.args(["--pdeathsig", "KILL", "--"]).arg(process::find(program).unwrap_or_else(|| PathBuf::from(program)));
-    command
 }
 
 /// Hands on what can be read, until the end or until nobody wants more.

@@ -1,7 +1,7 @@
 //! Runs other programs.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -53,4 +53,15 @@ pub fn find(program: &str) -> Option<PathBuf> {
     // A user's path often lacks the administrator's folders.
     let extra = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
     std::env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// A command that is killed when the thread that starts it dies, with its process or by itself, however that comes.
+pub fn outlived(program: impl AsRef<Path>) -> Command {
+    let program = program.as_ref();
+    let Some(setpriv) = find("setpriv") else { return Command::new(program) };
+    let mut command = Command::new(setpriv);
+    let named = program.components().count() > 1;
+    let found = if named { None } else { program.to_str().and_then(find) };
+    command.args(["--pdeathsig", "KILL", "--"]).arg(found.unwrap_or_else(|| program.to_owned()));
+    command
 }

@@ -44,3 +44,31 @@ fn lines<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         done
     })
 }
+
+/// Work in many parts, whose results are lines of standard output: on a terminal there is a bar below them.
+pub struct Parts(ProgressBar);
+
+impl Parts {
+    /// Nothing of `count` parts is done yet.
+    pub fn new(what: &str, count: usize) -> Self {
+        // It hides where there is no terminal; the lines are progress enough then.
+        let bar = ProgressBar::new(count as u64).with_message(what.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {pos} of {len} ({elapsed})") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self(bar)
+    }
+
+    /// One more is done, and this is its line.
+    pub fn done(&self, line: &str) {
+        self.0.inc(1);
+        self.0.suspend(|| println!("{line}"));
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
