@@ -92,7 +92,7 @@ impl Domain {
             fence(Ordering::SeqCst);
         }
         cpu.depth.set(depth.saturating_add(1));
-        WalkGuard { slot, cpu }
+        WalkGuard { slot, cpu, atomic: false }
     }
 
     /// Marks now as the time when something was unlinked. Call it after the unlinking.
@@ -183,13 +183,22 @@ impl Cpu {
 pub struct WalkGuard<'c> {
     slot: Option<&'c AtomicU64>,
     cpu: &'c Cpu,
+    /// Begun where nothing may be waited for.
+    atomic: bool,
 }
 
 impl<'c> WalkGuard<'c> {
-    /// Who is walking.
+    /// Who is walking, if frames may be taken on the way; `None` in a walk that an [`crate::context::Atomic`] began.
     #[must_use]
-    pub fn cpu(&self) -> &'c Cpu {
-        self.cpu
+    pub fn cpu(&self) -> Option<&'c Cpu> {
+        (!self.atomic).then_some(self.cpu)
+    }
+
+    /// The same walk, from which no frame can be had.
+    pub(crate) fn atomic(mut self) -> Self {
+        // Not by an update of its fields: they are Copy, and `self`, dropped, would end the walk.
+        self.atomic = true;
+        self
     }
 }
 
@@ -272,6 +281,19 @@ mod tests {
         assert!(!d.passed(stamp));
         drop(outer);
         assert!(d.passed(stamp));
+    }
+
+    #[test]
+    fn g10_an_atomic_walk_is_a_walk_without_a_cpu() {
+        let d = Domain::new();
+        let a = d.cpu(CpuId(3)).unwrap();
+        let walk = crate::context::Atomic::on(&a).enter(&d);
+        assert!(walk.cpu().is_none());
+        let stamp = d.stamp();
+        assert!(!d.passed(stamp), "who frees must wait for it");
+        drop(walk);
+        assert!(d.passed(stamp));
+        assert!(d.enter(&a).cpu().is_some());
     }
 
     #[test]

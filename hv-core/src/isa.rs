@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
-use crate::epoch::Cpu;
+use crate::epoch::{Cpu, WalkGuard};
 use crate::guest::loader::{ByteOrder, Plan};
 use crate::machine::{Instant, Machine};
 use crate::mmu::census::Census;
@@ -65,7 +65,8 @@ pub enum SizeRule {
 /// Why a table would not take a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
-    /// No frame for a table page. Returned by every kind of table; the caller may reclaim and try again.
+    /// No frame for a table page, or none may be taken here. Returned by every kind of table; the caller may reclaim and
+    /// try again.
     NoTable,
     /// The claim no longer holds, or another CPU is changing the entry: enter the guest again (R4).
     Retry,
@@ -99,8 +100,9 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     /// Publishes a translation. Only `mmu::lock::Fresh` makes a [`Mapping`] (R6).
     ///
     /// An identical or weaker translation already there is strengthened or left; a translation to another frame is a
-    /// bug in the caller, because its removal was never flushed (R10).
-    fn map(&self, cpu: &Cpu, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError>;
+    /// bug in the caller, because its removal was never flushed (R10). On an error nothing has been changed. Takes frames
+    /// with [`WalkGuard::cpu`] only: where that is `None`, to need one is `NoTable`.
+    fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError>;
     /// Removes every translation of `r`, noting in `f` what must be flushed. Ends with no translation of any gfn in `r`,
     /// which may mean that a larger leaf is dropped whole. The caller keeps two of overlapping ranges apart.
     fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped;

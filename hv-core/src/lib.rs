@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod context;
 pub mod device;
 pub mod epoch;
 pub mod guest;

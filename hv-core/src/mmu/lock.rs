@@ -114,8 +114,6 @@ pub struct Mapping {
 pub struct Target<'a, I: Isa> {
     /// The table.
     pub stage2: &'a I::Stage2,
-    /// The calling CPU.
-    pub cpu: &'a Cpu,
     /// The machine.
     pub machine: &'a I::Machine,
     /// What the fault must still find true.
@@ -165,7 +163,12 @@ impl Mmu {
 
     /// Enters a commit section. `domain` is the machine's.
     pub fn enter<'a>(&'a self, cpu: &'a Cpu, domain: &'a Domain) -> Commit<'a> {
-        Commit { notifier: &self.notifier, walk: domain.enter(cpu) }
+        self.within(domain.enter(cpu))
+    }
+
+    /// Makes a walk a commit section: it can publish what the walk may.
+    pub fn within<'a>(&'a self, walk: WalkGuard<'a>) -> Commit<'a> {
+        Commit { notifier: &self.notifier, walk }
     }
 
     /// Takes the lock. The caller holds no guard.
@@ -289,7 +292,7 @@ impl<'g> Fresh<'g> {
             return Err(MapError::Retry);
         }
         let mapping = Mapping { gfn: gfn.align_down(order), pfn: p.pfn.align_down(order), order, prot };
-        to.stage2.map(to.cpu, to.machine, to.claim, mapping)?;
+        to.stage2.map(self.walk, to.machine, to.claim, mapping)?;
         Ok(order)
     }
 }

@@ -27,27 +27,27 @@ pub(super) fn map<I: Isa>(
     claim: I::Claim,
     r: Resolved,
 ) -> Result<(), MapError> {
-    let to = Target::<I> { stage2: &space.stage2, cpu, machine: m, claim, need: r.need };
+    let to = Target::<I> { stage2: &space.stage2, machine: m, claim, need: r.need };
     let gfn = r.gfn;
-    match publish(space, &to, r) {
+    match publish(cpu, space, &to, r) {
         Ok(_) => Ok(()),
-        Err(MapError::TableInWay(order)) => replace(space, &to, gfn, order).map(|_| ()),
+        Err(MapError::TableInWay(order)) => replace(cpu, space, &to, gfn, order).map(|_| ()),
         Err(error) => Err(error),
     }
 }
 
 /// The commit section.
-fn publish<I: Isa>(space: &Space<I>, to: &Target<'_, I>, r: Resolved) -> Result<Order, MapError> {
+fn publish<I: Isa>(cpu: &Cpu, space: &Space<I>, to: &Target<'_, I>, r: Resolved) -> Result<Order, MapError> {
     let page = HvnRange::new(r.hvn, 1).ok_or(MapError::Retry)?;
-    let section = space.mmu.enter(to.cpu, to.machine.epoch());
+    let section = space.mmu.enter(cpu, to.machine.epoch());
     let fresh = section.revalidate(r.seq, page)?;
     let primary = fresh.primary(to.machine, &space.host, r.hvn)?;
     fresh.install(to, &r.slot, r.gfn, primary)
 }
 
 /// Breaks up the tables of the block of `order` around `gfn` and publishes what belongs there.
-fn replace<I: Isa>(space: &Space<I>, to: &Target<'_, I>, gfn: Gfn, order: Order) -> Result<Order, MapError> {
-    let Target { cpu, machine: m, .. } = *to;
+fn replace<I: Isa>(cpu: &Cpu, space: &Space<I>, to: &Target<'_, I>, gfn: Gfn, order: Order) -> Result<Order, MapError> {
+    let m = to.machine;
     let seq = space.mmu.sample();
     let slot = space.slots.find(&m.epoch().enter(cpu), gfn).ok_or(MapError::Retry)?;
     let hvn = slot.hvn(gfn).ok_or(MapError::Retry)?;

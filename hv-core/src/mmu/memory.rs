@@ -5,10 +5,12 @@ use core::ops::Range;
 
 use super::census::Census;
 use super::config::MemoryConfig;
+use super::fast::{Fast, fast};
 use super::map::map;
 use super::resolve::{Unresolved, resolve};
 use super::space::{MemoryError, Space};
 use crate::addr::{GfnRange, Gpa, Hvn, PAGE_SIZE};
+use crate::context::Atomic;
 use crate::epoch::Cpu;
 use crate::host::{HostStats, Peek, Populate, ScanCursor, Scanned, discard, scan};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
@@ -73,6 +75,9 @@ impl<I: Isa> GuestMemory<I> {
 
     /// Answers a second-stage fault. The caller holds no lock and no guard.
     pub fn fault(&self, cpu: &Cpu, m: &I::Machine, fault: &Fault<I::Claim>) -> Outcome {
+        if fast(Atomic::on(cpu), m, &self.space, fault) == Fast::Done {
+            return Outcome::Mapped;
+        }
         let gfn = fault.gpa.page();
         let done = match resolve(cpu, m, &self.space, gfn, fault.access) {
             Err(Unresolved::NoSlot) => Outcome::NoSlot,

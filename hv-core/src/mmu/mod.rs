@@ -1,7 +1,8 @@
 //! Second-stage faults and invalidations: the one place where the host table and stage 2 meet.
 //!
 //! ```text
-//!   fault      resolve: seq = sample -> memslots(gfn) -> hva -> host table, populating        (resolve.rs)
+//!   fault      fast:    all of the following at once, if nothing has to be made or waited for (fast.rs); else
+//!              resolve: seq = sample -> memslots(gfn) -> hva -> host table, populating        (resolve.rs)
 //!              map:     enter a commit section -> revalidate(seq) -> primary -> install       (map.rs, lock.rs, level.rs)
 //!   host side  begin:   lock, bracket, grace (sections that missed it), zap, flush, unlock    (zap.rs, flush.rs)
 //!              change the host table
@@ -24,6 +25,7 @@
 
 pub mod census;
 pub mod config;
+pub mod fast;
 pub mod flush;
 pub mod level;
 pub mod lock;

@@ -26,7 +26,7 @@ pub struct Radix<F> {
 /// Why a leaf was not installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EditError {
-    /// No memory for a table page.
+    /// No memory for a table page, or a walk from which none may be taken.
     NoTable,
     /// An entry on the way is in transition: try again.
     Retry,
@@ -124,11 +124,13 @@ impl<F: RadixFormat> Radix<F> {
         let below = seen.level.checked_sub(1).ok_or(EditError::Unfit)?;
         let bits = *F::BITS.get(usize::from(below)).ok_or(EditError::Unfit)?;
         let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
-        let table = m.alloc_table(g.cpu(), order).ok_or(EditError::NoTable)?;
+        // Nothing has been changed yet: a walk that may not take frames ends here.
+        let cpu = g.cpu().ok_or(EditError::NoTable)?;
+        let table = m.alloc_table(cpu, order).ok_or(EditError::NoTable)?;
         if seen.swap::<F>(Pte::Table { table, bits }) {
             self.frames.fetch_add(order.pages(), Ordering::Relaxed);
         } else {
-            m.free_table(g.cpu(), never_published(table));
+            m.free_table(cpu, never_published(table));
         }
         Ok(())
     }

@@ -54,9 +54,10 @@ impl<F: RadixFormat> Radix<F> {
             let bits = *F::BITS.get(usize::from(level)).ok_or(EditError::Unfit)?;
             let below = seen.order.get().checked_sub(bits).ok_or(EditError::Unfit)?;
             let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
-            let table = m.alloc_table(g.cpu(), order).ok_or(EditError::NoTable)?;
+            let cpu = g.cpu().ok_or(EditError::NoTable)?;
+            let table = m.alloc_table(cpu, order).ok_or(EditError::NoTable)?;
             let Some(marked) = seen.replace::<F>(Pte::Transition(Transition::Splitting)) else {
-                m.free_table(g.cpu(), never_published(table));
+                m.free_table(cpu, never_published(table));
                 continue;
             };
             let node = Node { table, bits, level, below };

@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 use super::Radix;
 use super::edit::{EditError, Removed};
 use crate::addr::{Gfn, GfnRange, Order, Orders};
-use crate::epoch::Cpu;
+use crate::epoch::{Cpu, WalkGuard};
 use crate::isa::{Isa, MapError, RadixFormat, SizeRule, Stage2, Unmapped, VmTag};
 use crate::machine::Machine;
 use crate::mmu::census::Census;
@@ -50,9 +50,9 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         SizeRule::AnyOf(F::LEAVES)
     }
 
-    fn map(&self, cpu: &Cpu, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {
+    fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {
         let leaf = Leaf { pfn: x.pfn(), prot: x.prot(), rc: F::initial_rc(x.prot()) };
-        let done = self.table.map(m, &m.epoch().enter(cpu), x.gfn().0, x.order(), leaf);
+        let done = self.table.map(m, g, x.gfn().0, x.order(), leaf);
         done.map_err(|error| match error {
             EditError::NoTable => MapError::NoTable,
             EditError::Retry => MapError::Retry,

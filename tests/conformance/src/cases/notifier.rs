@@ -64,7 +64,7 @@ impl<I: Isa> World<'_, I> {
         let claim = self.b.rig.claim(stage2, gpa);
         let there = host.populate(self.b.cpu, self.b.m, Self::hvn(gfn));
         check(matches!(there, Populate::Present(_) | Populate::Fresh(_)), "no page in the host table")?;
-        let to = Target::<I> { stage2, cpu: self.b.cpu, machine: self.b.m, claim, need: Prot::WRITE };
+        let to = Target::<I> { stage2, machine: self.b.m, claim, need: Prot::WRITE };
         let page = HvnRange::new(Self::hvn(gfn), 1).ok_or(Stop::Fail("no range"))?;
         let slot = self.space.slots.find(&self.b.m.epoch().enter(self.b.cpu), gfn).ok_or(Stop::Fail("no slot"))?;
         let section = self.space.mmu.enter(self.b.cpu, self.b.m.epoch());

@@ -64,7 +64,7 @@ impl Thing {
     /// A CPU that is first, perhaps: builds, uses, leaves.
     fn build(&self, build: Build) {
         let Ok(building) = self.ready.build() else { return };
-        assert_ne!(self.thing.load(Ordering::Relaxed), BUILT, "R19: two builders at once");
+        assert!(self.thing.load(Ordering::Relaxed) != BUILT, "R19: two builders at once");
         self.thing.store(BUILT, Ordering::Relaxed);
         match build {
             Build::Succeeds => {
@@ -97,9 +97,9 @@ impl Thing {
     }
 
     fn inside(&self, permit: Permit) {
-        assert_eq!(self.thing.load(Ordering::Relaxed), BUILT, "R19: a permit for what is not built, or gone");
+        assert!(self.thing.load(Ordering::Relaxed) == BUILT, "R19: a permit for what is not built, or gone");
         spin_loop();
-        assert_eq!(self.thing.load(Ordering::Relaxed), BUILT, "R20: taken apart with somebody inside");
+        assert!(self.thing.load(Ordering::Relaxed) == BUILT, "R20: taken apart with somebody inside");
         self.left(permit.leave());
     }
 
@@ -128,9 +128,9 @@ impl World for Thing {
     fn end(self, _cpu: &Cpu) {
         let (built, gone) = (self.built.load(Ordering::Relaxed), self.gone.load(Ordering::Relaxed));
         match self.ready.state() {
-            State::Ready => assert_eq!(built, gone + 1, "R20: ready, and taken apart"),
+            State::Ready => assert!(built == gone + 1, "R20: ready, and taken apart"),
             State::Empty => {
-                assert_eq!(built, gone, "R20: drained, and not taken apart once for each time it was built")
+                assert!(built == gone, "R20: drained, and not taken apart once for each time it was built")
             }
             other => panic!("R20: nobody is inside, and it stays {other:?}"),
         }
