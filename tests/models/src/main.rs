@@ -32,7 +32,7 @@ use std::time::Instant;
 use clap::Parser;
 use models::runner::{self, Effort, Plan};
 use models::scenario::{self, Model};
-use models::scenarios::ALL;
+use models::scenarios::all;
 
 /// Explores races of the shipped source.
 #[derive(Debug, Parser)]
@@ -64,22 +64,21 @@ static CURRENT: Mutex<Option<Current>> = Mutex::new(None);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let unknown = args.scenario.iter().find(|name| !ALL.iter().any(|m| m.about().name == **name));
+    let unknown = args.scenario.iter().find(|name| !all().any(|m| m.about().name == **name));
     if let Some(name) = unknown {
         eprintln!("models: no scenario is called {name}; --list names them");
         return ExitCode::from(2);
     }
-    let chosen =
-        || ALL.iter().filter(|m| args.scenario.is_empty() || args.scenario.iter().any(|n| n == m.about().name));
+    let chosen = || all().filter(|m| args.scenario.is_empty() || args.scenario.iter().any(|n| n == m.about().name));
     if args.list {
-        chosen().for_each(|m| list(*m));
+        chosen().for_each(|m| list(m));
         return ExitCode::SUCCESS;
     }
     let effort = if args.deep { Effort::Deep } else { Effort::Usual };
     let plan = Plan { effort, preemptions: args.preemptions, seed: args.seed };
     // A panic is the finding. There is nothing to go back to: the world's other CPUs stand wherever they were.
     std::panic::set_hook(Box::new(found));
-    chosen().for_each(|m| explore(*m, &plan));
+    chosen().for_each(|m| explore(m, &plan));
     ExitCode::SUCCESS
 }
 

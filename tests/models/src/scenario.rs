@@ -94,7 +94,7 @@ impl<W: World> Model for Scenario<W> {
     }
 }
 
-/// Carries out `step` as CPU `n` of `domain`.
+/// Carries out `step` as CPU `n` of `domain`, and leaves: a checker need not ask about who is gone.
 pub fn as_cpu<R>(domain: &Domain, n: usize, step: impl FnOnce(&Cpu) -> R) -> R {
     let cpu = domain.cpu(CpuId(n as u16)).expect("a CPU has one thread");
     let result = step(&cpu);

@@ -24,7 +24,7 @@ use hv_core::sync::{AtomicU64, Ordering};
 use hv_core::vcpu::exit::{Access, Fault};
 
 use super::vm::TAG;
-use crate::scenario::{About, Scenario, World, as_cpu};
+use crate::scenario::{About, Model, Scenario, World, as_cpu};
 
 const FRAMES: usize = 16;
 /// The host table's reach under a model checker.
@@ -158,7 +158,10 @@ impl World for Moved {
     }
 }
 
-pub static COPY: Scenario<Copied> = Scenario {
+/// For the list of all.
+pub static ALL: &[&dyn Model] = &[&COPY, &COPY_TWICE, &COPY_TORN, &WINDOW];
+
+static COPY: Scenario<Copied> = Scenario {
     about: About {
         name: "commit-bracket",
         rules: "R5,R6,R7",
@@ -169,7 +172,7 @@ pub static COPY: Scenario<Copied> = Scenario {
     steps: &[change, copy],
 };
 
-pub static COPY_TWICE: Scenario<Copied> = Scenario {
+static COPY_TWICE: Scenario<Copied> = Scenario {
     about: About {
         name: "commit-brackets-in-turn",
         rules: "R6,R7",
@@ -180,7 +183,7 @@ pub static COPY_TWICE: Scenario<Copied> = Scenario {
     steps: &[change_both, copy],
 };
 
-pub static COPY_TORN: Scenario<Copied> = Scenario {
+static COPY_TORN: Scenario<Copied> = Scenario {
     about: About {
         name: "commit-brackets-at-once",
         rules: "R6,R7",
@@ -191,7 +194,7 @@ pub static COPY_TORN: Scenario<Copied> = Scenario {
     steps: &[change, copy, change_elsewhere],
 };
 
-pub static WINDOW: Scenario<Moved> = Scenario {
+static WINDOW: Scenario<Moved> = Scenario {
     about: About {
         name: "fault-window-moved",
         rules: "R5,R17",

@@ -14,7 +14,7 @@ use hv_core::addr::{Gfn, GfnRange, Gpa};
 use hv_core::epoch::Cpu;
 
 use super::vm::Vm;
-use crate::scenario::{About, Scenario};
+use crate::scenario::{About, Model, Scenario};
 
 /// Frames enough for both trees, the guest's page and the heir's.
 const FRAMES: usize = 12;
@@ -33,12 +33,20 @@ fn mapped() -> Vm {
 }
 
 fn guest(vm: &Vm, cpu: &Cpu) {
-    vm.store(cpu, TARGET);
+    vm.store(cpu, TARGET, 1);
 }
 
 /// The hypervisor writes for the guest, as a device or a hypercall does.
 fn hypervisor(vm: &Vm, cpu: &Cpu) {
     vm.memory.write(cpu, &vm.machine, TARGET, &[1; 8]).expect("there is memory");
+}
+
+/// The hypervisor reads, and finds what was written or nothing.
+fn reader(vm: &Vm, cpu: &Cpu) {
+    let mut word = [0; 8];
+    vm.memory.read(cpu, &vm.machine, TARGET, &mut word).expect("the page is in a slot");
+    let word = u64::from_le_bytes(word);
+    assert!(word == 1 || word == 0, "G1: a read for a guest found {word:#x}");
 }
 
 fn take(vm: &Vm, cpu: &Cpu, pages: u64) {
@@ -54,7 +62,10 @@ fn take_all(vm: &Vm, cpu: &Cpu) {
     take(vm, cpu, PAGES);
 }
 
-pub static FIRST_TOUCH: Scenario<Vm> = Scenario {
+/// For the list of all.
+pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &MAPPED, &TABLES, &WRITE, &WRITE_TABLES, &READ_TABLES];
+
+static FIRST_TOUCH: Scenario<Vm> = Scenario {
     about: About {
         name: "fault-first-touch",
         rules: "R5,R6,R8",
@@ -65,7 +76,7 @@ pub static FIRST_TOUCH: Scenario<Vm> = Scenario {
     steps: &[take_page, guest],
 };
 
-pub static MAPPED: Scenario<Vm> = Scenario {
+static MAPPED: Scenario<Vm> = Scenario {
     about: About {
         name: "store-unmap",
         rules: "R8,R9",
@@ -76,7 +87,7 @@ pub static MAPPED: Scenario<Vm> = Scenario {
     steps: &[take_page, guest],
 };
 
-pub static TABLES: Scenario<Vm> = Scenario {
+static TABLES: Scenario<Vm> = Scenario {
     about: About {
         name: "store-unmap-tables",
         rules: "R2,R9,R20",
@@ -87,7 +98,7 @@ pub static TABLES: Scenario<Vm> = Scenario {
     steps: &[take_all, guest],
 };
 
-pub static WRITE: Scenario<Vm> = Scenario {
+static WRITE: Scenario<Vm> = Scenario {
     about: About {
         name: "write-unmap",
         rules: "R2",
@@ -98,7 +109,7 @@ pub static WRITE: Scenario<Vm> = Scenario {
     steps: &[take_page, hypervisor],
 };
 
-pub static WRITE_TABLES: Scenario<Vm> = Scenario {
+static WRITE_TABLES: Scenario<Vm> = Scenario {
     about: About {
         name: "write-unmap-tables",
         rules: "R2,R20",
@@ -107,4 +118,15 @@ pub static WRITE_TABLES: Scenario<Vm> = Scenario {
     },
     world: mapped,
     steps: &[take_all, hypervisor],
+};
+
+static READ_TABLES: Scenario<Vm> = Scenario {
+    about: About {
+        name: "read-unmap-tables",
+        rules: "R1,R2,R20",
+        race: "a walk of the host table against its tables being freed",
+        preemptions: 3,
+    },
+    world: mapped,
+    steps: &[take_all, reader],
 };

@@ -1,30 +1,18 @@
-//! The scenarios.
+//! The scenarios, by what they are about.
 
+mod brackets;
 mod commit;
 mod fault_unmap;
+mod grace;
 mod ready;
 mod vm;
 
 use crate::scenario::Model;
 
+/// One list for each file.
+static GROUPS: &[&[&dyn Model]] = &[fault_unmap::ALL, grace::ALL, brackets::ALL, commit::ALL, ready::ALL];
+
 /// All of them.
-pub static ALL: &[&dyn Model] = &[
-    &fault_unmap::FIRST_TOUCH,
-    &fault_unmap::MAPPED,
-    &fault_unmap::TABLES,
-    &fault_unmap::WRITE,
-    &fault_unmap::WRITE_TABLES,
-    &ready::RUN_DRAIN,
-    &ready::RUNS_DRAIN,
-    &ready::DRAINS_RUN,
-    &ready::BUILDERS,
-    &ready::RUN_BUILD,
-    &ready::FAILS,
-    &ready::BUILD_DRAIN,
-    &ready::FAIL_DRAIN,
-    &ready::ROUNDS,
-    &commit::COPY,
-    &commit::COPY_TWICE,
-    &commit::COPY_TORN,
-    &commit::WINDOW,
-];
+pub fn all() -> impl Iterator<Item = &'static dyn Model> {
+    GROUPS.iter().flat_map(|group| group.iter()).copied()
+}

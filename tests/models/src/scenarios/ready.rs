@@ -15,7 +15,7 @@ use hv_core::epoch::{Cpu, Domain};
 use hv_core::mmu::ready::{Drained, Left, Permit, Readiness, State};
 use hv_core::sync::{AtomicU64, Ordering, spin_loop};
 
-use crate::scenario::{About, Scenario, World};
+use crate::scenario::{About, Model, Scenario, World};
 
 const ABSENT: u64 = 0;
 const BUILT: u64 = 1;
@@ -158,13 +158,17 @@ fn next_round(w: &Thing, _cpu: &Cpu) {
     w.build(Build::Succeeds);
 }
 
-pub static RUN_DRAIN: Scenario<Thing> = Scenario {
+/// For the list of all.
+pub static ALL: &[&dyn Model] =
+    &[&RUN_DRAIN, &RUNS_DRAIN, &DRAINS_RUN, &BUILDERS, &RUN_BUILD, &FAILS, &BUILD_DRAIN, &FAIL_DRAIN, &ROUNDS];
+
+static RUN_DRAIN: Scenario<Thing> = Scenario {
     about: About { name: "ready-run-drain", rules: "R20", race: "a run against a drain", preemptions: 5 },
     world: Thing::ready,
     steps: &[drain, run],
 };
 
-pub static RUNS_DRAIN: Scenario<Thing> = Scenario {
+static RUNS_DRAIN: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-runs-drain",
         rules: "R20",
@@ -175,7 +179,7 @@ pub static RUNS_DRAIN: Scenario<Thing> = Scenario {
     steps: &[drain, run, run],
 };
 
-pub static DRAINS_RUN: Scenario<Thing> = Scenario {
+static DRAINS_RUN: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-drains-run",
         rules: "R20",
@@ -186,7 +190,7 @@ pub static DRAINS_RUN: Scenario<Thing> = Scenario {
     steps: &[drain, drain, run],
 };
 
-pub static BUILDERS: Scenario<Thing> = Scenario {
+static BUILDERS: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-two-builders",
         rules: "R19",
@@ -197,7 +201,7 @@ pub static BUILDERS: Scenario<Thing> = Scenario {
     steps: &[build, build],
 };
 
-pub static RUN_BUILD: Scenario<Thing> = Scenario {
+static RUN_BUILD: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-run-build",
         rules: "R19",
@@ -208,7 +212,7 @@ pub static RUN_BUILD: Scenario<Thing> = Scenario {
     steps: &[build, run],
 };
 
-pub static FAILS: Scenario<Thing> = Scenario {
+static FAILS: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-fails",
         rules: "R19",
@@ -219,7 +223,7 @@ pub static FAILS: Scenario<Thing> = Scenario {
     steps: &[build, fail],
 };
 
-pub static BUILD_DRAIN: Scenario<Thing> = Scenario {
+static BUILD_DRAIN: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-build-drain",
         rules: "R20",
@@ -230,7 +234,7 @@ pub static BUILD_DRAIN: Scenario<Thing> = Scenario {
     steps: &[build, drain],
 };
 
-pub static FAIL_DRAIN: Scenario<Thing> = Scenario {
+static FAIL_DRAIN: Scenario<Thing> = Scenario {
     about: About {
         name: "ready-fail-drain",
         rules: "R20",
@@ -241,7 +245,7 @@ pub static FAIL_DRAIN: Scenario<Thing> = Scenario {
     steps: &[fail, drain],
 };
 
-pub static ROUNDS: Scenario<Thing> = Scenario {
+static ROUNDS: Scenario<Thing> = Scenario {
     about: About { name: "ready-rounds", rules: "R20", race: "a late leaver against the next round", preemptions: 1 },
     world: Thing::ready,
     steps: &[next_round, run, drain],

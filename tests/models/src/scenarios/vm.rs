@@ -3,21 +3,20 @@
 use std::num::NonZeroU16;
 
 use backend_fake::{FakeMachine, FakeRadix};
-use hv_core::addr::{Gpa, Order, PAGE_SIZE};
+use hv_core::addr::{Gpa, Hvn, Order, PAGE_SIZE, Pfn};
 use hv_core::epoch::{Cpu, Domain};
+use hv_core::host::Peek;
 use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Access, Fault};
 
-use crate::scenario::World;
+use crate::scenario::{World, as_cpu};
 
 /// The VM.
 pub const TAG: VmTag = VmTag(NonZeroU16::MIN);
 /// What an heir writes into a frame it got.
 const MARK: [u8; 8] = *b"the heir";
-/// What a guest stores.
-pub const GUEST: u64 = 1;
 
 /// The world.
 #[derive(Debug)]
@@ -35,21 +34,33 @@ impl Vm {
     pub fn new(frames: usize, pages: u64, before: impl FnOnce(&Self, &Cpu)) -> Self {
         let machine = FakeMachine::new(frames);
         let free = machine.frames().counts().free;
-        let cpu = machine.epoch().cpu(hv_core::machine::CpuId(1)).expect("CPU 1 is free");
-        let memory = GuestMemory::new(&cpu, &machine, TAG, pages * PAGE_SIZE as u64).expect("memory for a VM");
+        let memory = as_cpu(machine.epoch(), 1, |cpu| {
+            GuestMemory::new(cpu, &machine, TAG, pages * PAGE_SIZE as u64).expect("memory for a VM")
+        });
         let world = Self { machine, memory, free };
-        before(&world, &cpu);
-        world.machine.epoch().leave(cpu);
+        as_cpu(world.domain(), 1, |cpu| before(&world, cpu));
         world
     }
 
     /// The guest stores, faulting as often as a race makes it.
-    pub fn store(&self, cpu: &Cpu, at: Gpa) {
+    pub fn store(&self, cpu: &Cpu, at: Gpa, value: u64) {
         for _ in 0..2 {
-            if self.machine.guest_store(cpu, self.memory.stage2(), TAG, at, GUEST) {
+            if self.machine.guest_store(cpu, self.memory.stage2(), TAG, at, value) {
                 return;
             }
             self.memory.fault(cpu, &self.machine, &Fault { gpa: at, access: Access::Write, claim: () });
+        }
+    }
+
+    /// The host page that the guest sees at `at`, and its frame.
+    pub fn behind(&self, cpu: &Cpu, at: Gpa) -> (Hvn, Pfn) {
+        let space = self.memory.space();
+        let guard = self.machine.epoch().enter(cpu);
+        let slot = space.slots.find(&guard, at.page()).expect("RAM is there");
+        let page = slot.hvn(at.page()).expect("the slot shows it");
+        match space.host.peek(&self.machine, &guard, page) {
+            Peek::Page(found) => (page, found.pfn),
+            other => panic!("G2: nothing is behind {at:?}: {other:?}"),
         }
     }
 
@@ -72,6 +83,8 @@ impl World for Vm {
     }
 
     fn end(self, cpu: &Cpu) {
+        // G2, G3, R9: nobody is at work, so what is derived agrees with what it was derived from.
+        self.machine.check(cpu, self.memory.space());
         self.memory.destroy(cpu, &self.machine);
         if let Some(seen) = self.machine.violations().first() {
             panic!("{seen}");
