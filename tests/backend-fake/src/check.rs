@@ -37,13 +37,16 @@ impl Translation {
 }
 
 impl FakeMachine {
-    /// Checks a VM that is at rest, and notes down what it finds: G2, G3, and R9 where a CPU holds what the table no longer
+    /// Checks a VM that is at rest, and notes down what it finds: G2, G3, G7, and R9 where a CPU holds what the table no longer
     /// has. Guests may have begun accesses that will fault, and nothing else may be going on.
     pub fn check<I>(&self, cpu: &Cpu, space: &Space<I>)
     where
         I: Isa<Machine = Self>,
         I::Stage2: FakeStage2,
     {
+        for fault in space.stage2.faults_at_rest(cpu, self) {
+            self.ram.violation(fault);
+        }
         let mapped = leaves(&self.ram, space.stage2.view());
         for found in &mapped {
             if let Err(why) = self.agrees(cpu, space, found) {

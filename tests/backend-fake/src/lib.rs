@@ -6,6 +6,7 @@
 //! - `format`: entries whose bits move with the level, so that decoding at a wrong level shows at once.
 //! - `walk`: how hardware finds a translation, and sets R and C; `tlb`: keeps every translation and every table address
 //!   until a flush names it, and prefers them to the tables; `agent`: what CPUs do through both, at any moment.
+//! - `hash`: a second stage of the other kind, which the guest fills and the hypervisor answers.
 //! - `check`: what must be true of a VM at rest.
 //! - `machine`: the seam's machine over these.
 //! - `script`: a vCPU whose guest is the probe of `conformance::probe`; `platform`: nothing beside.
@@ -14,7 +15,10 @@ mod agent;
 mod book;
 mod cells;
 mod check;
+#[cfg(not(any(loom, shuttle)))]
+pub mod column;
 mod format;
+mod hash;
 mod machine;
 mod platform;
 mod ram;
@@ -27,6 +31,7 @@ mod walk;
 
 pub use agent::Agent;
 pub use format::{Skewed, SkewedStage2};
+pub use hash::{Claim, HashStage2};
 pub use machine::FakeMachine;
 pub use platform::FakePlatform;
 pub use script::ScriptVcpu;
@@ -38,6 +43,10 @@ use hv_core::isa::Isa;
 #[derive(Debug)]
 pub struct FakeRadix;
 
+/// The fake instruction set, hash flavour: the same but for the second stage.
+#[derive(Debug)]
+pub struct FakeHash;
+
 impl Isa for FakeRadix {
     const NAME: &'static str = "fake-radix";
     type Machine = FakeMachine;
@@ -45,5 +54,15 @@ impl Isa for FakeRadix {
     type Vcpu = ScriptVcpu;
     type Platform = FakePlatform;
     type Claim = ();
+    type Call = ();
+}
+
+impl Isa for FakeHash {
+    const NAME: &'static str = "fake-hash";
+    type Machine = FakeMachine;
+    type Stage2 = HashStage2;
+    type Vcpu = ScriptVcpu;
+    type Platform = FakePlatform;
+    type Claim = Claim;
     type Call = ();
 }

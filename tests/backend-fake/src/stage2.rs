@@ -15,6 +15,8 @@ pub trait FakeStage2 {
     fn view(&self) -> View;
     /// What a fault at `at` must still find when it is answered.
     fn claim(&self, cpu: &Cpu, m: &FakeMachine, at: Gpa) -> Self::Claim;
+    /// What is wrong with it in itself, where nobody is at work on it.
+    fn faults_at_rest(&self, cpu: &Cpu, m: &FakeMachine) -> Vec<String>;
 }
 
 impl FakeStage2 for SkewedStage2 {
@@ -25,4 +27,8 @@ impl FakeStage2 for SkewedStage2 {
     }
 
     fn claim(&self, _cpu: &Cpu, _m: &FakeMachine, _at: Gpa) {}
+
+    fn faults_at_rest(&self, _cpu: &Cpu, _m: &FakeMachine) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -30,6 +30,13 @@ pub enum Source {
         /// The table's level.
         level: u8,
     },
+    /// An entry of a hashed table.
+    Hash {
+        /// The table.
+        table: TableRef,
+        /// The entry.
+        index: usize,
+    },
 }
 
 /// A cached translation.

@@ -8,6 +8,7 @@ use hv_core::sync::Ordering;
 
 use crate::check::Translation;
 use crate::format::Skewed;
+use crate::hash::{self, HashStage2};
 use crate::ram::Ram;
 use crate::tlb::{Caches, Entry, Pointer, Source};
 
@@ -16,6 +17,8 @@ use crate::tlb::{Caches, Entry, Pointer, Source};
 pub enum View {
     /// The root of a radix table.
     Radix(TableRef),
+    /// A hashed table.
+    Hash(TableRef),
 }
 
 /// An access that finds no translation, or one too weak.
@@ -48,6 +51,7 @@ impl Walker<'_> {
     pub fn walk(&self, gfn: Gfn, need: Prot) -> Result<Entry, Missed> {
         match self.view {
             View::Radix(root) => self.radix(root, gfn, need),
+            View::Hash(table) => self.hash(table, gfn, need),
         }
     }
 
@@ -87,10 +91,48 @@ impl Walker<'_> {
         }
     }
 
+    /// Looks through the groups where an entry for `gfn` may be. The two words are read one after the other, as hardware may.
+    fn hash(&self, table: TableRef, gfn: Gfn, need: Prot) -> Result<Entry, Missed> {
+        for order in hash::ORDERS.iter().copied() {
+            let base = gfn.align_down(order);
+            let group = hash::group_of(base, order, HashStage2::entries(table));
+            for index in group..group + hash::GROUP {
+                let since = self.ram.clock();
+                let first = self.ram.cell(table, 2 * index, "hardware").load(Ordering::Acquire);
+                let words = hash::Words::new(first, 0);
+                if !words.is_valid() || !words.is_for(base, order) {
+                    continue;
+                }
+                let cell = self.ram.cell(table, 2 * index + 1, "hardware");
+                let mut leaf = hash::leaf(cell.load(Ordering::Acquire));
+                if leaf.prot.contains(need) {
+                    let mut used = Rc::REFERENCED;
+                    used.set(Rc::CHANGED, need.contains(Prot::WRITE));
+                    leaf.rc |= used;
+                    cell.fetch_or(hash::rc_bits(used), Ordering::AcqRel);
+                    return Ok(Entry {
+                        tag: self.tag,
+                        gfn: base,
+                        order,
+                        leaf,
+                        since,
+                        source: Source::Hash { table, index },
+                    });
+                }
+            }
+        }
+        Err(Missed)
+    }
+
     /// Sets C in memory for a store through `entry`, which is cached as clean. Whatever else has happened to the entry in
-    /// memory meanwhile, the store goes through, unless the translation is no longer there at all.
+    /// memory meanwhile, the store goes through, unless it is a radix entry that no longer translates so at all. Entries of
+    /// a hashed table are not looked at again: C is set in whatever is there.
     pub fn set_changed(&self, entry: &Entry) -> Result<(), Missed> {
         match entry.source {
+            Source::Hash { table, index } => {
+                self.ram.cell(table, 2 * index + 1, "hardware").fetch_or(hash::rc_bits(Rc::CHANGED), Ordering::AcqRel);
+                Ok(())
+            }
             Source::Radix { table, slot, level } => {
                 let cell = self.ram.cell(table, slot, "hardware");
                 loop {
@@ -114,6 +156,15 @@ pub fn leaves(ram: &Ram, view: View) -> Vec<Translation> {
     let mut found = Vec::new();
     match view {
         View::Radix(root) => radix_leaves(ram, root, TOP, Gfn(0), &mut found),
+        View::Hash(table) => {
+            for index in 0..HashStage2::entries(table) {
+                let word = |n| ram.cell(table, 2 * index + n, "a check").load(Ordering::Acquire);
+                let words = hash::Words::new(word(0), 0);
+                if words.is_valid() {
+                    found.push(Translation { gfn: words.gfn(), order: words.order(), leaf: hash::leaf(word(1)) });
+                }
+            }
+        }
     }
     found
 }

@@ -31,7 +31,8 @@ impl Column {
     /// Every column that exists.
     pub fn all() -> Result<Vec<Self>> {
         let boards = Board::all()?.into_iter().map(|board| Self::Board(Box::new(board)));
-        Ok([Self::Host { name: "host-radix" }].into_iter().chain(boards).collect())
+        let host = ["host-radix", "host-hash"].map(|name| Self::Host { name });
+        Ok(host.into_iter().chain(boards).collect())
     }
 
     /// Its name.
