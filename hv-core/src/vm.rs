@@ -105,7 +105,7 @@ impl<I: Isa> Running<I> {
 }
 
 /// The memory that the manifest asks for.
-fn memory_of(config: &VmConfig) -> MemoryConfig {
+fn memory_of<I: Isa>(config: &VmConfig) -> MemoryConfig<I> {
     let huge = match config.huge {
         Huge::Always => HugePolicy::Always,
         Huge::Advise => HugePolicy::Advise,

@@ -27,7 +27,7 @@
 
 use super::region::{Backing, NotHuge};
 use super::space::HostSpace;
-use super::{HUGE, HostFormat};
+use super::{HUGE, HostFormat, shared};
 use crate::addr::{Hvn, HvnRange, Order, Pfn};
 use crate::epoch::Cpu;
 use crate::isa::Isa;
@@ -84,6 +84,11 @@ pub(crate) fn collapse<I: Isa>(
     let block = region.block(page, order)?;
     match region.backing() {
         Backing::Anon => collapse_anon(cpu, m, space, block, order),
+        Backing::Shared { object, first } if order == HUGE => {
+            shared::collapse(cpu, m, space, region, (object, *first), page)
+        }
+        // Objects have no teams of teams.
+        Backing::Shared { .. } => Err(NotCollapsed::Sparse),
         Backing::Fixed { .. } => Err(NotHuge::Reserved.into()),
     }
 }
@@ -127,9 +132,9 @@ pub(super) fn amount_to(entries: impl Iterator<Item = Pte>, small: Order, large:
     sum
 }
 
-impl HostSpace {
+impl<I: Isa> HostSpace<I> {
     /// What a collapse of the block would have to do, as far as a look without any lock can tell.
-    fn judge<M: Machine>(&self, cpu: &Cpu, m: &M, start: Hvn, order: Order) -> Result<Collapsed, NotCollapsed> {
+    fn judge(&self, cpu: &Cpu, m: &I::Machine, start: Hvn, order: Order) -> Result<Collapsed, NotCollapsed> {
         let guard = m.epoch().enter(cpu);
         let (mut there, mut at, mut first) = (0_u64, 0_u64, None);
         let mut in_place = true;
@@ -158,10 +163,10 @@ impl HostSpace {
 
     /// Replaces the table of the bracket's block by one leaf, with what is in `spare` if the pages must be copied. The
     /// caller holds the host lock.
-    fn replace<M: Machine>(
+    fn replace(
         &self,
         cpu: &Cpu,
-        m: &M,
+        m: &I::Machine,
         bracket: &Bracket,
         order: Order,
         spare: &mut Option<Frame>,
@@ -173,7 +178,7 @@ impl HostSpace {
         let there = frozen.entries().filter(|entry| matches!(entry, Pte::Leaf(_))).count() as u64;
         let frame = if there >= ENOUGH { spare.take() } else { None };
         let Some(frame) = frame else {
-            self.table.thaw(m, &m.epoch().enter(cpu), frozen);
+            self.thaw(cpu, m, frozen);
             return Err(NotCollapsed::Busy);
         };
         // Who found an old frame before it was frozen may still be writing to it.
@@ -205,10 +210,10 @@ impl HostSpace {
     }
 
     /// Freezes the table where a leaf of `order` at `start` would stand.
-    pub(super) fn freeze<M: Machine>(
+    pub(super) fn freeze(
         &self,
         cpu: &Cpu,
-        m: &M,
+        m: &I::Machine,
         start: Hvn,
         order: Order,
     ) -> Result<FrozenTable<HostFormat>, NotCollapsed> {
@@ -218,12 +223,17 @@ impl HostSpace {
         })
     }
 
+    /// Puts back what a frozen table held.
+    pub(super) fn thaw(&self, cpu: &Cpu, m: &I::Machine, frozen: FrozenTable<HostFormat>) {
+        self.table.thaw(m, &m.epoch().enter(cpu), frozen);
+    }
+
     /// Puts `leaf` in the place of a frozen table, which is freed after a grace period, and returns what it held. If that
     /// cannot be, the table is as it was.
-    pub(super) fn put<M: Machine>(
+    pub(super) fn put(
         &self,
         cpu: &Cpu,
-        m: &M,
+        m: &I::Machine,
         frozen: FrozenTable<HostFormat>,
         leaf: Leaf,
     ) -> Result<FrozenTable<HostFormat>, NotCollapsed> {

@@ -68,7 +68,7 @@ impl Removed for Punched {
 
 /// A leaf could not be split for want of a table.
 #[derive(Debug)]
-struct Uncut(HvnRange);
+pub(super) struct Uncut(pub HvnRange);
 
 /// Gives the pages of `range` back; they read as zeros afterwards. Once this has returned, no access begun before it
 /// lands in the old frames. Frames that the allocator does not own stay.
@@ -77,6 +77,12 @@ pub(crate) fn discard<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range
         let Some(part) = region.hvns().intersect(&range) else { continue };
         match region.backing() {
             Backing::Anon => discard_anon(cpu, m, space, part),
+            Backing::Shared { object, first } => {
+                let from = part.start().since(region.hvns().start()).and_then(|n| n.checked_add(*first));
+                if let Some(from) = from {
+                    object.punch(cpu, m, from, from.saturating_add(part.pages()));
+                }
+            }
             Backing::Fixed { .. } => {}
         }
     }
@@ -94,13 +100,13 @@ fn discard_anon<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: HvnR
                 from = next;
             }
         }
-        while host.release(cpu, m, host.prune(cpu, m, bracket)) {}
+        host.prune_all(cpu, m, bracket);
     });
 }
 
-impl HostSpace {
+impl<I: Isa> HostSpace<I> {
     /// The pages that a bracket has to cover for `range` to be taken away. The caller holds the host lock.
-    pub(crate) fn reach<M: Machine>(&self, cpu: &Cpu, m: &M, range: HvnRange) -> HvnRange {
+    pub(crate) fn reach(&self, cpu: &Cpu, m: &I::Machine, range: HvnRange) -> HvnRange {
         let last = Hvn(range.end().0.saturating_sub(1));
         [range.start(), last].iter().fold(range, |r, page| match self.leaf_around(cpu, m, *page) {
             Some(leaf) => r.hull(&leaf),
@@ -109,7 +115,7 @@ impl HostSpace {
     }
 
     /// The leaf that holds `page`, or the largest one that a first touch may put there.
-    fn leaf_around<M: Machine>(&self, cpu: &Cpu, m: &M, page: Hvn) -> Option<HvnRange> {
+    fn leaf_around(&self, cpu: &Cpu, m: &I::Machine, page: Hvn) -> Option<HvnRange> {
         let guard = m.epoch().enter(cpu);
         let order = match self.table.walk(m, &guard, page.0) {
             Some(seen) => match seen.pte {
@@ -123,7 +129,7 @@ impl HostSpace {
 
     /// Splits what reaches across either edge of `range`, and returns what of it consists of whole leaves. Where there is
     /// no table to split with, pages are zeroed in place. The bracket covers every leaf concerned.
-    fn fit<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket, range: HvnRange) -> Option<HvnRange> {
+    fn fit(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket, range: HvnRange) -> Option<HvnRange> {
         let mut left = range;
         for edge in [range.start(), range.end()] {
             if let Err(Uncut(leaf)) = self.cut(cpu, m, bracket, edge) {
@@ -138,7 +144,7 @@ impl HostSpace {
     }
 
     /// Sees to it that no leaf reaches across `at`, from the page before it to it.
-    fn cut<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket, at: Hvn) -> Result<(), Uncut> {
+    pub(super) fn cut(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket, at: Hvn) -> Result<(), Uncut> {
         loop {
             let guard = m.epoch().enter(cpu);
             let Some(seen) = self.table.walk(m, &guard, at.0) else { return Ok(()) };
@@ -158,7 +164,7 @@ impl HostSpace {
     }
 
     /// Zeroes pages that are there and stay, after every writer that found them before the bracket opened.
-    fn zero_in_place<M: Machine>(&self, cpu: &Cpu, m: &M, range: HvnRange) {
+    fn zero_in_place(&self, cpu: &Cpu, m: &I::Machine, range: HvnRange) {
         let _grace = m.epoch().synchronize(cpu);
         let guard = m.epoch().enter(cpu);
         for page in range.start().0..range.end().0 {
@@ -170,7 +176,7 @@ impl HostSpace {
     }
 
     /// Takes leaves out of `from..to`, as many as one step can hold. Returns them and the page to go on from.
-    fn punch<M: Machine>(&self, cpu: &Cpu, m: &M, from: Hvn, to: Hvn) -> (Punched, Hvn) {
+    fn punch(&self, cpu: &Cpu, m: &I::Machine, from: Hvn, to: Hvn) -> (Punched, Hvn) {
         let mut out = Punched::default();
         let next = self.table.unmap(m, &m.epoch().enter(cpu), from.0, to.0, &mut out);
         for frame in &out.frames {
@@ -179,8 +185,13 @@ impl HostSpace {
         (out, Hvn(next))
     }
 
+    /// Unlinks and frees the tables that hold nothing any more and lie wholly in the bracket.
+    pub(super) fn prune_all(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket) {
+        while self.release(cpu, m, self.prune(cpu, m, bracket)) {}
+    }
+
     /// Unlinks tables that hold nothing any more and lie wholly in the bracket, as many as one step can hold.
-    fn prune<M: Machine>(&self, cpu: &Cpu, m: &M, bracket: &Bracket) -> Punched {
+    fn prune(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket) -> Punched {
         let mut out = Punched::default();
         let (from, to) = (bracket.range().start().0, bracket.range().end().0);
         self.table.prune(m, &m.epoch().enter(cpu), from, to, &mut out);
@@ -188,7 +199,7 @@ impl HostSpace {
     }
 
     /// Waits for a grace period and frees what was taken out. True if there was anything.
-    fn release<M: Machine>(&self, cpu: &Cpu, m: &M, mut taken: Punched) -> bool {
+    fn release(&self, cpu: &Cpu, m: &I::Machine, mut taken: Punched) -> bool {
         if taken.frames.is_empty() && taken.tables.is_empty() {
             return false;
         }

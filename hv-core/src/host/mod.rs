@@ -7,6 +7,7 @@
 //!   populate.rs   hole -> leaf, small or huge                    any CPU, no lock
 //!   discard.rs    leaf -> hole, splitting at the edges           host lock, bracket over every leaf it touches
 //!   collapse.rs   table of small leaves -> one large leaf        host lock, bracket over the block
+//!   shared.rs     the same three for pages of shared objects       their extent's lock as well
 //!   scan.rs       looks for blocks to collapse                   a CPU between turns, one block a step
 //! ```
 
@@ -17,6 +18,7 @@ mod format;
 mod populate;
 mod region;
 mod scan;
+pub(crate) mod shared;
 mod space;
 
 pub use collapse::{Collapsed, ENOUGH, NotCollapsed};

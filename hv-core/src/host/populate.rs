@@ -17,6 +17,8 @@
 //!     before, and a page that comes after it is new.
 //! ```
 //!
+//! Pages of shared objects: [`super::shared`].
+//!
 //! The frame is zeroed before it can be found (R19), and a lost race leaks none (R24).
 
 use super::HUGE;
@@ -24,14 +26,15 @@ use super::region::{Backing, Region};
 use super::space::{HostSpace, Peek, Populate, page_of};
 use crate::addr::{Hvn, Order, Pfn};
 use crate::epoch::Cpu;
+use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::page::{GuestFrame, zeroed};
 use crate::radix::edit::EditError;
 use crate::radix::format::{Leaf, Prot, Pte, Rc};
 
-impl HostSpace {
+impl<I: Isa> HostSpace<I> {
     /// Makes sure that a page is there. Takes no lock; the caller holds no guard.
-    pub fn populate<M: Machine>(&self, cpu: &Cpu, m: &M, page: Hvn) -> Populate {
+    pub fn populate(&self, cpu: &Cpu, m: &I::Machine, page: Hvn) -> Populate {
         let hole = {
             let guard = m.epoch().enter(cpu);
             let Some(seen) = self.table.walk(m, &guard, page.0) else { return Populate::OutOfReach };
@@ -44,11 +47,12 @@ impl HostSpace {
         let Some(region) = self.regions.find(page) else { return Populate::OutOfReach };
         match region.backing() {
             Backing::Anon => self.populate_anon(cpu, m, region, page, hole),
+            Backing::Shared { object, first } => self.populate_shared(cpu, m, region, (object, *first), page),
             Backing::Fixed { first } => self.populate_fixed(cpu, m, region, page, *first),
         }
     }
 
-    fn populate_anon<M: Machine>(&self, cpu: &Cpu, m: &M, region: &Region, page: Hvn, hole: Order) -> Populate {
+    fn populate_anon(&self, cpu: &Cpu, m: &I::Machine, region: &Region<I>, page: Hvn, hole: Order) -> Populate {
         if hole >= HUGE
             && let Ok(block) = region.block(page, HUGE)
             && let Some(done) = self.give(cpu, m, block.start(), HUGE, page)
@@ -59,7 +63,7 @@ impl HostSpace {
     }
 
     /// Maps a new block of `order` at `start`, for the sake of `page`. `None` if there is no block of that size.
-    fn give<M: Machine>(&self, cpu: &Cpu, m: &M, start: Hvn, order: Order, page: Hvn) -> Option<Populate> {
+    fn give(&self, cpu: &Cpu, m: &I::Machine, start: Hvn, order: Order, page: Hvn) -> Option<Populate> {
         // Zeroed before it can be found: the CAS below releases these stores.
         let frame = zeroed::take(cpu, m, order)?;
         let leaf = Leaf { pfn: frame.pfn(), prot: Prot::all(), rc: Rc::empty() };
@@ -76,7 +80,7 @@ impl HostSpace {
         })
     }
 
-    fn populate_fixed<M: Machine>(&self, cpu: &Cpu, m: &M, region: &Region, page: Hvn, first: Pfn) -> Populate {
+    fn populate_fixed(&self, cpu: &Cpu, m: &I::Machine, region: &Region<I>, page: Hvn, first: Pfn) -> Populate {
         let pfn = page.since(region.hvns().start()).and_then(|n| first.checked_add(n));
         let Some(pfn) = pfn else { return Populate::OutOfReach };
         let leaf = Leaf { pfn, prot: Prot::all(), rc: Rc::empty() };
@@ -92,7 +96,7 @@ impl HostSpace {
     }
 }
 
-fn refused(error: EditError) -> Populate {
+pub(super) fn refused(error: EditError) -> Populate {
     match error {
         EditError::NoTable => Populate::NoMemory,
         // Occupied: another CPU populated the page first; its frame counts.

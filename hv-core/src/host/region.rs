@@ -3,10 +3,14 @@
 //! A region says where its frames come from and when they are mapped in large blocks. Nothing here changes while the VM
 //! lives but the advice, one bit a block, which anybody may give at any time.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::HUGE;
 use crate::addr::{Hvn, HvnRange, Order, Pfn};
+use crate::isa::Isa;
+use crate::page::tmpfs::Tmpfs;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The most regions of one VM.
@@ -14,16 +18,42 @@ pub const MAX_REGIONS: usize = 8;
 const WORD: u64 = u64::BITS as u64;
 
 /// Where a region's frames come from.
-#[derive(Clone, Debug)]
-pub enum Backing {
+pub enum Backing<I: Isa> {
     /// The allocator, zeroed at the first touch; the VM's alone.
     Anon,
+    /// An object that other VMs may map as well.
+    Shared {
+        /// The object.
+        object: Arc<Tmpfs<I>>,
+        /// The object's page behind the region's first.
+        first: u64,
+    },
     /// Frames that the allocator does not own, in order from this one: a device's, firmware's. They are never freed and
     /// never mapped in large blocks (exhibit I4).
     Fixed {
         /// The frame of the region's first page.
         first: Pfn,
     },
+}
+
+impl<I: Isa> Clone for Backing<I> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Anon => Self::Anon,
+            Self::Shared { object, first } => Self::Shared { object: Arc::clone(object), first: *first },
+            Self::Fixed { first } => Self::Fixed { first: *first },
+        }
+    }
+}
+
+impl<I: Isa> fmt::Debug for Backing<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anon => f.write_str("Anon"),
+            Self::Shared { object, first } => write!(f, "Shared {{ {object:?}, first: {first} }}"),
+            Self::Fixed { first } => write!(f, "Fixed {{ {first:?} }}"),
+        }
+    }
 }
 
 /// When a region is mapped in large blocks.
@@ -49,30 +79,32 @@ pub enum NotHuge {
     Reserved,
     /// It is mapped so already.
     AlreadyHuge,
+    /// The block does not begin where the object's extent does.
+    Askew,
+    /// The object has no team there, or none any more.
+    NoTeam,
+    /// Not all of the team's pages live yet.
+    Incomplete,
+    /// Swapping has the team.
+    Swapped,
+    /// A frame is mapped there that is not the team's.
+    NotHead,
 }
 
 /// A range of the host space.
 #[derive(Debug)]
-pub struct Region {
+pub struct Region<I: Isa> {
     hvns: HvnRange,
-    backing: Backing,
+    backing: Backing<I>,
     huge: HugePolicy,
-    /// Bit n: block n, counted from the one that holds the region's first page, is advised.
-    advice: Vec<AtomicU64>,
+    advice: Advice,
 }
 
-impl Region {
+impl<I: Isa> Region<I> {
     /// A region; `None` if there is no heap for its advice.
     #[must_use]
-    pub fn new(hvns: HvnRange, backing: Backing, huge: HugePolicy) -> Option<Self> {
-        let mut advice = Vec::new();
-        if huge == HugePolicy::Advise {
-            let last = HUGE.align_down(hvns.end().0.checked_sub(1)?);
-            let blocks = (last.checked_sub(HUGE.align_down(hvns.start().0))? >> HUGE.get()).checked_add(1)?;
-            let words = usize::try_from(blocks.div_ceil(WORD)).ok()?;
-            advice.try_reserve_exact(words).ok()?;
-            advice.extend((0..words).map(|_| AtomicU64::new(0)));
-        }
+    pub fn new(hvns: HvnRange, backing: Backing<I>, huge: HugePolicy) -> Option<Self> {
+        let advice = if huge == HugePolicy::Advise { Advice::new(&hvns)? } else { Advice::none() };
         Some(Self { hvns, backing, huge, advice })
     }
 
@@ -84,7 +116,7 @@ impl Region {
 
     /// Where its frames come from.
     #[must_use]
-    pub fn backing(&self) -> &Backing {
+    pub fn backing(&self) -> &Backing<I> {
         &self.backing
     }
 
@@ -96,31 +128,62 @@ impl Region {
         let block = HvnRange::block(page, order).filter(|b| self.hvns.covers(b)).ok_or(NotHuge::Region)?;
         match self.huge {
             HugePolicy::Always => Ok(block),
-            HugePolicy::Advise if self.advised(&block) => Ok(block),
+            HugePolicy::Advise if self.advice.covers(&block) => Ok(block),
             HugePolicy::Advise | HugePolicy::Never => Err(NotHuge::Policy),
         }
     }
 
     /// Advises large blocks for those of `range`; each block that has a page of it counts.
     pub fn advise(&self, range: &HvnRange) {
-        let Some(part) = self.hvns.intersect(range) else { return };
-        self.each_block(&part, |word, bit| {
+        if let Some(part) = self.hvns.intersect(range) {
+            self.advice.give(&part);
+        }
+    }
+}
+
+/// One bit a block.
+#[derive(Debug)]
+struct Advice {
+    /// The first page of block 0.
+    base: u64,
+    bits: Vec<AtomicU64>,
+}
+
+impl Advice {
+    /// None yet for the blocks that have a page of `hvns`; `None` if there is no heap for them.
+    fn new(hvns: &HvnRange) -> Option<Self> {
+        let base = HUGE.align_down(hvns.start().0);
+        let blocks = hvns.end().0.checked_sub(base)?.div_ceil(HUGE.pages());
+        let words = usize::try_from(blocks.div_ceil(WORD)).ok()?;
+        let mut bits = Vec::new();
+        bits.try_reserve_exact(words).ok()?;
+        bits.extend((0..words).map(|_| AtomicU64::new(0)));
+        Some(Self { base, bits })
+    }
+
+    /// Where nobody may give any.
+    fn none() -> Self {
+        Self { base: 0, bits: Vec::new() }
+    }
+
+    fn give(&self, range: &HvnRange) {
+        self.each(range, |word, bit| {
             word.fetch_or(bit, Ordering::Relaxed);
             true
         });
     }
 
-    fn advised(&self, range: &HvnRange) -> bool {
-        self.each_block(range, |word, bit| word.load(Ordering::Relaxed) & bit != 0)
+    /// True if every block that has a page of `range` is advised.
+    fn covers(&self, range: &HvnRange) -> bool {
+        self.each(range, |word, bit| word.load(Ordering::Relaxed) & bit != 0)
     }
 
     /// Calls `f` with the bit of each block that has a page of `range`, until it answers false. True if it never did.
-    fn each_block(&self, range: &HvnRange, f: impl Fn(&AtomicU64, u64) -> bool) -> bool {
-        let base = HUGE.align_down(self.hvns.start().0);
+    fn each(&self, range: &HvnRange, f: impl Fn(&AtomicU64, u64) -> bool) -> bool {
         let mut at = HUGE.align_down(range.start().0);
         while at < range.end().0 {
-            let n = at.saturating_sub(base) >> HUGE.get();
-            let word = usize::try_from(n / WORD).ok().and_then(|n| self.advice.get(n));
+            let n = at.saturating_sub(self.base) / HUGE.pages();
+            let word = usize::try_from(n / WORD).ok().and_then(|n| self.bits.get(n));
             if !word.is_some_and(|word| f(word, 1 << (n % WORD))) {
                 return false;
             }
@@ -131,8 +194,14 @@ impl Region {
 }
 
 /// The regions of one VM: sorted, apart from each other.
-#[derive(Debug, Default)]
-pub struct Regions(heapless::Vec<Region, MAX_REGIONS>);
+#[derive(Debug)]
+pub struct Regions<I: Isa>(heapless::Vec<Region<I>, MAX_REGIONS>);
+
+impl<I: Isa> Default for Regions<I> {
+    fn default() -> Self {
+        Self(heapless::Vec::new())
+    }
+}
 
 /// Why a region was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,9 +212,9 @@ pub enum RegionError {
     Overlap,
 }
 
-impl Regions {
+impl<I: Isa> Regions<I> {
     /// Adds one.
-    pub fn add(&mut self, region: Region) -> Result<(), RegionError> {
+    pub fn add(&mut self, region: Region<I>) -> Result<(), RegionError> {
         if self.0.iter().any(|other| other.hvns.intersect(&region.hvns).is_some()) {
             return Err(RegionError::Overlap);
         }
@@ -156,66 +225,48 @@ impl Regions {
 
     /// The region of `page`.
     #[must_use]
-    pub fn find(&self, page: Hvn) -> Option<&Region> {
+    pub fn find(&self, page: Hvn) -> Option<&Region<I>> {
         self.0.iter().find(|region| region.hvns.contains(page))
     }
 
+    /// Those that are backed by objects: the object, the pages, and the object's page behind the first.
+    pub fn shared(&self) -> impl Iterator<Item = (&Arc<Tmpfs<I>>, HvnRange, u64)> {
+        self.0.iter().filter_map(|region| match &region.backing {
+            Backing::Shared { object, first } => Some((object, region.hvns, *first)),
+            Backing::Anon | Backing::Fixed { .. } => None,
+        })
+    }
+
     /// All of them, lowest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Region> {
+    pub fn iter(&self) -> impl Iterator<Item = &Region<I>> {
         self.0.iter()
     }
 }
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
-    use super::{Backing, HUGE, HugePolicy, NotHuge, Region, RegionError, Regions};
-    use crate::addr::{Hvn, HvnRange, Pfn};
+    use super::Advice;
+    use crate::addr::{Hvn, HvnRange};
 
     fn range(start: u64, pages: u64) -> HvnRange {
         HvnRange::new(Hvn(start), pages).unwrap()
     }
 
-    fn region(start: u64, pages: u64, huge: HugePolicy) -> Region {
-        Region::new(range(start, pages), Backing::Anon, huge).unwrap()
-    }
-
-    #[test]
-    fn r11_a_block_lies_in_one_region_whole() {
-        let r = region(100, 1024, HugePolicy::Always);
-        assert_eq!(r.block(Hvn(100), HUGE), Err(NotHuge::Region));
-        assert_eq!(r.block(Hvn(512), HUGE), Ok(range(512, 512)));
-        assert_eq!(r.block(Hvn(1023), HUGE), Ok(range(512, 512)));
-        assert_eq!(r.block(Hvn(1024), HUGE), Err(NotHuge::Region), "the region ends inside the block");
-    }
-
     #[test]
     fn advice_is_for_whole_blocks_and_for_no_others() {
-        let r = region(100, 1 << 20, HugePolicy::Advise);
-        assert_eq!(r.block(Hvn(512), HUGE), Err(NotHuge::Policy));
-        r.advise(&range(1000, 30));
-        assert_eq!(r.block(Hvn(512), HUGE), Ok(range(512, 512)));
-        assert_eq!(r.block(Hvn(1024), HUGE), Ok(range(1024, 512)));
-        assert_eq!(r.block(Hvn(1536), HUGE), Err(NotHuge::Policy));
-        r.advise(&range(0, u64::MAX));
-        assert_eq!(r.block(Hvn(1 << 19), HUGE), Ok(range(1 << 19, 512)));
-        let never = region(0, 1024, HugePolicy::Never);
-        never.advise(&range(0, 1024));
-        assert_eq!(never.block(Hvn(0), HUGE), Err(NotHuge::Policy));
-    }
-
-    #[test]
-    fn i4_frames_of_others_are_never_huge() {
-        let r = Region::new(range(0, 1024), Backing::Fixed { first: Pfn(512) }, HugePolicy::Always).unwrap();
-        assert_eq!(r.block(Hvn(0), HUGE), Err(NotHuge::Reserved));
-    }
-
-    #[test]
-    fn r17_regions_do_not_overlap() {
-        let mut all = Regions::default();
-        all.add(region(1000, 10, HugePolicy::Never)).unwrap();
-        all.add(region(10, 10, HugePolicy::Never)).unwrap();
-        assert_eq!(all.add(region(1009, 1, HugePolicy::Never)), Err(RegionError::Overlap));
-        assert_eq!(all.iter().map(|r| r.hvns().start().0).collect::<Vec<_>>(), [10, 1000]);
-        assert!(all.find(Hvn(20)).is_none() && all.find(Hvn(19)).is_some());
+        let advice = Advice::new(&range(100, 1 << 20)).unwrap();
+        assert!(!advice.covers(&range(512, 512)));
+        advice.give(&range(1000, 30));
+        assert!(advice.covers(&range(512, 512)) && advice.covers(&range(1024, 512)));
+        assert!(!advice.covers(&range(1536, 512)) && !advice.covers(&range(0, 512)));
+        advice.give(&range(100, 1 << 20));
+        assert!(
+            advice.covers(&range(0, (1 << 20) + 512)),
+            "the last block, of which only a part is there, was forgotten"
+        );
+        assert!(!advice.covers(&range(1 << 21, 512)), "advice beyond the end");
+        let none = Advice::none();
+        none.give(&range(0, 512));
+        assert!(!none.covers(&range(0, 512)));
     }
 }

@@ -9,6 +9,7 @@ use crate::epoch::{Cpu, WalkGuard};
 use crate::host::counts::Counts;
 use crate::host::region::{Backing, Regions};
 use crate::host::{HostFormat, HostStats};
+use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::page::GuestFrame;
 use crate::radix::Radix;
@@ -17,9 +18,9 @@ use crate::sync::{Rank, Ranked, RankedGuard};
 
 /// A VM's host table and what it accounts for.
 #[derive(Debug)]
-pub struct HostSpace {
+pub struct HostSpace<I: Isa> {
     pub(super) table: Radix<HostFormat>,
-    pub(super) regions: Regions,
+    pub(super) regions: Regions<I>,
     pub(super) counts: Counts,
     lock: Ranked<()>,
 }
@@ -63,15 +64,15 @@ pub enum Peek {
     OutOfReach,
 }
 
-impl HostSpace {
+impl<I: Isa> HostSpace<I> {
     /// An empty host space of these regions; `None` if there is no memory for its root.
-    pub fn new<M: Machine>(cpu: &Cpu, m: &M, regions: Regions) -> Option<Self> {
+    pub fn new(cpu: &Cpu, m: &I::Machine, regions: Regions<I>) -> Option<Self> {
         let (counts, lock) = (Counts::new(), Ranked::new(Rank::Host, ()));
         Some(Self { table: Radix::new(cpu, m)?, regions, counts, lock })
     }
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
-    pub fn peek<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, page: Hvn) -> Peek {
+    pub fn peek(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn) -> Peek {
         let Some(seen) = self.table.walk(m, g, page.0) else { return Peek::OutOfReach };
         match seen.pte {
             Pte::Hole => Peek::Absent,
@@ -86,7 +87,7 @@ impl HostSpace {
     }
 
     /// What it is made of.
-    pub fn regions(&self) -> &Regions {
+    pub fn regions(&self) -> &Regions<I> {
         &self.regions
     }
 
@@ -102,12 +103,13 @@ impl HostSpace {
 
     /// Frees everything that is the VM's own. No CPU uses the space any more, and no translation of its frames is left
     /// anywhere.
-    pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M) {
+    pub fn destroy(self, cpu: &Cpu, m: &I::Machine) {
         let regions = self.regions;
         let grace = m.epoch().synchronize(cpu);
         self.table.destroy(cpu, m, |key, order, leaf| match regions.find(Hvn(key)).map(|r| r.backing()) {
             Some(Backing::Anon) => m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(leaf.pfn, order))),
-            Some(Backing::Fixed { .. }) => {}
+            // Frames of somebody else.
+            Some(Backing::Shared { .. } | Backing::Fixed { .. }) => {}
             None => debug_assert!(false, "a page outside of every region"),
         });
     }

@@ -5,6 +5,7 @@ use heapless::Vec;
 use super::space::MemoryError;
 use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
 use crate::host::{Backing, HugePolicy, Region, Regions};
+use crate::isa::Isa;
 use crate::memslot::{MAX_SLOTS, Slot};
 use crate::radix::format::Prot;
 
@@ -12,21 +13,21 @@ use crate::radix::format::Prot;
 const RAM_BASE: Hvn = if cfg!(any(loom, shuttle)) { Hvn(0) } else { Hvn(1 << 32) };
 
 /// A VM's memory.
-#[derive(Clone, Debug)]
-pub struct MemoryConfig {
+#[derive(Debug)]
+pub struct MemoryConfig<I: Isa> {
     /// RAM from guest physical address 0, in bytes: a multiple of the page size, not 0.
     pub ram_bytes: u64,
     /// What the RAM is made of.
-    pub backing: Backing,
+    pub backing: Backing<I>,
     /// When the RAM is mapped in large blocks.
     pub huge: HugePolicy,
     /// More memory, beside the RAM.
-    pub windows: Vec<Window, { MAX_SLOTS - 1 }>,
+    pub windows: Vec<Window<I>, { MAX_SLOTS - 1 }>,
 }
 
 /// Memory beside the RAM.
-#[derive(Clone, Debug)]
-pub struct Window {
+#[derive(Debug)]
+pub struct Window<I: Isa> {
     /// Where the guest sees it.
     pub gfns: GfnRange,
     /// By how many pages its place in the host space differs from that of RAM with the same addresses. With anything but
@@ -35,20 +36,20 @@ pub struct Window {
     /// What the guest may do there.
     pub prot: Prot,
     /// What it is made of.
-    pub backing: Backing,
+    pub backing: Backing<I>,
     /// When it is mapped in large blocks.
     pub huge: HugePolicy,
 }
 
-impl From<u64> for MemoryConfig {
+impl<I: Isa> From<u64> for MemoryConfig<I> {
     fn from(ram_bytes: u64) -> Self {
         Self { ram_bytes, backing: Backing::Anon, huge: HugePolicy::default(), windows: Vec::new() }
     }
 }
 
-impl MemoryConfig {
+impl<I: Isa> MemoryConfig<I> {
     /// The regions of the host space and the windows onto them.
-    pub(super) fn lay_out(self) -> Result<(Regions, Vec<Slot, MAX_SLOTS>), MemoryError> {
+    pub(super) fn lay_out(self) -> Result<(Regions<I>, Vec<Slot, MAX_SLOTS>), MemoryError> {
         let pages = self.ram_bytes >> PAGE_SHIFT;
         if pages << PAGE_SHIFT != self.ram_bytes {
             return Err(MemoryError::BadSize);

@@ -100,6 +100,11 @@ pub struct Primary<'g> {
     section: PhantomData<&'g WalkGuard<'g>>,
 }
 
+/// Witness that every commit takes its frame and its size from the host leaf, read in its own section. Whoever lets a
+/// shared extent be used between its invalidation and its end asks for it (R13).
+#[derive(Debug)]
+pub struct PrimaryTested(());
+
 /// A translation that may be published. Only [`Fresh::install`] makes one.
 #[derive(Debug)]
 pub struct Mapping {
@@ -237,8 +242,11 @@ impl Alone<'_, '_> {
 }
 
 impl<'g> Fresh<'g> {
+    /// [`Fresh::install`] takes a [`Primary`] and no frame or size of another kind.
+    pub const PRIMARY_TESTED: PrimaryTested = PrimaryTested(());
+
     /// The host table's leaf behind `page`, read now. `Retry` if there is none, or one in transition.
-    pub fn primary<M: Machine>(&self, m: &M, host: &HostSpace, page: Hvn) -> Result<Primary<'g>, Retry> {
+    pub fn primary<I: Isa>(&self, m: &I::Machine, host: &HostSpace<I>, page: Hvn) -> Result<Primary<'g>, Retry> {
         match host.peek(m, self.walk, page) {
             Peek::Page(now) if self.pages.contains(page) => {
                 Ok(Primary { page, pfn: now.pfn, order: now.order, prot: now.prot, section: PhantomData })
@@ -263,7 +271,7 @@ impl<'g> Fresh<'g> {
     pub fn install_each<I: Isa>(
         self,
         to: &Target<'_, I>,
-        host: &HostSpace,
+        host: &HostSpace<I>,
         slot: &Slot,
         gfns: GfnRange,
     ) -> Result<Gfn, MapError> {

@@ -15,6 +15,7 @@ use crate::epoch::Cpu;
 use crate::host::{HostStats, Peek, Populate, ScanCursor, Scanned, discard, scan};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
+use crate::page::MapRefused;
 use crate::radix::format::Prot;
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::vcpu::exit::Fault;
@@ -67,10 +68,20 @@ pub struct MemoryStats {
 impl<I: Isa> GuestMemory<I> {
     /// Memory for a VM, none of it populated. A number of bytes is a configuration too: that much anonymous RAM from
     /// guest physical address 0.
-    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, config: impl Into<MemoryConfig>) -> Result<Self, MemoryError> {
+    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, config: impl Into<MemoryConfig<I>>) -> Result<Self, MemoryError> {
         let (regions, slots) = config.into().lay_out()?;
         let space = Arc::new(Space::new(cpu, m, tag, regions, &slots)?);
-        Ok(Self { space, retries: AtomicU64::new(0) })
+        let memory = Self { space, retries: AtomicU64::new(0) };
+        let refused = {
+            let mut shared = memory.space.host.regions().shared();
+            shared.find_map(|(object, hvns, first)| object.register(cpu, &memory.space, hvns, first).err())
+        };
+        let Some(why) = refused else { return Ok(memory) };
+        memory.destroy(cpu, m);
+        Err(match why {
+            MapRefused::TooSmall => MemoryError::BadSize,
+            MapRefused::NoMemory => MemoryError::NoMemory,
+        })
     }
 
     /// Answers a second-stage fault. The caller holds no lock and no guard.
@@ -106,7 +117,15 @@ impl<I: Isa> GuestMemory<I> {
                 let guard = m.epoch().enter(cpu);
                 match self.space.host.peek(m, &guard, page) {
                     Peek::Page(found) => m.read(found.pfn, offset, bytes),
-                    Peek::Absent => bytes.fill(0),
+                    Peek::Absent => {
+                        drop(guard);
+                        if self.space.host.is_zero(cpu, page) {
+                            bytes.fill(0);
+                            return Ok(());
+                        }
+                        self.touch(cpu, m, page)?;
+                        continue;
+                    }
                     Peek::OutOfReach => return Err(MemError::BadAddress),
                     Peek::Retry => {
                         drop(guard);
@@ -207,6 +226,10 @@ impl<I: Isa> GuestMemory<I> {
 
     /// Frees everything. No CPU is in the VM nor enters it again.
     pub fn destroy(self, cpu: &Cpu, m: &I::Machine) {
+        // Nobody reaches the Space through an object any more once it is off all their lists (R20).
+        for (object, ..) in self.space.host.regions().shared() {
+            object.unregister(cpu, m, &self.space);
+        }
         match Arc::into_inner(self.space) {
             Some(space) => space.destroy(cpu, m),
             None => debug_assert!(false, "the memory of a VM is taken apart while somebody else can still reach it"),

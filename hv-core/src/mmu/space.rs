@@ -20,7 +20,7 @@ pub struct Space<I: Isa> {
     /// The VM's name in translation caches.
     pub tag: VmTag,
     /// The truth about its memory.
-    pub host: HostSpace,
+    pub host: HostSpace<I>,
     /// The windows onto it.
     pub slots: Memslots,
     /// Who may publish and who invalidates.
@@ -42,7 +42,13 @@ pub enum MemoryError {
 
 impl<I: Isa> Space<I> {
     /// An empty space of these regions, seen through `windows`.
-    pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, regions: Regions, windows: &[Slot]) -> Result<Self, MemoryError> {
+    pub fn new(
+        cpu: &Cpu,
+        m: &I::Machine,
+        tag: VmTag,
+        regions: Regions<I>,
+        windows: &[Slot],
+    ) -> Result<Self, MemoryError> {
         let slots = Memslots::new();
         slots.lock(cpu).replace(m.epoch(), windows).map_err(|_| MemoryError::BadSize)?;
         let host = HostSpace::new(cpu, m, regions).ok_or(MemoryError::NoMemory)?;

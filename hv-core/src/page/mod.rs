@@ -10,15 +10,21 @@
 //! ```
 
 mod bitmap;
+mod breaking;
 mod buddy;
 mod cache;
+pub mod extent;
 mod frame;
 mod frames;
+mod swap;
+pub mod team;
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
+pub mod tmpfs;
 pub mod zeroed;
 
 pub use buddy::{MAX_ORDER, MAX_ZONES};
+pub use extent::Grow;
 pub use frame::{Content, Frame, GuestFrame, Zeroed};
 pub use frames::{Counts, Frames, FramesError};
 
@@ -34,3 +40,5 @@ const HUGE: Order = match HostFormat::BITS {
     },
     [] => Order::PAGE,
 };
+pub use swap::{Full, Swap};
+pub use tmpfs::{MapRefused, NoSwap, Tmpfs, TmpfsStats};

@@ -198,6 +198,21 @@ impl<F: RadixFormat> Radix<F> {
         })
     }
 
+    /// Tells `f` of each leaf that covers a key of `from..to`: its first key, its size, what it holds.
+    pub fn leaves<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        from: u64,
+        to: u64,
+        mut f: impl FnMut(u64, Order, Leaf),
+    ) {
+        self.each_leaf(m, g, from, to, |seen, key, leaf| {
+            f(key, seen.order, leaf);
+            Step::Next
+        });
+    }
+
     /// Calls `f` for each leaf that covers a key of `from..to`, in order. Holes and transitions are skipped whole: a
     /// transition belongs to another CPU, and none of them is a translation.
     fn each_leaf<M: Machine>(

@@ -14,10 +14,14 @@ use crate::epoch::Cpu;
 pub enum Rank {
     /// Replacing a VM's set of memslots.
     Memslots = 0,
+    /// One extent of a shared object.
+    Team = 1,
+    /// Who maps a shared object.
+    Mappers = 2,
     /// Structural changes of a host table.
-    Host = 1,
+    Host = 3,
     /// The mmu lock of one VM.
-    Mmu = 2,
+    Mmu = 4,
 }
 
 /// A lock with a rank.

@@ -5,6 +5,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
 // Model checkers run scenarios of their own, on trees of another geometry; of this crate they need the probe.
 #[cfg(not(any(loom, shuttle)))]
 pub mod cases;
@@ -14,4 +16,5 @@ pub mod probe;
 #[cfg(not(any(loom, shuttle)))]
 pub mod report;
 pub mod rig;
+pub mod store;
 pub mod verdict;

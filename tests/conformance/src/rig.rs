@@ -94,7 +94,7 @@ impl<'a, I: Isa> Bench<'a, I> {
     }
 
     /// Gives `with` memory laid out as `config` says, and destroys it however that ends.
-    pub fn with_config(&self, config: MemoryConfig, with: impl FnOnce(&GuestMemory<I>) -> Run) -> Run {
+    pub fn with_config(&self, config: MemoryConfig<I>, with: impl FnOnce(&GuestMemory<I>) -> Run) -> Run {
         let memory = GuestMemory::new(self.cpu, self.m, FIRST, config);
         let memory = memory.map_err(|_| Stop::Fail("no memory for a VM"))?;
         let run = with(&memory);

@@ -28,7 +28,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 7] {
 pub(super) const BLOCK: u64 = HUGE.pages();
 
 /// Anonymous memory of so many pages, under this policy.
-pub(super) fn anon(pages: u64, huge: HugePolicy) -> MemoryConfig {
+pub(super) fn anon<I: Isa>(pages: u64, huge: HugePolicy) -> MemoryConfig<I> {
     MemoryConfig { huge, ..MemoryConfig::from(pages << 12) }
 }
 
@@ -112,7 +112,7 @@ fn fixed<I: Isa>(b: &Bench<'_, I>) -> Run {
     let device = device.zero(b.m);
     let first = device.pfn();
     let run = (|| {
-        let mut config = anon(BLOCK, HugePolicy::Always);
+        let mut config = anon::<I>(BLOCK, HugePolicy::Always);
         let window = Window {
             gfns: gfns(2 * BLOCK, BLOCK)?,
             shift: 0,

@@ -21,6 +21,8 @@ mod probing;
 mod races;
 mod split;
 mod tables;
+mod teams;
+mod tmpfs;
 
 /// One behaviour that every port must show.
 pub struct Case<I: Isa> {
@@ -38,8 +40,9 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
     let tables = tables::cases().into_iter().chain(notifier::cases());
     let memory = fault::cases().into_iter().chain(memory::cases()).chain(discard::cases());
     let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases());
+    let shared = tmpfs::cases().into_iter().chain(teams::cases());
     let guests = probing::cases().into_iter().chain(races::cases());
-    pure.chain(tables).chain(memory).chain(large).chain(guests)
+    pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests)
 }
 
 /// A case in a module's list.
