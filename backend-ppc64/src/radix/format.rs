@@ -25,7 +25,6 @@ const WRITE: u64 = 0x2;
 const EXEC: u64 = 0x1;
 /// A table's address as we write it: tables are whole pages.
 const TABLE: u64 = 0x0fff_ffff_ffff_f000;
-const INDEX_BITS: u64 = 0x1f;
 
 const BUSY: u64 = SOFTWARE | 1;
 const SPLITTING: u64 = SOFTWARE | 2;
@@ -46,8 +45,9 @@ impl PartitionScoped {
         }
     }
 
+    #[inline(always)]
     fn decode_leaf(v: u64, level: u8) -> Option<Leaf> {
-        if v & !(VALID | LEAF | FRAME | R | C | READ | WRITE | EXEC) != 0 {
+        if v & !(FRAME | R | C | READ | WRITE | EXEC) != VALID | LEAF {
             return None;
         }
         let pfn = Pfn((v & FRAME) >> PAGE_SHIFT);
@@ -64,14 +64,11 @@ impl PartitionScoped {
         Some(Leaf { pfn, prot, rc })
     }
 
+    #[inline(always)]
     fn decode_table(v: u64, level: u8) -> Option<Pte> {
-        if v & !(VALID | TABLE | INDEX_BITS) != 0 {
-            return None;
-        }
-        let bits = (v & INDEX_BITS) as u8;
-        let below = level.checked_sub(1)?;
-        // Every table that we make has the size its level prescribes.
-        if Self::BITS.get(usize::from(below)) != Some(&bits) {
+        // Every table that we make has the size its level prescribes. One comparison: every walk asks at every level.
+        let bits = *Self::BITS.get(usize::from(level.checked_sub(1)?))?;
+        if v & !TABLE != VALID | u64::from(bits) {
             return None;
         }
         let table = TableRef::new(Pfn((v & TABLE) >> PAGE_SHIFT), TableRef::order_of(bits)?);
@@ -82,22 +79,23 @@ impl PartitionScoped {
 impl RadixFormat for PartitionScoped {
     const BITS: &'static [u8] = &[9, 9, 9, 13];
 
+    #[inline(always)]
     fn decode(raw: u64, level: u8) -> Pte {
         let v = u64::from_be(raw);
-        let known = match (v & VALID != 0, v & LEAF != 0) {
-            (true, true) => Self::decode_leaf(v, level).map(Pte::Leaf),
-            (true, false) => Self::decode_table(v, level),
-            (false, _) => match v {
-                0 => Some(Pte::Hole),
-                BUSY => Some(Pte::Transition(Transition::Busy)),
-                SPLITTING => Some(Pte::Transition(Transition::Splitting)),
-                FROZEN => Some(Pte::Transition(Transition::Frozen)),
-                _ => None,
-            },
+        if let Some(table) = Self::decode_table(v, level) {
+            return table;
+        }
+        let known = match v {
+            0 => Some(Pte::Hole),
+            BUSY => Some(Pte::Transition(Transition::Busy)),
+            SPLITTING => Some(Pte::Transition(Transition::Splitting)),
+            FROZEN => Some(Pte::Transition(Transition::Frozen)),
+            _ => Self::decode_leaf(v, level).map(Pte::Leaf),
         };
         known.unwrap_or(Pte::Transition(Transition::Unknown))
     }
 
+    #[inline(always)]
     fn encode(pte: Pte, _level: u8) -> u64 {
         let v = match pte {
             Pte::Hole => 0,

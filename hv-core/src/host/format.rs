@@ -24,8 +24,6 @@ const RC_SHIFT: u32 = 4;
 const PROT_SHIFT: u32 = 8;
 const PFN_SHIFT: u32 = 12;
 const BITS_SHIFT: u32 = 4;
-/// The widest table; larger values in a word are nonsense.
-const MAX_BITS: u64 = 13;
 
 /// The format.
 #[derive(Debug)]
@@ -35,19 +33,18 @@ impl RadixFormat for HostFormat {
     /// 48 bits of host space. The model checkers get one bit a level.
     const BITS: &'static [u8] = if cfg!(any(loom, shuttle)) { &[1, 1] } else { &[9, 9, 9, 9] };
 
-    fn decode(raw: u64, _level: u8) -> Pte {
+    #[inline(always)]
+    fn decode(raw: u64, level: u8) -> Pte {
         let pfn = Pfn(raw >> PFN_SHIFT);
+        // First, and by one comparison: every walk asks this at every level. A table of another size than its level
+        // prescribes is not ours.
+        if let Some(bits) = below(level)
+            && raw & (1 << PFN_SHIFT) - 1 == u64::from(bits) << BITS_SHIFT | TABLE
+            && let Some(order) = TableRef::order_of(bits)
+        {
+            return Pte::Table { table: TableRef::new(pfn, order), bits };
+        }
         match raw & CODE_MASK {
-            NONE if raw == 0 => Pte::Hole,
-            TABLE => {
-                let bits = raw >> BITS_SHIFT & 0xff;
-                match TableRef::order_of(bits as u8) {
-                    Some(order) if bits <= MAX_BITS => {
-                        Pte::Table { table: TableRef::new(pfn, order), bits: bits as u8 }
-                    }
-                    _ => Pte::Transition(Transition::Unknown),
-                }
-            }
             LEAF => {
                 let prot = Prot::from_bits((raw >> PROT_SHIFT & 0xf) as u8);
                 let rc = Rc::from_bits((raw >> RC_SHIFT & 0xf) as u8);
@@ -56,6 +53,7 @@ impl RadixFormat for HostFormat {
                     _ => Pte::Transition(Transition::Unknown),
                 }
             }
+            NONE if raw == 0 => Pte::Hole,
             BUSY => Pte::Transition(Transition::Busy),
             SPLITTING => Pte::Transition(Transition::Splitting),
             FROZEN => Pte::Transition(Transition::Frozen),
@@ -63,6 +61,7 @@ impl RadixFormat for HostFormat {
         }
     }
 
+    #[inline(always)]
     fn encode(pte: Pte, _level: u8) -> u64 {
         match pte {
             Pte::Hole => NONE,
@@ -76,4 +75,10 @@ impl RadixFormat for HostFormat {
             Pte::Transition(Transition::Frozen) => FROZEN,
         }
     }
+}
+
+/// Index bits of the tables that entries at `level` name.
+#[inline(always)]
+fn below(level: u8) -> Option<u8> {
+    HostFormat::BITS.get(usize::from(level.checked_sub(1)?)).copied()
 }

@@ -11,7 +11,7 @@ use crate::addr::Order;
 use crate::epoch::{Cpu, WalkGuard, never_published};
 use crate::isa::RadixFormat;
 use crate::machine::Machine;
-use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
+use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A radix table of format `F`.
@@ -66,7 +66,14 @@ impl<F: RadixFormat> Radix<F> {
     }
 
     /// The entry where the walk for `key` ends; `None` if the geometry has no such key.
+    #[inline(always)]
     pub fn walk<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<Seen<'g>> {
+        Some(self.walk_to(m, g, key)?.1)
+    }
+
+    /// The same, and the table in which that entry is.
+    #[inline(always)]
+    pub(super) fn walk_to<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<(Node, Seen<'g>)> {
         if !in_reach::<F>(key) {
             return None;
         }
@@ -77,7 +84,31 @@ impl<F: RadixFormat> Radix<F> {
     ///
     /// A leaf for the same frame that allows less is strengthened; one that allows as much is left. Losing a race to an
     /// equal leaf is success.
+    #[inline]
     pub fn map<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        key: u64,
+        order: Order,
+        leaf: Leaf,
+    ) -> Result<(), EditError> {
+        // Nearly always all tables are there and the entry is a hole: one walk, one compare-and-swap.
+        if order.aligned(key)
+            && leaf.pfn.is_aligned(order)
+            && let Some(seen) = self.walk(m, g, key)
+            && seen.pte == Pte::Hole
+            && seen.order == order
+            && seen.swap::<F>(Pte::Leaf(leaf))
+        {
+            return Ok(());
+        }
+        self.map_from_root(m, g, key, order, leaf)
+    }
+
+    /// The general case: tables are missing, something is there already, or a race was lost.
+    #[cold]
+    fn map_from_root<M: Machine>(
         &self,
         m: &M,
         g: &WalkGuard<'_>,
@@ -137,7 +168,24 @@ impl<F: RadixFormat> Radix<F> {
 
     /// Removes the leaves that cover any key of `from..to`, whole ones even if they reach beyond it, and gives them to
     /// `out`. Returns the key to go on from: `to`, or earlier if `out` had no more room (R22).
+    #[inline]
     pub fn unmap<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) -> u64 {
+        // One page, as most often: one walk, one compare-and-swap.
+        if to.checked_sub(from) == Some(1)
+            && out.room()
+            && let Some(seen) = self.walk(m, g, from)
+            && let Pte::Leaf(leaf) = seen.pte
+            && seen.swap::<F>(Pte::Hole)
+        {
+            out.leaf(seen.order.align_down(from), seen.order, leaf);
+            return to;
+        }
+        self.unmap_each(m, g, from, to, out)
+    }
+
+    /// The general case: many pages, or a race was lost.
+    #[inline(never)]
+    fn unmap_each<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) -> u64 {
         self.each_leaf(m, g, from, to, |seen, key, leaf| {
             if !out.room() {
                 return Step::Stop;
@@ -215,6 +263,11 @@ impl<F: RadixFormat> Radix<F> {
 
     /// Calls `f` for each leaf that covers a key of `from..to`, in order. Holes and transitions are skipped whole: a
     /// transition belongs to another CPU, and none of them is a translation.
+    ///
+    /// Entries of one table are taken one after the other without a walk in between; the guard keeps it what it is. A
+    /// frozen entry says that the table is going away, and perhaps that another one has taken its place: back to the
+    /// root for that key.
+    #[inline]
     fn each_leaf<M: Machine>(
         &self,
         m: &M,
@@ -225,18 +278,25 @@ impl<F: RadixFormat> Radix<F> {
     ) -> u64 {
         let mut key = from;
         while key < to {
-            let Some(seen) = self.walk(m, g, key) else { return to };
-            let start = seen.order.align_down(key);
-            if let Pte::Leaf(leaf) = seen.pte {
-                match f(&seen, start, leaf) {
-                    Step::Next => {}
-                    Step::Again => continue,
-                    Step::Stop => return key,
+            let Some((node, mut seen)) = self.walk_to(m, g, key) else { return to };
+            loop {
+                let start = seen.order.align_down(key);
+                if let Pte::Leaf(leaf) = seen.pte {
+                    match f(&seen, start, leaf) {
+                        Step::Next => {}
+                        Step::Again => break,
+                        Step::Stop => return key,
+                    }
                 }
-            }
-            match start.checked_add(seen.order.pages()) {
-                Some(next) => key = next,
-                None => return to,
+                let Some(next) = start.checked_add(seen.order.pages()) else { return to };
+                key = next;
+                if key >= to || node.slot(key) == 0 {
+                    break;
+                }
+                seen = look::<F, M>(m, g, node, key);
+                if matches!(seen.pte, Pte::Table { .. } | Pte::Transition(Transition::Frozen)) {
+                    break;
+                }
             }
         }
         to
@@ -252,11 +312,13 @@ enum Step {
 
 impl Seen<'_> {
     /// Replaces exactly the word that was seen (R4). False if it has changed.
+    #[inline(always)]
     pub(crate) fn swap<F: RadixFormat>(&self, new: Pte) -> bool {
         self.swap_word(F::encode(new, self.level))
     }
 
     /// The same with a word that was read from this very entry before.
+    #[inline(always)]
     pub(super) fn swap_word(&self, new: u64) -> bool {
         self.cell.compare_exchange(self.raw, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }

@@ -17,7 +17,7 @@
 
 use super::Radix;
 use super::edit::EditError;
-use super::walk::{Node, look};
+use super::walk::look;
 use crate::addr::{Order, Pfn};
 use crate::epoch::{WalkGuard, never_published};
 use crate::isa::RadixFormat;
@@ -44,7 +44,7 @@ impl<F: RadixFormat> Radix<F> {
     /// [`Split::Nothing`]. Without memory for a table everything is as it was.
     pub fn split<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, key: u64, wanted: Order) -> Result<Split, EditError> {
         loop {
-            let seen = self.walk(m, g, key).ok_or(EditError::Unfit)?;
+            let (parent, seen) = self.walk_to(m, g, key).ok_or(EditError::Unfit)?;
             let leaf = match seen.pte {
                 Pte::Leaf(leaf) if seen.order > wanted => leaf,
                 Pte::Leaf(_) | Pte::Hole => return Ok(Split::Nothing),
@@ -52,17 +52,16 @@ impl<F: RadixFormat> Radix<F> {
             };
             let level = seen.level.checked_sub(1).ok_or(EditError::Unfit)?;
             let bits = *F::BITS.get(usize::from(level)).ok_or(EditError::Unfit)?;
-            let below = seen.order.get().checked_sub(bits).ok_or(EditError::Unfit)?;
             let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
             let cpu = g.cpu().ok_or(EditError::NoTable)?;
             let table = m.alloc_table(cpu, order).ok_or(EditError::NoTable)?;
-            let Some(marked) = seen.replace::<F>(Pte::Transition(Transition::Splitting)) else {
+            let mark = |node| Some((node, seen.replace::<F>(Pte::Transition(Transition::Splitting))?));
+            let Some((node, marked)) = parent.child(table, bits).and_then(mark) else {
                 m.free_table(cpu, never_published(table));
                 continue;
             };
-            let node = Node { table, bits, level, below };
             for slot in 0..node.len() {
-                let first = (slot as u64).checked_shl(u32::from(below)).unwrap_or(0);
+                let first = (slot as u64).checked_shl(u32::from(node.below)).unwrap_or(0);
                 // A leaf's first frame is aligned to its size.
                 let small = Pte::Leaf(Leaf { pfn: Pfn(leaf.pfn.0 | first), ..leaf });
                 // Nobody sees the table yet; the swap below releases these stores.

@@ -16,30 +16,51 @@ pub(super) struct Node {
     pub level: u8,
     /// Key bits below this table's index: the order of a leaf in it.
     pub below: u8,
+    /// Index bits of the tables below, leaf level first. What the format says, never what an entry says: the compiler
+    /// then knows every shift and mask of a walk, and unrolls it.
+    lower: &'static [u8],
 }
 
 impl Node {
     /// The root of a table of format `F`.
+    #[inline(always)]
     pub fn root<F: RadixFormat>(table: TableRef) -> Option<Self> {
-        let (&bits, lower) = F::BITS.split_last()?;
+        let top = F::BITS.len().checked_sub(1)?;
+        // Of the size that Radix::new asked for, which here is a constant.
+        let order = TableRef::order_of(*F::BITS.get(top)?)?;
+        Self::at::<F>(TableRef::new(table.base(), order), u8::try_from(top).ok()?)
+    }
+
+    /// A table at `level` of the format `F`; `None` if it has no such level.
+    #[inline(always)]
+    pub fn at<F: RadixFormat>(table: TableRef, level: u8) -> Option<Self> {
+        let (lower, _) = F::BITS.split_at_checked(usize::from(level))?;
+        let bits = *F::BITS.get(usize::from(level))?;
         let below = lower.iter().fold(0_u8, |sum, b| sum.saturating_add(*b));
-        Some(Self { table, bits, level: u8::try_from(lower.len()).ok()?, below })
+        Some(Self { table, bits, level, below, lower })
     }
 
     /// The entry number of `key` in this table.
+    #[inline(always)]
     pub fn slot(&self, key: u64) -> usize {
         let index = key.checked_shr(u32::from(self.below)).unwrap_or(0);
         (index & mask(self.bits)) as usize
     }
 
     /// The order of a leaf in this table. Geometry keeps it far below [`Order::MAX`].
+    #[inline(always)]
     pub fn leaf_order(&self) -> Order {
         Order::new(self.below).unwrap_or(Order::MAX)
     }
 
     /// The table that an entry of this one names; `None` if no such table can be below this one.
+    #[inline(always)]
     pub fn child(&self, table: TableRef, bits: u8) -> Option<Self> {
-        Some(Self { table, bits, level: self.level.checked_sub(1)?, below: self.below.checked_sub(bits)? })
+        let (&expected, lower) = self.lower.split_last()?;
+        if bits != expected {
+            return None;
+        }
+        Some(Self { table, bits, level: self.level.checked_sub(1)?, below: self.below.checked_sub(bits)?, lower })
     }
 
     /// How many entries it has.
@@ -55,10 +76,12 @@ impl Node {
     }
 }
 
+#[inline]
 fn mask(bits: u8) -> u64 {
     mask_wide(u32::from(bits))
 }
 
+#[inline]
 fn mask_wide(bits: u32) -> u64 {
     1_u64.checked_shl(bits).map_or(u64::MAX, |v| v.wrapping_sub(1))
 }
@@ -85,6 +108,7 @@ pub struct Seen<'g> {
 }
 
 /// Reads the entry of `key` in one table.
+#[inline(always)]
 pub(super) fn look<'g, F: RadixFormat, M: Machine>(m: &'g M, g: &'g WalkGuard<'_>, node: Node, key: u64) -> Seen<'g> {
     let cell = m.pte(g, node.table, node.slot(key));
     // Acquire pairs with the release of whoever published a table below this entry.
@@ -92,22 +116,23 @@ pub(super) fn look<'g, F: RadixFormat, M: Machine>(m: &'g M, g: &'g WalkGuard<'_
     Seen { cell, raw, pte: F::decode(raw, node.level), level: node.level, order: node.leaf_order() }
 }
 
-/// Goes down from `node` until an entry that is no table.
+/// Goes down from `node` until an entry that is no table; says in which table that is.
+#[inline(always)]
 pub(super) fn descend<'g, F: RadixFormat, M: Machine>(
     m: &'g M,
     g: &'g WalkGuard<'_>,
     mut node: Node,
     key: u64,
-) -> Seen<'g> {
+) -> (Node, Seen<'g>) {
     loop {
         let mut seen = look::<F, M>(m, g, node, key);
-        let Pte::Table { table, bits } = seen.pte else { return seen };
+        let Pte::Table { table, bits } = seen.pte else { return (node, seen) };
         match node.child(table, bits) {
             Some(child) => node = child,
             None => {
                 // A table where none can be: the word is not one of ours.
                 seen.pte = Pte::Transition(Transition::Unknown);
-                return seen;
+                return (node, seen);
             }
         }
     }
