@@ -1,0 +1,26 @@
+//! E0505: a frame and a size that an earlier section read are published in a later one (R11, R13).
+
+use hv_core::addr::{Gfn, Hvn, HvnRange, Order};
+use hv_core::epoch::Cpu;
+use hv_core::isa::{Isa, MapError};
+use hv_core::machine::Machine;
+use hv_core::memslot::Slot;
+use hv_core::mmu::lock::Target;
+use hv_core::mmu::space::Space;
+
+pub fn publish<I: Isa>(s: &Space<I>, to: &Target<'_, I>, slot: &Slot, gfn: Gfn, hvn: Hvn) -> Result<Order, MapError> {
+    let cpu: &Cpu = to.cpu;
+    let pages = HvnRange::new(hvn, 1).ok_or(MapError::Retry)?;
+    let seq = s.mmu.sample();
+    let section = s.mmu.enter(cpu, to.machine.epoch());
+    let fresh = section.revalidate(seq, pages)?;
+    let primary = fresh.primary(to.machine, &s.host, hvn)?;
+    #[cfg(misuse)]
+    drop(section);
+    let seq = s.mmu.sample();
+    let later = s.mmu.enter(cpu, to.machine.epoch());
+    let fresh = later.revalidate(seq, pages)?;
+    #[cfg(not(misuse))]
+    let primary = Some(fresh.primary(to.machine, &s.host, hvn)?).unwrap_or(primary);
+    fresh.install(to, slot, gfn, primary)
+}
