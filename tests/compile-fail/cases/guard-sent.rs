@@ -10,5 +10,5 @@ pub fn send<M: Machine>(cpu: &Cpu, m: &M) {
     #[cfg(misuse)]
     elsewhere(guard);
     #[cfg(not(misuse))]
-    elsewhere(guard.cpu().id());
+    elsewhere(guard.cpu().map(Cpu::id));
 }

@@ -11,6 +11,7 @@ use hv_core::mmu::space::Space;
 use hv_core::host::HostPage;
 
 pub fn publish<I: Isa>(
+    cpu: &Cpu,
     s: &Space<I>,
     to: &Target<'_, I>,
     slot: &Slot,
@@ -18,7 +19,6 @@ pub fn publish<I: Isa>(
     hvn: Hvn,
     resolved: HostPage,
 ) -> Result<Order, MapError> {
-    let cpu: &Cpu = to.cpu;
     let seq = s.mmu.sample();
     let section = s.mmu.enter(cpu, to.machine.epoch());
     let fresh = section.revalidate(seq, HvnRange::new(hvn, 1).ok_or(MapError::Retry)?)?;

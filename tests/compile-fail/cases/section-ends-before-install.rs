@@ -8,8 +8,14 @@ use hv_core::memslot::Slot;
 use hv_core::mmu::lock::Target;
 use hv_core::mmu::space::Space;
 
-pub fn publish<I: Isa>(s: &Space<I>, to: &Target<'_, I>, slot: &Slot, gfn: Gfn, hvn: Hvn) -> Result<Order, MapError> {
-    let cpu: &Cpu = to.cpu;
+pub fn publish<I: Isa>(
+    cpu: &Cpu,
+    s: &Space<I>,
+    to: &Target<'_, I>,
+    slot: &Slot,
+    gfn: Gfn,
+    hvn: Hvn,
+) -> Result<Order, MapError> {
     let seq = s.mmu.sample();
     let section = s.mmu.enter(cpu, to.machine.epoch());
     let pages = HvnRange::new(hvn, 1).ok_or(MapError::Retry)?;

@@ -11,5 +11,5 @@ pub fn send<M: Machine>(cpu: &Cpu, m: &M, mmu: &Mmu) {
     #[cfg(misuse)]
     elsewhere(section);
     #[cfg(not(misuse))]
-    elsewhere(section.walk().cpu().id());
+    elsewhere(section.walk().cpu().map(Cpu::id));
 }
