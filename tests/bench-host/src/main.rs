@@ -4,11 +4,12 @@
 //! cargo build --profile bench -p bench-host
 //! target/release/bench-host                    nanoseconds a page: 15 rounds, medians, one pinned CPU
 //! target/release/bench-host --counts           and instructions, loads and stores a page, under callgrind (valgrind)
+//! target/release/bench-host --check            counts what has a limit (limits.rs); fails if one is exceeded
 //! target/release/bench-host --rounds 5 --only map
 //! ```
 //!
-//! Everything is done on 1 GiB of 4 KiB pages, in one process, by turns, so that the ratios hold on a machine that is
-//! busy or slow. A table for people goes to standard error; standard output has one line a figure:
+//! Tables are measured with 1 GiB of 4 KiB pages, in one process, by turns, and time is the thread's own, so that ratios
+//! hold on a machine that is busy or slow. What only Trivet does (faults, sections, splits) is measured on a VM of 64 MiB. A table for people goes to standard error; standard output has one line a figure:
 //!
 //! ```text
 //! bench op=map subject=trivet ns=9.41 ratio=1.02
@@ -20,12 +21,15 @@
 
 mod arena;
 mod count;
+mod isa;
+mod limits;
 mod machine;
 mod peers;
 mod report;
 mod run;
 mod subject;
 mod trivet;
+mod vm;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -39,8 +43,8 @@ use hv_core::machine::{CpuId, Machine};
 use crate::machine::BenchMachine;
 use crate::peers::{aarch64, by_hand, multiarch, x86};
 use crate::run::{Competitor, Op, Table, median, timed};
-use crate::subject::PAGES;
 use crate::trivet::Trivet;
+use crate::vm::Vm;
 
 /// What a machine of Trivet's has for tables.
 const RAM: usize = 64 << 20;
@@ -58,6 +62,9 @@ struct Arguments {
     /// Count instructions under callgrind as well
     #[arg(long)]
     counts: bool,
+    /// Count what has a limit, and fail if one is exceeded
+    #[arg(long)]
+    check: bool,
     /// Do one competitor's round and mark one operation for callgrind; what --counts runs
     #[arg(long, num_args = 2, value_names = ["OP", "SUBJECT"], hide = true)]
     count: Vec<String>,
@@ -66,8 +73,10 @@ struct Arguments {
 /// The competitor that ratios are to.
 const FLOOR: &str = "by-hand";
 
-/// The names of all competitors, in the order of the table.
-const SUBJECTS: [&str; 7] = ["x86_64", "x86_64-rwlock", "multiarch", "aarch64", FLOOR, "trivet", "trivet-ppc64"];
+/// The names of all tables, in the order in which they are printed.
+const TABLES: [&str; 7] = ["x86_64", "x86_64-rwlock", "multiarch", "aarch64", FLOOR, "trivet", "trivet-ppc64"];
+/// The VM that does what only Trivet does.
+const VM: &str = "trivet-vm";
 
 fn competitor(name: &str) -> Option<Box<dyn Competitor>> {
     Some(match name {
@@ -78,6 +87,7 @@ fn competitor(name: &str) -> Option<Box<dyn Competitor>> {
         FLOOR => Box::new(Table(by_hand::ByHand::new())),
         "trivet" => Box::new(Table(trivet::<HostFormat>())),
         "trivet-ppc64" => Box::new(Table(trivet::<PartitionScoped>())),
+        VM => Box::new(Vm::new()),
         _ => return None,
     })
 }
@@ -122,44 +132,54 @@ fn count_one(op: &str, subject: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// One figure: an operation, and who does it.
+type Key = (Op, &'static str);
+
 fn all(arguments: &Arguments) -> Result<(), String> {
-    let ops: Vec<Op> = Op::ALL.into_iter().filter(|op| op.name().contains(&arguments.only)).collect();
-    let mut competitors: Vec<_> = SUBJECTS.iter().filter_map(|name| Some((*name, competitor(name)?))).collect();
-    let mut samples: HashMap<(&str, &str), Vec<f64>> = HashMap::new();
-    for _ in 0..arguments.rounds {
+    let wanted = |op: &Op| op.name().contains(&arguments.only);
+    let tables = TABLES.iter().flat_map(|name| Op::TABLES.map(|op| (op, *name)));
+    let keys: Vec<Key> = tables.chain(Op::VM.map(|op| (op, VM))).filter(|(op, _)| wanted(op)).collect();
+    if keys.is_empty() {
+        return Err(format!("no operation's name contains {}", arguments.only));
+    }
+    let ns = nanoseconds(&keys, arguments.rounds);
+    let ratio = |op: Op, name| ns.get(&(op, name)).zip(ns.get(&(op, FLOOR))).map(|(own, floor)| own / floor);
+    for ((op, name), ns) in keys.iter().filter_map(|key| Some((key, ns.get(key)?))) {
+        let ratio = ratio(*op, name).map(|ratio| format!(" ratio={ratio:.2}")).unwrap_or_default();
+        println!("bench op={} subject={name} ns={ns:.2}{ratio}", op.name());
+    }
+    report::print("ns, and the ratio to by-hand", &keys, |key| {
+        let ratio = ratio(key.0, key.1).map(|ratio| format!(" ({ratio:.2})")).unwrap_or_default();
+        Some(format!("{:.1}{ratio}", ns.get(&key)?))
+    });
+    if !arguments.counts && !arguments.check {
+        return Ok(());
+    }
+    let mut counts = HashMap::new();
+    for (op, name) in keys.iter().filter(|(op, name)| !arguments.check || limits::of(*op, name).is_some()) {
+        let found = count::callgrind(&["--count", op.name(), name])?;
+        let [i, l, s] = [found.instructions, found.loads, found.stores].map(|n| n as f64 / op.times() as f64);
+        println!("count op={} subject={name} instructions={i:.2} loads={l:.2} stores={s:.2}", op.name());
+        counts.insert((*op, *name), [i, l, s]);
+    }
+    report::print("instructions, loads, stores", &keys, |key| {
+        counts.get(&key).map(|[i, l, s]| format!("{i:.1} {l:.1} {s:.1}"))
+    });
+    if arguments.check { limits::check(&counts) } else { Ok(()) }
+}
+
+/// The medians of all rounds. Competitors take turns.
+fn nanoseconds(keys: &[Key], rounds: usize) -> HashMap<Key, f64> {
+    let names: Vec<&str> =
+        TABLES.into_iter().chain([VM]).filter(|name| keys.iter().any(|key| key.1 == *name)).collect();
+    let mut competitors: Vec<_> = names.iter().filter_map(|name| Some((*name, competitor(name)?))).collect();
+    let mut samples: HashMap<Key, Vec<f64>> = HashMap::new();
+    for _ in 0..rounds {
         for (name, one) in &mut competitors {
             one.round(&mut |op, f| {
-                let ns = timed(f) / PAGES as f64;
-                samples.entry((op.name(), name)).or_default().push(ns);
+                samples.entry((op, name)).or_default().push(timed(f) / op.times() as f64);
             });
         }
     }
-    let ns = |op: Op, name: &str| samples.get(&(op.name(), name)).map_or(f64::NAN, |of| median(of.clone()));
-    let figures: Vec<_> = SUBJECTS.iter().flat_map(|name| ops.iter().map(move |op| (*op, *name))).collect();
-    for (op, name) in &figures {
-        let ratio = ns(*op, name) / ns(*op, FLOOR);
-        println!("bench op={} subject={name} ns={:.2} ratio={ratio:.2}", op.name(), ns(*op, name));
-    }
-    eprint!(
-        "{}",
-        report::table("ns a page (ratio to by-hand)", &SUBJECTS, &ops, |op, name| {
-            format!("{:.1} ({:.2})", ns(op, name), ns(op, name) / ns(op, FLOOR))
-        })
-    );
-    if arguments.counts {
-        let mut counts = HashMap::new();
-        for (op, name) in &figures {
-            let found = count::callgrind(&["--count", op.name(), name])?;
-            let [i, l, s] = [found.instructions, found.loads, found.stores].map(|n| n as f64 / PAGES as f64);
-            println!("count op={} subject={name} instructions={i:.2} loads={l:.2} stores={s:.2}", op.name());
-            counts.insert((op.name(), *name), format!("{i:.1} {l:.1} {s:.1}"));
-        }
-        eprint!(
-            "{}",
-            report::table("instructions, loads, stores a page", &SUBJECTS, &ops, |op, name| {
-                counts.get(&(op.name(), name)).cloned().unwrap_or_default()
-            })
-        );
-    }
-    Ok(())
+    samples.into_iter().map(|(key, of)| (key, median(of))).collect()
 }

@@ -1,22 +1,22 @@
-//! The table for people.
+//! The table for people, on standard error.
 
-use std::fmt::Write as _;
-
+use crate::Key;
 use crate::run::Op;
+use crate::{TABLES, VM};
 
-/// One row a competitor, one column an operation.
-pub fn table(title: &str, rows: &[&str], ops: &[Op], cell: impl Fn(Op, &str) -> String) -> String {
-    let mut text = format!("{title}\n{:16}", "");
-    for op in ops {
-        let _ = write!(text, "{:>18}", op.name());
-    }
-    text.push('\n');
-    for row in rows {
-        let _ = write!(text, "{row:16}");
-        for op in ops {
-            let _ = write!(text, "{:>18}", cell(*op, row));
+/// Prints what `cell` knows: a row for each table, and a line for each operation of the VM.
+pub fn print(title: &str, keys: &[Key], cell: impl Fn(Key) -> Option<String>) {
+    eprintln!("{title}");
+    let columns: Vec<Op> = Op::TABLES.into_iter().filter(|op| keys.iter().any(|key| key.0 == *op)).collect();
+    if !columns.is_empty() {
+        let head: String = columns.iter().map(|op| format!("{:>18}", op.name())).collect();
+        eprintln!("{:16}{head}", "a page");
+        for row in TABLES {
+            let cells = columns.iter().map(|op| format!("{:>18}", cell((*op, row)).unwrap_or_default()));
+            eprintln!("{row:16}{}", cells.collect::<String>());
         }
-        text.push('\n');
     }
-    text
+    for (op, text) in keys.iter().filter(|key| key.1 == VM).filter_map(|key| Some((key.0, cell(*key)?))) {
+        eprintln!("{:16}{text:>18}", op.name());
+    }
 }

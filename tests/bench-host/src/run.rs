@@ -3,9 +3,10 @@
 #![expect(unsafe_code, reason = "a system call")]
 
 use crate::subject::{self, FIRST_KEY, FIRST_PFN, PAGES, Subject};
+use crate::vm;
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// One page mapped, every table above it there.
     Map,
@@ -19,12 +20,46 @@ pub enum Op {
     MapRange,
     /// A page of such a range unmapped.
     UnmapRange,
+    /// One walk guard, opened and closed.
+    Guard,
+    /// One commit section: sample, enter, test, leave.
+    Section,
+    /// A fault on a page that nobody has touched: a frame, zeroed; an entry in each of the two tables.
+    FaultFresh,
+    /// A fault on a page that is there.
+    FaultPresent,
+    /// A page of a range of 512 published in one section.
+    InstallEach,
+    /// A page of 64 MiB given back: translation, host entry, frame.
+    Discard,
+    /// One leaf of 2 MiB split into a table of 512.
+    Split,
 }
 
 impl Op {
-    /// All of them, in the order in which a round does them.
-    pub const ALL: [Self; 6] =
+    /// What every competitor does, in this order.
+    pub const TABLES: [Self; 6] =
         [Self::Map, Self::Independent, Self::Dependent, Self::Unmap, Self::MapRange, Self::UnmapRange];
+    /// What only Trivet does.
+    pub const VM: [Self; 7] = [
+        Self::Guard,
+        Self::Section,
+        Self::FaultPresent,
+        Self::FaultFresh,
+        Self::InstallEach,
+        Self::Discard,
+        Self::Split,
+    ];
+
+    /// How often one round does it.
+    pub fn times(self) -> u64 {
+        match self {
+            Self::Map | Self::Independent | Self::Dependent | Self::Unmap | Self::MapRange | Self::UnmapRange => PAGES,
+            Self::Guard | Self::Section => vm::TIMES,
+            Self::FaultFresh | Self::FaultPresent | Self::InstallEach | Self::Discard => vm::PAGES,
+            Self::Split => vm::LEAVES,
+        }
+    }
 
     /// Its name in lines and on the command line.
     pub fn name(self) -> &'static str {
@@ -35,6 +70,13 @@ impl Op {
             Self::Unmap => "unmap",
             Self::MapRange => "map-range",
             Self::UnmapRange => "unmap-range",
+            Self::Guard => "guard",
+            Self::Section => "section",
+            Self::FaultFresh => "fault-fresh",
+            Self::FaultPresent => "fault-present",
+            Self::InstallEach => "install-each",
+            Self::Discard => "discard",
+            Self::Split => "split",
         }
     }
 }
