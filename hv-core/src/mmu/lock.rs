@@ -204,6 +204,14 @@ impl Commit<'_> {
     }
 }
 
+impl Primary<'_> {
+    /// The page's frame and what the host side allows. For derived things that are no translations; the caller keeps them
+    /// no longer than the next bracket over the page.
+    pub(super) fn frame(&self) -> (Pfn, Prot) {
+        (self.pfn, self.prot)
+    }
+}
+
 impl<'a> MmuGuard<'a> {
     /// The second form of the test: what it finds true stays true while the lock is held.
     pub fn revalidate(&mut self, seq: InvalidateSeq, pages: HvnRange) -> Result<Alone<'_, 'a>, Retry> {

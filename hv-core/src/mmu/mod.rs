@@ -23,6 +23,7 @@
 //! A flush happens under the mmu lock (R9): a second invalidator of the same page must not conclude from the empty
 //! table that nothing is cached. It waits for CPUs to leave their guests, and a CPU in a guest holds no lock.
 
+pub mod cache;
 pub mod census;
 pub mod config;
 pub mod fast;
@@ -36,6 +37,7 @@ pub mod resolve;
 pub mod space;
 pub mod zap;
 
+pub use cache::GfnCache;
 pub use config::{MemoryConfig, Window};
 pub use memory::{GuestMemory, MemoryStats, Outcome};
 pub use space::{MemoryError, Space};

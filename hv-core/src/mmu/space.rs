@@ -6,6 +6,7 @@
 
 use core::fmt;
 
+use super::cache::Caches;
 use super::lock::Mmu;
 use crate::epoch::Cpu;
 use crate::host::{HostSpace, Regions};
@@ -25,6 +26,8 @@ pub struct Space<I: Isa> {
     pub slots: Memslots,
     /// Who may publish and who invalidates.
     pub mmu: Mmu,
+    /// Pages whose frames the hypervisor keeps in mind.
+    pub caches: Caches,
     /// What is derived.
     pub stage2: I::Stage2,
     /// Flushes that made CPUs forget something. Written by invalidators only.
@@ -56,7 +59,7 @@ impl<I: Isa> Space<I> {
             host.destroy(cpu, m);
             return Err(MemoryError::NoMemory);
         };
-        Ok(Self { tag, host, slots, mmu: Mmu::new(), stage2, flushes: AtomicU64::new(0) })
+        Ok(Self { tag, host, slots, mmu: Mmu::new(), caches: Caches::new(), stage2, flushes: AtomicU64::new(0) })
     }
 
     /// Frees everything. No CPU is in the VM nor enters it again.

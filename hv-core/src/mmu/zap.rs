@@ -1,10 +1,12 @@
 //! The host side's half: an invalidation from its first to its last step.
 //!
 //! ```text
+//!   early count up, gfn-to-pfn caches of the range emptied (R23, cache.rs)
 //!   lock -> range widened, count up (R7) -> grace: sections that saw no bracket are over (R6)
 //!        -> zap every window onto the range -> flush (R9) -> unlock                                     = begin
 //!   the host table changes; inside the bracket no fault can publish a page of the range
 //!   lock -> seq up, count down (R7) -> unlock                                                           = end
+//!   early count down
 //!   tables that the zap unlinked: grace, then free
 //! ```
 
@@ -43,6 +45,7 @@ pub fn invalidate<I: Isa, R>(
     range: HvnRange,
     change: impl FnOnce(&Bracket) -> R,
 ) -> R {
+    let emptied = space.caches.empty(&range);
     let flushed = {
         let mut guard = space.mmu.lock(cpu);
         guard.begin(m, &range);
@@ -53,6 +56,7 @@ pub fn invalidate<I: Isa, R>(
     };
     let result = change(&Bracket { range });
     space.mmu.lock(cpu).end();
+    drop(emptied);
     flushed.release(cpu, m);
     result
 }
@@ -76,6 +80,7 @@ pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot
     let added = new.iter().filter(|slot| !old.contains(slot));
     let shown = gone.clone().chain(added).filter_map(|slot| slot.hvns_of(&slot.gfns()));
     let Some(range) = shown.reduce(|all, range| all.hull(&range)) else { return Ok(()) };
+    let emptied = space.caches.empty(&range);
     space.mmu.lock(cpu).begin(m, &range);
     let done = writer.replace(m.epoch(), new);
     let windows: Vec<GfnRange, MAX_SLOTS> = gone.map(Slot::gfns).collect();
@@ -85,6 +90,7 @@ pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot
         guard.end();
         flushed
     };
+    drop(emptied);
     flushed.release(cpu, m);
     done
 }

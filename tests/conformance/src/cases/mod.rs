@@ -11,14 +11,17 @@ use crate::verdict::{Run, Stop};
 mod codec;
 mod collapse;
 mod discard;
+mod fast;
 mod fault;
 mod frames;
+mod gpc;
 mod grace;
 mod huge;
 mod memory;
 mod notifier;
 mod probing;
 mod races;
+mod ready;
 mod split;
 mod tables;
 mod teams;
@@ -36,9 +39,14 @@ pub struct Case<I: Isa> {
 
 /// All cases, in order.
 pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
-    let pure = codec::cases::<I>().into_iter().chain(frames::cases()).chain(grace::cases());
+    let pure = codec::cases::<I>().into_iter().chain(frames::cases()).chain(grace::cases()).chain(ready::cases());
     let tables = tables::cases().into_iter().chain(notifier::cases());
-    let memory = fault::cases().into_iter().chain(memory::cases()).chain(discard::cases());
+    let memory = fault::cases()
+        .into_iter()
+        .chain(memory::cases())
+        .chain(discard::cases())
+        .chain(fast::cases())
+        .chain(gpc::cases());
     let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases());
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
     let guests = probing::cases().into_iter().chain(races::cases());
