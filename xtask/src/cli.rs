@@ -10,9 +10,10 @@ use crate::error::{refuse, suggestion};
 use crate::fmt::Mode;
 use crate::image::Profile;
 use crate::model::ModelArgs;
+use crate::museum::MuseumArgs;
 use crate::run::RunArgs;
 use crate::test::Depth;
-use crate::{bench, build, conformance, doctor, fmt, guests, lint, model, run, size, test};
+use crate::{bench, build, conformance, doctor, fmt, guests, lint, model, museum, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -54,6 +55,8 @@ enum Command {
     },
     /// Explore the races of tests/models, by model checkers and by threads
     Model(ModelArgs),
+    /// Plant bugs that shipped in a copy of the source; the checkers must find each
+    Museum(MuseumArgs),
     /// Measure path lengths in instructions, beside KVM's
     Bench {
         /// The board
@@ -81,13 +84,6 @@ enum Command {
     Doctor,
     /// Fetch the default guests and print where they are
     Guests,
-    /// Not there yet
-    #[command(hide = true)]
-    Museum {
-        /// Ignored
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
-    },
 }
 
 /// What is wrong with a command line, in one line, with a suggestion if something near exists.
@@ -126,6 +122,7 @@ pub fn run() -> Result<()> {
             conformance::run(&target, filter.as_deref(), format, profile)
         }
         Command::Model(args) => model::run(&args),
+        Command::Museum(args) => museum::run(&args),
         Command::Bench { host: true, .. } => bench::host(),
         Command::Bench { board, host: false } => bench::run(&board),
         Command::Size { board } => size::run(board.as_deref()),
@@ -133,7 +130,6 @@ pub fn run() -> Result<()> {
         Command::Fmt { check } => fmt::run(if check { Mode::Check } else { Mode::Write }),
         Command::Doctor => doctor::run(),
         Command::Guests => guests::run(),
-        Command::Museum { rest: _ } => Err(refuse("the museum is not there yet")),
     }
 }
 

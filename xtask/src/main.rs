@@ -20,6 +20,7 @@ mod lints;
 mod log;
 mod manifest;
 mod model;
+mod museum;
 mod process;
 mod progress;
 mod run;
@@ -29,6 +30,7 @@ mod test;
 mod units;
 mod watched;
 mod workspace;
+mod wrong;
 
 use std::process::ExitCode;
 

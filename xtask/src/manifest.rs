@@ -1,15 +1,15 @@
 //! Reads the manifest (TOML): what `--guests FILE` says, refused with the line that is wrong.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Result};
 use hv_core::guest::manifest::{Backing, Huge, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, Shared, is_name};
 use serde::Deserialize;
 use toml::Spanned;
 
 use crate::error::{refuse, suggestion};
 use crate::units::Size;
+use crate::wrong::Wrong;
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,31 +109,8 @@ pub fn read(file: &Path) -> Result<Vec<Vm>> {
     parse(&text, dir).map_err(|wrong| wrong.refusal(file, &text)).context("the manifest is refused")
 }
 
-/// What is wrong, and where.
-struct Wrong {
-    at: Option<Range<usize>>,
-    what: String,
-}
-
-impl Wrong {
-    fn at<T>(spanned: &Spanned<T>, what: String) -> Self {
-        Self { at: Some(spanned.span()), what }
-    }
-
-    fn refusal(self, file: &Path, text: &str) -> Error {
-        let line = self.at.and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
-        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-        refuse(format!("{}{line}: {}", file.display(), self.what))
-    }
-}
-
 fn parse(text: &str, dir: &Path) -> Result<Vec<Vm>, Wrong> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let message = error.message().lines().collect::<Vec<_>>().join(" ");
-        let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-        let hint = unknown.map(|key| suggestion(key, KEYS)).unwrap_or_default();
-        Wrong { at: error.span(), what: plain(&message) + &hint }
-    })?;
+    let file: File = toml::from_str(text).map_err(|error| Wrong::of_toml(&error, &KEYS, plain))?;
     if file.vm.is_empty() {
         return Err(Wrong { at: None, what: "no [[vm]]: at least one is needed".to_owned() });
     }

@@ -150,6 +150,11 @@ pub mod fixture {
         let status = status.map(|code| ExitStatus::from_raw(code << 8));
         Ran { status, lines: text.lines().map(str::to_owned).collect(), time: Duration::from_secs(9) }
     }
+
+    /// A program that wrote this and aborted.
+    pub fn killed(text: &str) -> Ran {
+        Ran { status: Some(ExitStatus::from_raw(6)), ..ran(None, text) }
+    }
 }
 
 #[cfg(test)]

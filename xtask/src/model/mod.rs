@@ -16,8 +16,9 @@ use crate::progress::Parts;
 use crate::test::Depth;
 use crate::watched::{self, Ran};
 use crate::{jobs, process};
-use outcome::{Scenario, Verdict, judge, list, thousands};
-pub use runner::Runner;
+use outcome::{Scenario, list};
+pub use outcome::{Verdict, judge, thousands};
+pub use runner::{Flavour, PROFILE, Runner};
 
 /// The command's arguments.
 #[derive(Args, Clone, Debug)]
