@@ -12,13 +12,16 @@
 //! Lock order, lowest first; a CPU takes locks in this order only, and the dev profile checks it (`sync::Rank`):
 //!
 //! 1. `Rank::Memslots`: replacing a VM's set of slots
-//! 2. `Rank::Host`: structural changes of a VM's host table
-//! 3. `Rank::Mmu`: the mmu lock of a VM
-//! 4. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
-//! 5. the frame allocator's lock, innermost
+//! 2. `Rank::Team`: one extent of an object that VMs share
+//! 3. `Rank::Mappers`: the list of those VMs
+//! 4. `Rank::Host`: structural changes of a VM's host table
+//! 5. `Rank::Mmu`: the mmu lock of a VM
+//! 6. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
+//! 7. the frame allocator's locks, innermost
 //!
-//! A grace period may be awaited under any of the locks, since who walks takes none. A fault takes none at all; only
-//! where a table stands in the way of a large leaf it takes the mmu lock, outside of its section.
+//! A grace period may be awaited under any of the locks, since who walks takes none. A fault takes none at all, with two
+//! exceptions, both outside of its section: the first touch of a shared page takes its extent's, and where a table stands
+//! in the way of a large leaf it takes the mmu lock.
 //!
 //! A flush happens under the mmu lock (R9): a second invalidator of the same page must not conclude from the empty
 //! table that nothing is cached. It waits for CPUs to leave their guests, and a CPU in a guest holds no lock.
