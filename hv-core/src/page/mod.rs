@@ -40,5 +40,5 @@ const HUGE: Order = match HostFormat::BITS {
     },
     [] => Order::PAGE,
 };
-pub use swap::{Full, Swap};
-pub use tmpfs::{MapRefused, NoSwap, Tmpfs, TmpfsStats};
+pub use swap::{Full, NoSwap, Swap};
+pub use tmpfs::{MapRefused, Tmpfs, TmpfsStats};

@@ -36,11 +36,10 @@ use super::Swap;
 use super::breaking::Breaking;
 use super::extent::{Extent, Grow, Held};
 use super::team::{Bits, Usage};
-use crate::addr::{Hvn, HvnRange, Pfn};
+use crate::addr::{HvnRange, Pfn};
 use crate::epoch::Cpu;
 use crate::host::{HUGE, shared};
 use crate::isa::Isa;
-use crate::mmu::lock::Fresh;
 use crate::mmu::space::Space;
 use crate::sync::{AtomicU64, Ordering, Rank, Ranked};
 
@@ -48,14 +47,14 @@ use crate::sync::{AtomicU64, Ordering, Rank, Ranked};
 pub struct Tmpfs<I: Isa> {
     pages: AtomicU64,
     grow: Grow,
-    swap: Option<Arc<dyn Swap<I::Machine>>>,
-    extents: Vec<Extent>,
-    mappers: Ranked<Vec<Mapper<I>>>,
+    pub(super) swap: Option<Arc<dyn Swap<I::Machine>>>,
+    pub(super) extents: Vec<Extent>,
+    pub(super) mappers: Ranked<Vec<Mapper<I>>>,
 }
 
 /// A region of a VM that shows a part of the object.
-struct Mapper<I: Isa> {
-    space: Arc<Space<I>>,
+pub(super) struct Mapper<I: Isa> {
+    pub(super) space: Arc<Space<I>>,
     hvns: HvnRange,
     /// The object's page behind the first of them.
     first: u64,
@@ -68,15 +67,6 @@ pub enum MapRefused {
     TooSmall,
     /// No heap for the list.
     NoMemory,
-}
-
-/// Why nothing was swapped out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoSwap {
-    /// The object was made without a store.
-    NoStore,
-    /// The object has no such page.
-    OutOfReach,
 }
 
 /// What an object amounts to.
@@ -98,7 +88,7 @@ pub struct TmpfsStats {
 
 impl<I: Isa> Mapper<I> {
     /// Where the VM shows the object's pages `from..to`, as far as it does.
-    fn hvns_of(&self, from: u64, to: u64) -> Option<HvnRange> {
+    pub(super) fn hvns_of(&self, from: u64, to: u64) -> Option<HvnRange> {
         let from = from.max(self.first).checked_sub(self.first)?;
         let to = to.checked_sub(self.first)?.min(self.hvns.pages());
         HvnRange::new(self.hvns.start().checked_add(from)?, to.checked_sub(from)?)
@@ -216,28 +206,6 @@ impl<I: Isa> Tmpfs<I> {
         freed
     }
 
-    /// Swaps out the extent of page `index`: all of it is unmapped, and what nobody has touched again by the time it is
-    /// marked goes to the store, as far as that has room. Returns how many pages went.
-    pub fn swap_out(&self, cpu: &Cpu, m: &I::Machine, index: u64) -> Result<u64, NoSwap> {
-        self.swap_out_with(cpu, m, index, || {})
-    }
-
-    /// [`Tmpfs::swap_out`], with something done between its two steps, when the extent is unmapped and free for use but
-    /// not marked: what another CPU may do there.
-    pub fn swap_out_with(&self, cpu: &Cpu, m: &I::Machine, index: u64, between: impl FnOnce()) -> Result<u64, NoSwap> {
-        let swap = self.swap.as_deref().ok_or(NoSwap::NoStore)?;
-        let extent = usize::try_from(index / HUGE.pages()).ok().and_then(|n| self.extents.get(n));
-        let (extent, base) = (extent.ok_or(NoSwap::OutOfReach)?, HUGE.align_down(index));
-        let step = Breaking::invalidate_first(cpu, extent, base, Fresh::PRIMARY_TESTED, |from, to| {
-            self.unmap(cpu, m, base.saturating_add(from), base.saturating_add(to), |_| true);
-        });
-        between();
-        let mut over = step.then_mark(cpu, |n| self.mapped(cpu, m, base.saturating_add(n)));
-        let taken = over.keep(cpu, m, base, swap);
-        over.free(cpu, m);
-        Ok(taken)
-    }
-
     /// What it amounts to just now.
     pub fn stats(&self, cpu: &Cpu) -> TmpfsStats {
         let mut all = TmpfsStats { pages: self.pages(), ..TmpfsStats::default() };
@@ -269,21 +237,18 @@ impl<I: Isa> Tmpfs<I> {
 
     /// Takes the leaves of the pages `from..to` out of the host tables of mappers that `of` names. Returns how many large
     /// leaves went.
-    fn unmap(&self, cpu: &Cpu, m: &I::Machine, from: u64, to: u64, of: impl Fn(&Arc<Space<I>>) -> bool) -> u64 {
+    pub(super) fn unmap(
+        &self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        from: u64,
+        to: u64,
+        of: impl Fn(&Arc<Space<I>>) -> bool,
+    ) -> u64 {
         let mappers = self.mappers.lock(cpu);
         let shown = mappers.iter().filter(|mapper| of(&mapper.space));
         let ranges = shown.filter_map(|mapper| Some((mapper, mapper.hvns_of(from, to)?)));
         ranges.fold(0, |gone, (mapper, hvns)| gone.saturating_add(shared::unmap(cpu, m, &mapper.space, hvns)))
-    }
-
-    /// True if any VM has a leaf of page `index`. With the extent's lock held that stays as it is.
-    fn mapped(&self, cpu: &Cpu, m: &I::Machine, index: u64) -> bool {
-        let mappers = self.mappers.lock(cpu);
-        let mut places = mappers.iter().filter_map(|mapper| {
-            let page: Hvn = mapper.hvns_of(index, index.saturating_add(1))?.start();
-            Some((mapper, page))
-        });
-        places.any(|(mapper, page)| shared::present(cpu, m, &mapper.space.host, page))
     }
 
     /// Calls `f` with each extent that has a page of `from..to`, and the index of its first page.
