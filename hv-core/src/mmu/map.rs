@@ -46,7 +46,13 @@ fn publish<I: Isa>(cpu: &Cpu, space: &Space<I>, to: &Target<'_, I>, r: Resolved)
 }
 
 /// Breaks up the tables of the block of `order` around `gfn` and publishes what belongs there.
-fn replace<I: Isa>(cpu: &Cpu, space: &Space<I>, to: &Target<'_, I>, gfn: Gfn, order: Order) -> Result<Order, MapError> {
+pub(super) fn replace<I: Isa>(
+    cpu: &Cpu,
+    space: &Space<I>,
+    to: &Target<'_, I>,
+    gfn: Gfn,
+    order: Order,
+) -> Result<Order, MapError> {
     let m = to.machine;
     let seq = space.mmu.sample();
     let slot = space.slots.find(&m.epoch().enter(cpu), gfn).ok_or(MapError::Retry)?;

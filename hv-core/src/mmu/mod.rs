@@ -35,6 +35,7 @@ pub mod level;
 pub mod lock;
 mod map;
 pub mod memory;
+mod range;
 pub mod ready;
 pub mod resolve;
 pub mod space;
