@@ -10,6 +10,7 @@ use crate::verdict::{Run, Stop};
 
 mod codec;
 mod collapse;
+mod commit;
 mod discard;
 mod fast;
 mod fault;
@@ -47,7 +48,7 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(discard::cases())
         .chain(fast::cases())
         .chain(gpc::cases());
-    let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases());
+    let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases()).chain(commit::cases());
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
     let guests = probing::cases().into_iter().chain(races::cases());
     pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests)
