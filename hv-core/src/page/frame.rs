@@ -124,6 +124,21 @@ impl Zeroed {
 
 /// Frames whose every byte is the guest's to see. Host tables and objects take and give back nothing else.
 ///
+/// Neither a frame of arbitrary content, nor a table, nor a mere number becomes one:
+///
+/// ```compile_fail,E0277
+/// # use hv_core::page::{Frame, GuestFrame};
+/// fn stale(frame: Frame) -> GuestFrame { frame.into() }
+/// ```
+/// ```compile_fail,E0277
+/// # use hv_core::{page::GuestFrame, radix::format::TableRef};
+/// fn own(table: TableRef) -> GuestFrame { table.into() }
+/// ```
+/// ```compile_fail,E0624
+/// # use hv_core::{addr::{Order, Pfn}, page::GuestFrame};
+/// fn number(pfn: Pfn) -> GuestFrame { GuestFrame::owned(pfn, Order::PAGE) }
+/// ```
+///
 /// There is no way back to [`Frame`]: a guest may have a translation of it, and a walk the number, so it ends as
 /// [`crate::epoch::Retired`] and through [`super::Frames::free_guest`].
 #[derive(Debug)]

@@ -33,8 +33,9 @@ use heapless::Vec;
 
 use super::buddy::{self, Buddy, MAX_ZONES};
 use super::cache::Cache;
+use super::ledger::Ledger;
 use super::zeroed::{Pool, Stock};
-use super::{Frame, GuestFrame};
+use super::{Frame, GuestFrame, Zeroed};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::epoch::{Cpu, MAX_CPUS, Retired};
 use crate::radix::format::TableRef;
@@ -70,7 +71,12 @@ pub struct Frames {
     caches: alloc::vec::Vec<Line<Mutex<Cache>>>,
     pool: Line<Pool>,
     shared: Line<Shared>,
+    ledger: Ledger,
 }
+
+/// That nobody frees a frame twice is a matter of types; the dev profile looks all the same. Not under the model
+/// checkers, to which every lock is a branch: they have the ledger.
+const LOOK_TWICE: bool = cfg!(all(debug_assertions, not(any(loom, shuttle))));
 
 /// Something in cache lines of its own.
 #[derive(Debug)]
@@ -104,9 +110,9 @@ impl<T> Deref for Line<T> {
 /// What a guest's page can be made of.
 pub(super) enum Found {
     /// It holds zeros.
-    Clean(Pfn),
+    Clean(Zeroed),
     /// It holds anything.
-    Raw(Pfn),
+    Raw(Frame),
 }
 
 impl Frames {
@@ -132,22 +138,24 @@ impl Frames {
             #[cfg(test)]
             trips: AtomicU64::new(0),
         };
-        Ok(Self { ranges: own, caches, pool: Line(Pool::new()), shared: Line(shared) })
+        Ok(Self { ranges: own, caches, pool: Line(Pool::new()), shared: Line(shared), ledger: Ledger::default() })
     }
 
     /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no range has one.
     pub fn alloc(&self, cpu: &Cpu, order: Order) -> Option<Frame> {
-        Some(Frame::owned(self.take(cpu, order)?, order))
+        let pfn = self.take(cpu, order)?;
+        self.ledger.take(pfn, order);
+        Some(Frame::owned(pfn, order))
     }
 
     /// Gives a block back that no guest and no walk has been shown.
     pub fn free(&self, cpu: &Cpu, frame: Frame) {
         let order = frame.order();
         let pfn = frame.into_pfn();
-        // That nobody frees a frame twice is a matter of types; the dev profile looks all the same.
-        if cfg!(debug_assertions) && self.all().any_free(pfn, order) {
+        if LOOK_TWICE && self.all().any_free(pfn, order) {
             return self.buddy().refuse(pfn, order);
         }
+        self.ledger.give(pfn, order);
         if self.is_ours(pfn, order)
             && let Some(cache) = self.caches.get(usize::from(cpu.id().0))
             && cache.lock().push(pfn, order).is_ok()
@@ -164,7 +172,7 @@ impl Frames {
 
     /// Takes a block for a table. For implementations of [`crate::machine::Machine::alloc_table`], which zero it.
     pub fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
-        Some(TableRef::new(self.take(cpu, order)?, order))
+        Some(TableRef::new(self.alloc(cpu, order)?.into_pfn(), order))
     }
 
     /// Gives a table's block back. For implementations of [`crate::machine::Machine::free_table`].
@@ -176,7 +184,10 @@ impl Frames {
     /// True if `pfn` is under the allocator's care and not allocated. For checks: the answer may be stale at once.
     #[must_use]
     pub fn is_free(&self, pfn: Pfn) -> bool {
-        self.all().any_free(pfn, Order::PAGE)
+        match self.ledger.is_taken(pfn) {
+            Some(taken) => !taken && self.is_ours(pfn, Order::PAGE),
+            None => self.all().any_free(pfn, Order::PAGE),
+        }
     }
 
     /// How many frames there are just now.
@@ -228,29 +239,44 @@ impl Frames {
 
     /// Takes a block that holds zeros if there is one at hand, and any other if not.
     pub(super) fn take_clean(&self, cpu: &Cpu, order: Order) -> Option<Found> {
+        let clean = |pfn| {
+            self.ledger.take(pfn, order);
+            Some(Found::Clean(Zeroed::known(pfn, order)))
+        };
+        let raw = |pfn| {
+            self.ledger.take(pfn, order);
+            Some(Found::Raw(Frame::owned(pfn, order)))
+        };
         if order == Order::PAGE
             && let Some(cache) = self.caches.get(usize::from(cpu.id().0))
         {
             let mut cache = cache.lock();
             if let Some(pfn) = cache.shelves().and_then(|s| s.pop_clean().or_else(|| self.pool.single_for(s))) {
-                return Some(Found::Clean(pfn));
+                return clean(pfn);
             }
             if let Some(pfn) = cache.pop(order) {
-                return Some(Found::Raw(pfn));
+                return raw(pfn);
             }
         } else if let Some(pfn) = self.pool.block(order) {
-            return Some(Found::Clean(pfn));
+            return clean(pfn);
         }
-        self.take(cpu, order).map(Found::Raw)
+        raw(self.take(cpu, order)?)
     }
 
     /// Keeps a block that holds zeros; it comes back if there is no room for it.
-    pub(super) fn keep_clean(&self, cpu: &Cpu, pfn: Pfn, order: Order) -> Result<(), Pfn> {
-        if order == Order::PAGE {
+    pub(super) fn keep_clean(&self, cpu: &Cpu, zeroed: Zeroed) -> Result<(), Zeroed> {
+        let order = zeroed.order();
+        let pfn = zeroed.into_frame().into_pfn();
+        self.ledger.give(pfn, order);
+        let kept = if order == Order::PAGE {
             self.cache(cpu).map_or(Err(pfn), |mut cache| cache.shelves().map_or(Err(pfn), |s| s.push_clean(pfn)))
         } else {
             self.pool.keep_block(pfn, order)
-        }
+        };
+        kept.map_err(|pfn| {
+            self.ledger.take(pfn, order);
+            Zeroed::known(pfn, order)
+        })
     }
 
     /// Puts all that is free together and looks once more.
@@ -291,15 +317,21 @@ impl Frames {
         self.shared.buddy.lock()
     }
 
+    /// For those who take frames from the buddy by themselves.
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// The pool of zeroed frames.
     pub(super) fn pool(&self) -> &Pool {
         &self.pool
     }
 
     /// True if the block is one of this allocator's.
+    #[inline]
     fn is_ours(&self, pfn: Pfn, order: Order) -> bool {
-        let rest = |r: &PfnRange| r.end().since(pfn).unwrap_or(0);
-        pfn.is_aligned(order) && self.ranges.iter().any(|r| r.contains(pfn) && rest(r) >= order.pages())
+        let end = |r: &PfnRange| pfn.since(r.start())?.checked_add(order.pages());
+        pfn.is_aligned(order) && self.ranges.iter().any(|r| end(r).is_some_and(|end| end <= r.pages()))
     }
 
     /// Locks all places. The caller holds none of the locks.

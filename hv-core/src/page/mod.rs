@@ -7,6 +7,7 @@
 //!   zeroed.rs     frames that idle CPUs have zeroed in advance
 //!   buddy.rs      all other free blocks, up to 1 GiB
 //!   bitmap.rs     a set of numbers with a fast minimum
+//!   ledger.rs   what is kept account of under a model checker
 //! ```
 
 mod bitmap;
@@ -16,6 +17,7 @@ mod cache;
 pub mod extent;
 mod frame;
 mod frames;
+mod ledger;
 mod swap;
 pub mod team;
 #[cfg(all(test, not(any(loom, shuttle))))]

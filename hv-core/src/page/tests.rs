@@ -191,8 +191,8 @@ fn frames_taken_and_given_back_disturb_nobody() {
     let busy = all.pool().lock();
     let before = all.trips();
     for _ in 0..1000 {
-        let (Found::Clean(pfn) | Found::Raw(pfn)) = all.take_clean(&a, Order::PAGE).unwrap();
-        all.cache(&a).unwrap().push(pfn, Order::PAGE).unwrap();
+        let Some(Found::Raw(frame)) = all.take_clean(&a, Order::PAGE) else { panic!("nothing was zeroed") };
+        all.cache(&a).unwrap().push(frame.into_pfn(), Order::PAGE).unwrap();
     }
     assert_eq!(all.trips(), before);
     drop(busy);

@@ -20,7 +20,7 @@ use heapless::Vec;
 use super::HUGE;
 use super::buddy::Buddy;
 use super::cache::{Shelves, meet};
-use super::frame::{Frame, Zeroed};
+use super::frame::Zeroed;
 use super::frames::Found;
 use crate::addr::{Order, Pfn};
 use crate::epoch::Cpu;
@@ -55,16 +55,15 @@ pub enum Refill {
 /// Takes a block of `order` that holds zeros; `None` if memory is out. Any CPU.
 pub fn take<M: Machine>(cpu: &Cpu, m: &M, order: Order) -> Option<Zeroed> {
     match m.frames().take_clean(cpu, order)? {
-        Found::Clean(pfn) => Some(Zeroed::known(pfn, order)),
-        Found::Raw(pfn) => Some(Frame::owned(pfn, order).zero(m)),
+        Found::Clean(zeroed) => Some(zeroed),
+        Found::Raw(frame) => Some(frame.zero(m)),
     }
 }
 
 /// Gives back a block that nobody was shown, so that it still holds zeros.
 pub fn give<M: Machine>(cpu: &Cpu, m: &M, zeroed: Zeroed) {
-    let order = zeroed.order();
-    if let Err(pfn) = m.frames().keep_clean(cpu, zeroed.into_frame().into_pfn(), order) {
-        m.frames().free(cpu, Frame::owned(pfn, order));
+    if let Err(zeroed) = m.frames().keep_clean(cpu, zeroed) {
+        m.frames().free(cpu, zeroed.into_frame());
     }
 }
 
@@ -73,7 +72,10 @@ pub fn refill<M: Machine>(m: &M) -> Refill {
     let frames = m.frames();
     let pool = frames.pool();
     let Some(step) = pool.lock().begin(&mut frames.buddy()) else { return Refill::Enough };
+    let (block, order) = step.block();
+    frames.ledger().take(block, order);
     m.zero(step.first(), STEP);
+    frames.ledger().give(block, order);
     let mut stock = pool.lock();
     stock.end(step);
     pool.tell(&stock);
@@ -113,6 +115,14 @@ enum Step {
 }
 
 impl Step {
+    /// What is in hand.
+    fn block(&self) -> (Pfn, Order) {
+        match self {
+            Self::Singles(first) => (*first, STEP),
+            Self::PartOf(begun) => (begun.block, HUGE),
+        }
+    }
+
     /// The first frame to be zeroed.
     fn first(&self) -> Pfn {
         match self {
@@ -226,10 +236,7 @@ impl Stock {
         } else {
             return None;
         };
-        self.in_hand = match step {
-            Step::Singles(_) => STEP.pages(),
-            Step::PartOf(_) => HUGE.pages(),
-        };
+        self.in_hand = step.block().1.pages();
         Some(step)
     }
 

@@ -15,8 +15,12 @@ mod flavour;
 mod flavour;
 
 mod rank;
+#[cfg(any(loom, shuttle))]
+mod unseen;
 
 pub use flavour::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, spin_loop,
 };
 pub use rank::{Rank, Ranked, RankedGuard};
+#[cfg(any(loom, shuttle))]
+pub(crate) use unseen::Unseen;

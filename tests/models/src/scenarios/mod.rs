@@ -3,6 +3,7 @@
 mod brackets;
 mod commit;
 mod fault_unmap;
+mod frames;
 mod gpc;
 mod grace;
 mod ready;
@@ -11,7 +12,8 @@ mod vm;
 use crate::scenario::Model;
 
 /// One list for each file.
-static GROUPS: &[&[&dyn Model]] = &[fault_unmap::ALL, grace::ALL, brackets::ALL, commit::ALL, ready::ALL, gpc::ALL];
+static GROUPS: &[&[&dyn Model]] =
+    &[fault_unmap::ALL, frames::ALL, grace::ALL, brackets::ALL, commit::ALL, ready::ALL, gpc::ALL];
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static dyn Model> {
