@@ -8,9 +8,9 @@ use alloc::vec;
 
 use heapless::Vec;
 
-use super::HUGE;
 use super::buddy::Buddy;
 use crate::addr::{Order, Pfn};
+use crate::host::HUGE;
 
 /// Single frames that a CPU keeps, at most.
 const SINGLES: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };

@@ -29,18 +29,5 @@ pub use buddy::{MAX_ORDER, MAX_ZONES};
 pub use extent::Grow;
 pub use frame::{Content, Frame, GuestFrame, Zeroed};
 pub use frames::{Counts, Frames, FramesError};
-
-use crate::addr::Order;
-use crate::host::HostFormat;
-use crate::isa::RadixFormat;
-
-/// The size of a huge page: the blocks that are kept by CPUs and zeroed in advance beside single frames.
-const HUGE: Order = match HostFormat::BITS {
-    [leaf, ..] => match Order::new(*leaf) {
-        Some(order) => order,
-        None => Order::PAGE,
-    },
-    [] => Order::PAGE,
-};
 pub use swap::{Full, NoSwap, Swap};
 pub use tmpfs::{MapRefused, Tmpfs, TmpfsStats};

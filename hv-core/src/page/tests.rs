@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::frames::Found;
-use super::{Counts, Frame, Frames, FramesError, HUGE, MAX_ORDER};
+use super::{Counts, Frame, Frames, FramesError, MAX_ORDER};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::epoch::{Cpu, Domain};
+use crate::host::HUGE;
 use crate::machine::CpuId;
 use crate::sync::{AtomicBool, Ordering};
 

@@ -17,13 +17,13 @@
 
 use heapless::Vec;
 
-use super::HUGE;
 use super::buddy::Buddy;
 use super::cache::{Shelves, meet};
 use super::frame::Zeroed;
 use super::frames::Found;
 use crate::addr::{Order, Pfn};
 use crate::epoch::Cpu;
+use crate::host::HUGE;
 use crate::machine::Machine;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
