@@ -13,7 +13,7 @@ use crate::guest::manifest::{Huge, VmConfig};
 use crate::host::HugePolicy;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
 use crate::mmu::ready::{Drained, Permit, Readiness, State};
-use crate::mmu::{GuestMemory, MemoryConfig};
+use crate::mmu::{GfnCache, GuestMemory, MemoryConfig};
 use crate::sched::{Entity, Task};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -124,11 +124,31 @@ pub struct VcpuCell<I: Isa> {
     pub counts: Counts,
     /// Its right to run, from its start until it leaves. Held only to put or take.
     permit: Mutex<Option<Permit>>,
+    /// The page that the hypervisor uses at each of its comings and goings. A leaf lock, held while the page is touched.
+    kept: Mutex<Option<GfnCache<I>>>,
 }
 
 impl<I: Isa> VcpuCell<I> {
     fn new(vcpu: I::Vcpu) -> Self {
-        Self { vcpu: Mutex::new(vcpu), entity: Entity::default(), counts: Counts::default(), permit: Mutex::new(None) }
+        Self {
+            vcpu: Mutex::new(vcpu),
+            entity: Entity::default(),
+            counts: Counts::default(),
+            permit: Mutex::new(None),
+            kept: Mutex::new(None),
+        }
+    }
+
+    /// Keeps another page in mind, or none.
+    pub fn keep(&self, page: Option<GfnCache<I>>) {
+        let before = core::mem::replace(&mut *self.kept.lock(), page);
+        // Unlisted with no lock held.
+        drop(before);
+    }
+
+    /// Whether `touch` could do with the page that is kept in mind, if there is one.
+    pub fn with_kept(&self, touch: impl FnOnce(&GfnCache<I>) -> bool) -> bool {
+        self.kept.lock().as_ref().is_some_and(touch)
     }
 
     /// Gives the vCPU the right to run, before it is started.

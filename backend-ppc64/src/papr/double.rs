@@ -3,7 +3,7 @@
 extern crate std;
 
 use core::cell::{Cell, RefCell};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::vec::Vec;
 
 use hv_core::addr::Gpa;
@@ -26,6 +26,7 @@ pub struct Double {
     starts: RefCell<Vec<(u16, StartAt)>>,
     woken: RefCell<BTreeSet<u16>>,
     last_words: RefCell<Vec<u8>>,
+    kept: RefCell<BTreeMap<u16, Gpa>>,
     now: Cell<u64>,
     wall_clock: Cell<u64>,
     random: Cell<Option<u64>>,
@@ -43,6 +44,7 @@ impl Double {
             starts: RefCell::default(),
             woken: RefCell::default(),
             last_words: RefCell::default(),
+            kept: RefCell::default(),
             now: Cell::new(0),
             wall_clock: Cell::new(0),
             random: Cell::new(None),
@@ -64,6 +66,11 @@ impl Double {
         let next = p.hcall(Call { vcpu, gpr: &mut gpr, msr: &mut msr }, self);
         assert_eq!((&gpr[..3], &gpr[13..]), (&before[..3], &before[13..]), "registers that no call may touch");
         (gpr, msr, next)
+    }
+
+    /// The page that is kept in mind for a vCPU.
+    pub fn kept(&self, vcpu: u16) -> Option<Gpa> {
+        self.kept.borrow().get(&vcpu).copied()
     }
 
     pub fn set_now(&self, ticks: u64) {
@@ -134,6 +141,14 @@ impl Services for Double {
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), MemError> {
         self.memory.borrow_mut()[range(at, from.len())?].copy_from_slice(from);
         Ok(())
+    }
+
+    fn keep(&self, vcpu: u16, at: Option<Gpa>) {
+        let mut kept = self.kept.borrow_mut();
+        match at {
+            Some(at) => kept.insert(vcpu, at),
+            None => kept.remove(&vcpu),
+        };
     }
 
     fn console_write(&self, bytes: &[u8]) {

@@ -100,7 +100,10 @@ impl<I: Isa> Hypervisor<I> {
                 spin_loop();
             };
             info!("VM {} is taken down", index);
-            alone.memory.destroy(cpu, self.machine);
+            let Running { memory, vcpus, .. } = alone;
+            // With the pages that are kept in mind for them, which know the memory.
+            drop(vcpus);
+            memory.destroy(cpu, self.machine);
         }
         drop(drained);
         self.over(index);

@@ -42,7 +42,6 @@ use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::radix::format::Prot;
 use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
-use crate::vcpu::services::MemError;
 
 /// All caches of one VM.
 #[derive(Debug)]
@@ -66,7 +65,7 @@ struct Entry {
     word: AtomicU64,
 }
 
-/// The frame of one guest page, as long as it is known. Reads and writes that it cannot serve go through the memory.
+/// The frame of one guest page, as long as it is known. What it cannot serve goes the long way, through the memory.
 #[derive(Debug)]
 pub struct GfnCache<I: Isa> {
     space: Arc<Space<I>>,
@@ -134,36 +133,17 @@ impl<I: Isa> GfnCache<I> {
         self.entry.word.load(Ordering::Relaxed) != 0
     }
 
-    /// As [`GuestMemory::read`]. The caller holds no guard.
-    pub fn read(
-        &self,
-        memory: &GuestMemory<I>,
-        cpu: &Cpu,
-        m: &I::Machine,
-        at: Gpa,
-        to: &mut [u8],
-    ) -> Result<(), MemError> {
-        if self.serves(memory, at, to.len()) && self.with(cpu, m, Prot::READ, |frame| m.read(frame, at.offset(), to)) {
-            return Ok(());
-        }
-        memory.read(cpu, m, at, to)
+    /// Reads the page, if it can be done without a walk. False, nothing having been read, if the access must go the long
+    /// way. The caller holds no guard.
+    #[must_use]
+    pub fn try_read(&self, memory: &GuestMemory<I>, cpu: &Cpu, m: &I::Machine, at: Gpa, into: &mut [u8]) -> bool {
+        self.serves(memory, at, into.len()) && self.with(cpu, m, Prot::READ, |frame| m.read(frame, at.offset(), into))
     }
 
-    /// As [`GuestMemory::write`]. The caller holds no guard.
-    pub fn write(
-        &self,
-        memory: &GuestMemory<I>,
-        cpu: &Cpu,
-        m: &I::Machine,
-        at: Gpa,
-        from: &[u8],
-    ) -> Result<(), MemError> {
-        if self.serves(memory, at, from.len())
-            && self.with(cpu, m, Prot::WRITE, |frame| m.write(frame, at.offset(), from))
-        {
-            return Ok(());
-        }
-        memory.write(cpu, m, at, from)
+    /// Writes the page, likewise.
+    #[must_use]
+    pub fn try_write(&self, memory: &GuestMemory<I>, cpu: &Cpu, m: &I::Machine, at: Gpa, from: &[u8]) -> bool {
+        self.serves(memory, at, from.len()) && self.with(cpu, m, Prot::WRITE, |frame| m.write(frame, at.offset(), from))
     }
 
     /// Does the access lie in the page, and is it one to this VM?

@@ -5,6 +5,7 @@ use crate::epoch::Cpu;
 use crate::hypervisor::Hypervisor;
 use crate::isa::{Isa, Vcpu};
 use crate::machine::{Instant, Machine};
+use crate::mmu::GfnCache;
 use crate::sched::Task;
 use crate::vcpu::services::{MemError, Services, StartAt, StartError, VcpuState};
 use crate::vm::Job;
@@ -18,11 +19,26 @@ pub struct Env<'a, I: Isa> {
 
 impl<I: Isa> Services for Env<'_, I> {
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemError> {
-        self.job.vm.memory.read(self.cpu, self.hv.machine, at, into)
+        let (memory, cpu, m) = (&self.job.vm.memory, self.cpu, self.hv.machine);
+        if self.job.cell().with_kept(|kept| kept.try_read(memory, cpu, m, at, into)) {
+            return Ok(());
+        }
+        memory.read(cpu, m, at, into)
     }
 
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), MemError> {
-        self.job.vm.memory.write(self.cpu, self.hv.machine, at, from)
+        let (memory, cpu, m) = (&self.job.vm.memory, self.cpu, self.hv.machine);
+        if self.job.cell().with_kept(|kept| kept.try_write(memory, cpu, m, at, from)) {
+            return Ok(());
+        }
+        memory.write(cpu, m, at, from)
+    }
+
+    fn keep(&self, vcpu: u16, at: Option<Gpa>) {
+        if let Some(job) = Job::new(&self.job.vm, vcpu) {
+            // Without memory for a cache every access goes the long way.
+            job.cell().keep(at.and_then(|at| GfnCache::new(&self.job.vm.memory, at.page())));
+        }
     }
 
     fn console_write(&self, bytes: &[u8]) {

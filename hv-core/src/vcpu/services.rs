@@ -50,6 +50,9 @@ pub trait Services {
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemError>;
     /// Writes guest memory, through the dirty log like any other writer (R16).
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), MemError>;
+    /// The page at `at` is one that is read and written each time `vcpu` comes to a CPU or leaves it: its frame may be kept
+    /// in mind. One page a vCPU; `None`: no longer. Changes nothing but the time that accesses take.
+    fn keep(&self, vcpu: u16, at: Option<Gpa>);
     /// Sends bytes to the VM's console.
     fn console_write(&self, bytes: &[u8]);
     /// Takes typed bytes; returns how many were put into `into`.

@@ -59,13 +59,18 @@ pub struct Areas {
 /// H_REGISTER_VPA(function, vCPU, address).
 pub fn register<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Status, Status> {
     let (flags, address) = (args.param::<1>(), args.param::<3>());
-    let seat = p.named(args.param::<2>()).and_then(|v| p.seat(v)).ok_or(Status::Parameter)?;
+    let vcpu = p.named(args.param::<2>()).ok_or(Status::Parameter)?;
+    let seat = p.seat(vcpu).ok_or(Status::Parameter)?;
     let mut areas = seat.areas.lock();
     if flags & !(7 << FUNCTION_SHIFT) != 0 {
         return Err(Status::Parameter);
     }
     match flags >> FUNCTION_SHIFT {
-        1 => areas.register_vpa(address, seat.dispatches.load(Ordering::Relaxed), s)?,
+        1 => {
+            areas.register_vpa(address, seat.dispatches.load(Ordering::Relaxed), s)?;
+            // Written twice each time the vCPU comes to a CPU, and once when it leaves.
+            s.keep(vcpu, Some(Gpa(address)));
+        }
         2 => {
             areas.needs_vpa()?;
             aligned(address)?;
@@ -79,7 +84,10 @@ pub fn register<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Status,
             areas.slb_shadow = true;
         }
         5 if areas.slb_shadow || areas.trace.is_some() => return Err(Status::Resource),
-        5 => areas.vpa = None,
+        5 => {
+            areas.vpa = None;
+            s.keep(vcpu, None);
+        }
         6 => areas.trace = None,
         7 => areas.slb_shadow = false,
         _ => return Err(Status::Parameter),

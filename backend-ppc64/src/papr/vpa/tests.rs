@@ -1,5 +1,7 @@
 //! What PAPR and Linux rely on of H_REGISTER_VPA and of what it registers.
 
+use hv_core::addr::Gpa;
+
 use crate::papr::Papr;
 use crate::papr::double::{Double, MEMORY};
 use crate::papr::hcall::Hcall;
@@ -55,6 +57,19 @@ fn time_waited_counts_only_when_it_was_against_the_guests_will() {
     assert_eq!(off(200, 900), 30);
     assert_eq!(off(1000, 1005), 35);
     assert_eq!(off(2000, 1990), 35, "a clock that goes back is no time");
+}
+
+#[test]
+fn the_area_of_the_named_vcpu_is_kept_in_mind_until_it_is_given_up() {
+    let (p, s) = vm();
+    register(&p, &s, 1, 1, VPA);
+    assert_eq!((s.kept(0), s.kept(1)), (None, Some(Gpa(VPA))));
+    register(&p, &s, 2, 1, LOG);
+    assert_eq!(register(&p, &s, 5, 1, 0), -16, "the log needs it");
+    assert_eq!(s.kept(1), Some(Gpa(VPA)));
+    register(&p, &s, 6, 1, 0);
+    assert_eq!(register(&p, &s, 5, 1, 0), 0);
+    assert_eq!(s.kept(1), None);
 }
 
 #[test]
