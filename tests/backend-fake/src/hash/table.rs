@@ -65,6 +65,11 @@ impl Entry<'_> {
 }
 
 impl HashStage2 {
+    /// Where it is.
+    pub fn table(&self) -> TableRef {
+        self.table
+    }
+
     /// How many entries a table has.
     pub fn entries(table: TableRef) -> usize {
         table.order().pages() as usize * WORDS / 2

@@ -1,70 +1,22 @@
 //! The hardware: what it does with translations that nobody flushed.
 
-use hv_core::addr::{Gfn, GfnRange, Gpa, Order, PAGE_SIZE};
-use hv_core::epoch::Cpu;
-use hv_core::isa::{Isa, Stage2};
+use hv_core::addr::{Gpa, Order, PAGE_SIZE};
+use hv_core::host::HugePolicy;
+use hv_core::isa::Stage2;
 use hv_core::machine::{CpuId, Machine};
+use hv_core::mmu::GuestMemory;
 use hv_core::mmu::flush::FlushBatch;
-use hv_core::mmu::{GuestMemory, Outcome};
-use hv_core::radix::format::{Leaf, Prot, Pte, Rc};
+use hv_core::radix::format::{Prot, Rc};
 use hv_core::vcpu::exit::{Access, Fault};
 
-use super::{TAG, broken, on_machine};
-use crate::{Agent, FakeMachine, FakeRadix, FakeStage2};
-
-const PAGE: Gpa = Gpa(5 << 12);
-const ONE: CpuId = CpuId(1);
-
-/// One VM whose page is mapped.
-struct World<'a, I: Isa<Machine = FakeMachine>> {
-    m: &'a FakeMachine,
-    cpu: &'a Cpu,
-    memory: GuestMemory<I>,
-    agent: Agent<'a>,
-}
-
-fn gfns(start: u64, pages: u64) -> GfnRange {
-    GfnRange::new(Gfn(start), pages).unwrap()
-}
+use super::{ONE, PAGE, TAG, World, broken, gfns, with_memory};
+use crate::FakeRadix;
 
 fn with_mapped(with: impl FnOnce(&World<'_, FakeRadix>)) {
-    on_machine(|m, cpu| {
-        let memory = GuestMemory::new(cpu, m, TAG, 1024 * PAGE_SIZE as u64).unwrap();
-        let agent = m.agent(memory.stage2(), TAG);
-        let world = World { m, cpu, memory, agent };
-        world.map(PAGE);
-        with(&world);
-        world.memory.destroy(cpu, m);
+    with_memory(HugePolicy::Never, |w| {
+        w.map(PAGE);
+        with(w);
     });
-}
-
-impl<I: Isa<Machine = FakeMachine>> World<'_, I>
-where
-    I::Stage2: FakeStage2<Claim = I::Claim>,
-{
-    fn map(&self, at: Gpa) {
-        let claim = self.memory.stage2().claim(self.cpu, self.m, at);
-        let done = self.memory.fault(self.cpu, self.m, &Fault { gpa: at, access: Access::Write, claim });
-        assert_eq!(done, Outcome::Mapped);
-    }
-
-    fn leaf(&self) -> Leaf {
-        match self.memory.stage2().lookup(self.cpu, self.m, PAGE.page()) {
-            Pte::Leaf(leaf) => leaf,
-            other => panic!("the page is mapped by {other:?}"),
-        }
-    }
-
-    /// Removes translations, and forgets to flush.
-    fn unmap_without_flush(&self, r: GfnRange) {
-        let mut batch = FlushBatch::new(TAG);
-        let _ = self.memory.stage2().unmap(self.cpu, self.m, r, &mut batch);
-        batch.completed().release(self.cpu, self.m);
-    }
-
-    fn check(&self) {
-        self.m.check(self.cpu, self.memory.space());
-    }
 }
 
 #[test]
