@@ -6,6 +6,7 @@ mod fault_unmap;
 mod frames;
 mod gpc;
 mod grace;
+mod hash;
 mod ready;
 mod vm;
 
@@ -13,7 +14,7 @@ use crate::scenario::Model;
 
 /// One list for each file.
 static GROUPS: &[&[&dyn Model]] =
-    &[fault_unmap::ALL, frames::ALL, grace::ALL, brackets::ALL, commit::ALL, ready::ALL, gpc::ALL];
+    &[fault_unmap::ALL, frames::ALL, grace::ALL, brackets::ALL, commit::ALL, hash::ALL, ready::ALL, gpc::ALL];
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static dyn Model> {

@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU16;
 
-use backend_fake::{FakeMachine, FakeRadix};
+use backend_fake::{FakeMachine, FakeRadix, FakeStage2};
 use hv_core::addr::{Gpa, Hvn, Order, PAGE_SIZE, Pfn};
 use hv_core::epoch::{Cpu, Domain};
 use hv_core::host::Peek;
-use hv_core::isa::VmTag;
+use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::Machine;
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Access, Fault};
@@ -18,18 +18,22 @@ pub const TAG: VmTag = VmTag(NonZeroU16::MIN);
 /// What an heir writes into a frame it got.
 const MARK: [u8; 8] = *b"the heir";
 
-/// The world.
+/// The world, of either flavour of the fake.
 #[derive(Debug)]
-pub struct Vm {
+pub struct Vm<I: Isa = FakeRadix> {
     /// The machine.
     pub machine: FakeMachine,
     /// The VM's memory.
-    pub memory: GuestMemory<FakeRadix>,
+    pub memory: GuestMemory<I>,
     /// Free frames before there was a VM.
     free: u64,
 }
 
-impl Vm {
+impl<I> Vm<I>
+where
+    I: Isa<Machine = FakeMachine>,
+    I::Stage2: FakeStage2<Claim = I::Claim>,
+{
     /// A machine of `frames` frames with a VM of `pages` pages of RAM, and what CPU 1 does before the race.
     pub fn new(frames: usize, pages: u64, before: impl FnOnce(&Self, &Cpu)) -> Self {
         let machine = FakeMachine::new(frames);
@@ -48,7 +52,8 @@ impl Vm {
             if self.machine.guest_store(cpu, self.memory.stage2(), TAG, at, value) {
                 return;
             }
-            self.memory.fault(cpu, &self.machine, &Fault { gpa: at, access: Access::Write, claim: () });
+            let claim = self.memory.stage2().claim(cpu, &self.machine, at);
+            self.memory.fault(cpu, &self.machine, &Fault { gpa: at, access: Access::Write, claim });
         }
     }
 
@@ -77,13 +82,18 @@ impl Vm {
     }
 }
 
-impl World for Vm {
+impl<I> World for Vm<I>
+where
+    I: Isa<Machine = FakeMachine>,
+    I::Stage2: FakeStage2<Claim = I::Claim>,
+{
     fn domain(&self) -> &Domain {
         self.machine.epoch()
     }
 
     fn end(self, cpu: &Cpu) {
         // G2, G3, R9: nobody is at work, so what is derived agrees with what it was derived from.
+        self.machine.check(cpu, self.memory.space());
         self.machine.check(cpu, self.memory.space());
         self.memory.destroy(cpu, &self.machine);
         if let Some(seen) = self.machine.violations().first() {

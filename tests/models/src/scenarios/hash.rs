@@ -1,0 +1,101 @@
+//! A table that the guest fills, on one CPU, against a page of it being taken away on another.
+//!
+//! ```text
+//!   CPU 1  the guest: enters, faults, stores; removes its entry       CPU 0  discard: reverse map -> absent, flush, free
+//!                                                                            take a frame, zero it, write a mark
+//! ```
+//!
+//! The guest's own removal and the hypervisor's meet in the reverse map: whoever finds no record there must be able to
+//! rely on nothing being cached (R9).
+
+use backend_fake::FakeHash;
+use hv_core::addr::{Gfn, GfnRange, Gpa, Order};
+use hv_core::epoch::Cpu;
+
+use super::vm::Vm;
+use crate::scenario::{About, Model, Scenario};
+
+/// Frames enough for the host table, the hashed one, the guest's page and the heir's.
+const FRAMES: usize = 12;
+/// The host table's reach under a model checker.
+const PAGES: u64 = 4;
+/// The page both are after.
+const TARGET: Gpa = Gpa(0);
+
+/// For the list of all.
+pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &MAPPED, &REMOVED, &ENTERED_ANEW];
+
+type HashVm = Vm<FakeHash>;
+
+fn untouched() -> HashVm {
+    Vm::new(FRAMES, PAGES, |_, _| {})
+}
+
+/// The guest has the page mapped, and cached on CPU 1.
+fn mapped() -> HashVm {
+    Vm::new(FRAMES, PAGES, guest)
+}
+
+fn guest(vm: &HashVm, cpu: &Cpu) {
+    vm.store(cpu, TARGET, 1);
+}
+
+fn take(vm: &HashVm, cpu: &Cpu) {
+    vm.memory.discard(cpu, &vm.machine, GfnRange::new(TARGET.page(), 1).expect("a page"));
+    vm.inherit(cpu);
+}
+
+fn remove(vm: &HashVm, cpu: &Cpu) {
+    let stage2 = vm.memory.stage2();
+    let entry = stage2.enter(cpu, &vm.machine, Gfn(0), Order::PAGE);
+    stage2.remove(cpu, &vm.machine, entry.index);
+}
+
+fn remove_and_return(vm: &HashVm, cpu: &Cpu) {
+    remove(vm, cpu);
+    guest(vm, cpu);
+}
+
+static FIRST_TOUCH: Scenario<HashVm> = Scenario {
+    about: About {
+        name: "hash-first-touch",
+        rules: "R4,R6,R8,R18",
+        race: "an answer to a guest's new entry against the page being taken away",
+        preemptions: 2,
+    },
+    world: untouched,
+    steps: &[take, guest],
+};
+
+static MAPPED: Scenario<HashVm> = Scenario {
+    about: About {
+        name: "hash-store-unmap",
+        rules: "R8,R9,R18",
+        race: "a store through a cached entry against the page being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take, guest],
+};
+
+static REMOVED: Scenario<HashVm> = Scenario {
+    about: About {
+        name: "hash-remove-unmap",
+        rules: "R9,R18",
+        race: "the guest's removal of its entry against the page being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take, remove],
+};
+
+static ENTERED_ANEW: Scenario<HashVm> = Scenario {
+    about: About {
+        name: "hash-remove-enter-unmap",
+        rules: "R4,R9,R18",
+        race: "an entry removed, put anew and answered, against the page being taken away",
+        preemptions: 2,
+    },
+    world: mapped,
+    steps: &[take, remove_and_return],
+};
