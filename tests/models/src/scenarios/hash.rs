@@ -12,7 +12,7 @@ use backend_fake::FakeHash;
 use hv_core::addr::{Gfn, GfnRange, Gpa, Order};
 use hv_core::epoch::Cpu;
 
-use super::vm::Vm;
+use super::vm::{TAG, Vm};
 use crate::scenario::{About, Model, Scenario};
 
 /// Frames enough for the host table, the hashed one, the guest's page and the heir's.
@@ -23,7 +23,7 @@ const PAGES: u64 = 4;
 const TARGET: Gpa = Gpa(0);
 
 /// For the list of all.
-pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &MAPPED, &REMOVED, &ENTERED_ANEW];
+pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &MAPPED, &REMOVED, &MOVED];
 
 type HashVm = Vm<FakeHash>;
 
@@ -45,15 +45,30 @@ fn take(vm: &HashVm, cpu: &Cpu) {
     vm.inherit(cpu);
 }
 
-fn remove(vm: &HashVm, cpu: &Cpu) {
+/// Returns the entry's place.
+fn remove_target(vm: &HashVm, cpu: &Cpu) -> usize {
     let stage2 = vm.memory.stage2();
-    let entry = stage2.enter(cpu, &vm.machine, Gfn(0), Order::PAGE);
+    let entry = stage2.enter(cpu, &vm.machine, TARGET.page(), Order::PAGE);
     stage2.remove(cpu, &vm.machine, entry.index);
+    entry.index
 }
 
-fn remove_and_return(vm: &HashVm, cpu: &Cpu) {
-    remove(vm, cpu);
-    guest(vm, cpu);
+fn remove(vm: &HashVm, cpu: &Cpu) {
+    remove_target(vm, cpu);
+}
+
+/// The entry's place goes to another page, which nobody takes away.
+fn remove_and_move(vm: &HashVm, cpu: &Cpu) {
+    let place = remove_target(vm, cpu);
+    let stage2 = vm.memory.stage2();
+    let moved = |gfn: &u64| {
+        let entry = stage2.enter(cpu, &vm.machine, Gfn(*gfn), Order::PAGE);
+        entry.index == place
+    };
+    let gfn = (1..PAGES).find(moved).expect("one of the pages hashes to the same place");
+    let at = Gfn(gfn).addr().expect("a page of RAM");
+    vm.store(cpu, at, 1);
+    assert!(vm.machine.guest_store(cpu, stage2, TAG, at, 2), "R18: an entry was taken away by the record of another");
 }
 
 static FIRST_TOUCH: Scenario<HashVm> = Scenario {
@@ -89,13 +104,13 @@ static REMOVED: Scenario<HashVm> = Scenario {
     steps: &[take, remove],
 };
 
-static ENTERED_ANEW: Scenario<HashVm> = Scenario {
+static MOVED: Scenario<HashVm> = Scenario {
     about: About {
-        name: "hash-remove-enter-unmap",
+        name: "hash-move-unmap",
         rules: "R4,R9,R18",
-        race: "an entry removed, put anew and answered, against the page being taken away",
+        race: "an entry's place given to another page and answered, against the first page being taken away",
         preemptions: 2,
     },
     world: mapped,
-    steps: &[take, remove_and_return],
+    steps: &[take, remove_and_move],
 };
