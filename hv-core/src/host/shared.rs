@@ -52,14 +52,14 @@ pub(crate) fn present<I: Isa>(cpu: &Cpu, m: &I::Machine, host: &HostSpace<I>, pa
 impl<I: Isa> HostSpace<I> {
     /// True if `page`, which this table has no leaf for, reads as zeros because it is nowhere else either. The caller holds
     /// no guard.
-    pub(crate) fn is_zero(&self, cpu: &Cpu, page: Hvn) -> bool {
+    pub(crate) fn is_zero(&self, cpu: &Cpu, m: &I::Machine, page: Hvn) -> bool {
         let Some(region) = self.regions.find(page) else { return false };
         match region.backing() {
             Backing::Anon => true,
             Backing::Fixed { .. } => false,
             Backing::Shared { object, first } => {
                 let held = index_of(region, *first, page).and_then(|index| object.hold(cpu, index));
-                held.is_some_and(|(extent, n)| !extent.exists(n))
+                held.is_some_and(|(extent, n)| !extent.exists(cpu, m, n))
             }
         }
     }
@@ -174,14 +174,12 @@ pub(crate) fn unmap<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: 
         large = large.saturating_add(u64::from(order >= HUGE));
     });
     invalidate(cpu, m, space, reach, |bracket| {
-        let mut gone = range;
         for edge in [range.start(), range.end()] {
-            if let Err(Uncut(leaf)) = host.cut(cpu, m, bracket, edge) {
-                gone = gone.hull(&leaf);
-            }
+            // A leaf for which there is no table goes whole.
+            let _: Result<(), Uncut> = host.cut(cpu, m, bracket, edge);
         }
         let mut dropped = Dropped::default();
-        host.table.unmap(m, &m.epoch().enter(cpu), gone.start().0, gone.end().0, &mut dropped);
+        host.table.unmap(m, &m.epoch().enter(cpu), range.start().0, range.end().0, &mut dropped);
         host.counts.sub(Order::PAGE, dropped.small);
         host.counts.sub(HUGE, dropped.large);
         host.prune_all(cpu, m, bracket);

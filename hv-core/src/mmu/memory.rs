@@ -119,7 +119,7 @@ impl<I: Isa> GuestMemory<I> {
                     Peek::Page(found) => m.read(found.pfn, offset, bytes),
                     Peek::Absent => {
                         drop(guard);
-                        if self.space.host.is_zero(cpu, page) {
+                        if self.space.host.is_zero(cpu, m, page) {
                             bytes.fill(0);
                             return Ok(());
                         }

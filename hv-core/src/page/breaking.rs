@@ -23,9 +23,9 @@
 //! witness for that is [`PrimaryTested`], which only `mmu/lock.rs` makes, where the commit is. Frames are yielded by
 //! `Breaking<Over>` alone, to which there is no other way.
 
+use super::Swap;
 use super::extent::{Extent, Held};
 use super::team::{Bits, Usage};
-use super::{Full, Swap};
 use crate::epoch::Cpu;
 use crate::host::HUGE;
 use crate::machine::Machine;
@@ -62,8 +62,8 @@ pub struct Over<'e> {
 
 impl<'e> Breaking<MarkFirst<'e>> {
     /// Marks the extent, of which `pages` are to go. Its lock is held until the break is over.
-    pub(super) fn mark_first(extent: Held<'e>, pages: Bits) -> Self {
-        let rest = mark(&extent);
+    pub(super) fn mark_first<M: Machine>(cpu: &Cpu, m: &M, extent: Held<'e>, pages: Bits) -> Self {
+        let rest = mark(cpu, m, &extent);
         Self(MarkFirst { extent, pages, rest })
     }
 
@@ -98,38 +98,38 @@ impl<'e> Breaking<InvalidateFirst<'e>> {
     }
 
     /// Marks the extent. Of its pages those go that `in_use` does not claim: nobody has touched them since.
-    pub(super) fn then_mark(self, cpu: &'e Cpu, in_use: impl Fn(u64) -> bool) -> Breaking<Over<'e>> {
+    pub(super) fn then_mark<M: Machine>(self, cpu: &'e Cpu, m: &M, in_use: impl Fn(u64) -> bool) -> Breaking<Over<'e>> {
         let Self(InvalidateFirst { extent, base }) = self;
         let extent = extent.lock(cpu, base);
-        let rest = mark(&extent);
-        let mut pages = extent.there();
-        extent.there().iter().filter(|n| in_use(*n)).for_each(|n| pages.clear(n));
+        let rest = mark(cpu, m, &extent);
+        let there = extent.there(cpu, m);
+        let mut pages = there;
+        there.iter().filter(|n| in_use(*n)).for_each(|n| pages.clear(n));
         Breaking(Over { extent, pages, rest })
     }
 }
 
 impl Breaking<Over<'_>> {
-    /// Hands the pages to the store; those for which it has no room stay. Returns how many it took.
+    /// Hands the pages to the store and frees their frames; those for which it has no room stay. Returns how many it took.
     pub(super) fn keep<M: Machine>(&mut self, cpu: &Cpu, m: &M, base: u64, swap: &dyn Swap<M>) -> u64 {
-        // Who found a frame before it was unmapped may still be writing to it.
-        let _grace = m.epoch().synchronize(cpu);
+        // Who found a frame before it was unmapped may still be writing to it. Nobody finds it any more.
+        let grace = m.epoch().synchronize(cpu);
         let (mut taken, Over { extent, pages, .. }) = (0_u64, &mut self.0);
-        for n in pages.iter() {
-            let kept = extent.frame(n).ok_or(Full).and_then(|pfn| swap.keep(cpu, m, base.saturating_add(n), pfn));
-            match kept {
-                Ok(()) => {
-                    extent.kept(n);
-                    taken = taken.saturating_add(1);
-                }
-                Err(Full) => pages.clear(n),
+        for n in core::mem::take(pages).iter() {
+            let Some(pfn) = extent.frame(cpu, m, n) else { continue };
+            if swap.keep(cpu, m, base.saturating_add(n), pfn) == Ok(())
+                && let Some(frame) = extent.kept(cpu, m, n)
+            {
+                m.frames().free_guest(cpu, grace.retire(frame));
+                taken = taken.saturating_add(1);
             }
         }
         taken
     }
 
     /// Has the store forget what it keeps of the pages: they are to be zero.
-    pub(super) fn forget<M: Machine>(&mut self, swap: Option<&dyn Swap<M>>) {
-        self.0.extent.forget(self.0.pages, swap);
+    pub(super) fn forget<M: Machine>(&mut self, cpu: &Cpu, m: &M, swap: Option<&dyn Swap<M>>) {
+        self.0.extent.forget(cpu, m, self.0.pages, swap);
     }
 
     /// Frees the pages after a grace period. Returns how many frames went back.
@@ -142,11 +142,11 @@ impl Breaking<Over<'_>> {
 }
 
 /// A team is none any more. Returns what of its block never lived.
-fn mark(extent: &Held<'_>) -> Bits {
+fn mark<M: Machine>(cpu: &Cpu, m: &M, extent: &Held<'_>) -> Bits {
     match extent.usage() {
         Usage::Building(_) | Usage::Complete { .. } | Usage::Swap(_) => {
             extent.set_usage(Usage::Broken);
-            extent.unborn()
+            extent.unborn(cpu, m)
         }
         Usage::Empty | Usage::Broken => Bits::default(),
     }

@@ -14,14 +14,13 @@
 //! Locks: the state is under a lock of rank Team. It is held while a host leaf of one of the pages is made, so a break,
 //! which takes it as well, meets every leaf. The usage word is written under the lock and may be read without: as a hint.
 
-use alloc::vec::Vec;
-
 use super::team::{Bits, Usage};
 use super::{Frame, GuestFrame, Swap, zeroed};
 use crate::addr::{Order, Pfn};
-use crate::epoch::{Cpu, Grace};
+use crate::epoch::{Cpu, Grace, never_published};
 use crate::host::HUGE;
 use crate::machine::Machine;
+use crate::radix::format::TableRef;
 use crate::sync::{AtomicU64, Ordering, Rank, Ranked, RankedGuard};
 
 /// How an object's pages come to be.
@@ -43,17 +42,49 @@ pub struct Extent {
 
 /// Where its pages are.
 #[derive(Debug, Default)]
-pub struct State {
+struct State {
     /// The block of the team, or of what was one while any page of it is left.
     head: Option<Pfn>,
-    /// Pages that live.
-    there: Bits,
-    /// Those of them that have frames of their own.
-    apart: Bits,
-    /// Their frames; has no entries as long as there are none.
-    frames: Vec<Pfn>,
-    /// Pages that the swap store keeps.
-    out: Bits,
+    /// What each page is: a word for each, in a frame of its own and not on the heap, since guests decide how many
+    /// extents come to need one. There unless the extent is empty. Only the holder of the lock looks into it.
+    index: Option<TableRef>,
+}
+
+/// What one page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    /// Nothing: zeros, if anybody asks.
+    Unborn,
+    /// Alive, at its place in the block.
+    InBlock(Pfn),
+    /// Alive, in a frame of its own.
+    Apart(Pfn),
+    /// The swap store keeps it.
+    Out,
+}
+
+impl Page {
+    const KIND: u64 = 3;
+    const PFN_SHIFT: u32 = 2;
+
+    const fn encode(self) -> u64 {
+        match self {
+            Self::Unborn => 0,
+            Self::InBlock(pfn) => pfn.0 << Self::PFN_SHIFT | 1,
+            Self::Apart(pfn) => pfn.0 << Self::PFN_SHIFT | 2,
+            Self::Out => 3,
+        }
+    }
+
+    const fn decode(word: u64) -> Self {
+        let pfn = Pfn(word >> Self::PFN_SHIFT);
+        match word & Self::KIND {
+            1 => Self::InBlock(pfn),
+            2 => Self::Apart(pfn),
+            3 => Self::Out,
+            _ => Self::Unborn,
+        }
+    }
 }
 
 /// No frame for a page.
@@ -107,25 +138,45 @@ impl Held<'_> {
         self.state.head
     }
 
+    /// Frames that the extent itself takes.
+    pub(super) fn tables(&self) -> u64 {
+        u64::from(self.state.index.is_some())
+    }
+
+    fn page<M: Machine>(&self, cpu: &Cpu, m: &M, n: u64) -> Page {
+        let (Some(index), Ok(slot)) = (self.state.index, usize::try_from(n)) else { return Page::Unborn };
+        Page::decode(m.pte(&m.epoch().enter(cpu), index, slot).load(Ordering::Relaxed))
+    }
+
+    fn set_page<M: Machine>(&mut self, cpu: &Cpu, m: &M, n: u64, page: Page) {
+        if let (Some(index), Ok(slot)) = (self.state.index, usize::try_from(n)) {
+            m.pte(&m.epoch().enter(cpu), index, slot).store(page.encode(), Ordering::Relaxed);
+        }
+    }
+
+    /// The pages of which `is` is true.
+    fn pages<M: Machine>(&self, cpu: &Cpu, m: &M, is: impl Fn(Page) -> bool) -> Bits {
+        let mut all = Bits::default();
+        (0..HUGE.pages()).filter(|n| is(self.page(cpu, m, *n))).for_each(|n| all.set(n));
+        all
+    }
+
     /// Pages that live.
-    pub(super) fn there(&self) -> Bits {
-        self.state.there
+    pub(super) fn there<M: Machine>(&self, cpu: &Cpu, m: &M) -> Bits {
+        self.pages(cpu, m, |page| matches!(page, Page::InBlock(_) | Page::Apart(_)))
     }
 
     /// The frame of page `n`, if it lives.
-    pub fn frame(&self, n: u64) -> Option<Pfn> {
-        if !self.state.there.has(n) {
-            None
-        } else if self.state.apart.has(n) {
-            usize::try_from(n).ok().and_then(|n| self.state.frames.get(n)).copied()
-        } else {
-            Some(Pfn(self.state.head?.0 | n))
+    pub fn frame<M: Machine>(&self, cpu: &Cpu, m: &M, n: u64) -> Option<Pfn> {
+        match self.page(cpu, m, n) {
+            Page::InBlock(pfn) | Page::Apart(pfn) => Some(pfn),
+            Page::Unborn | Page::Out => None,
         }
     }
 
     /// True if page `n` has any content: it lives, or the store keeps it.
-    pub fn exists(&self, n: u64) -> bool {
-        self.state.there.has(n) || self.state.out.has(n)
+    pub fn exists<M: Machine>(&self, cpu: &Cpu, m: &M, n: u64) -> bool {
+        self.page(cpu, m, n) != Page::Unborn
     }
 
     /// Brings page `n` to life: zero, or what the store kept of it.
@@ -137,16 +188,16 @@ impl Held<'_> {
         grow: Grow,
         swap: Option<&dyn Swap<M>>,
     ) -> Result<Pfn, NoFrame> {
-        if let Some(pfn) = self.frame(n) {
+        if let Some(pfn) = self.frame(cpu, m, n) {
             return Ok(pfn);
         }
-        self.found(cpu, m, grow);
+        self.found(cpu, m, grow)?;
         let Usage::Building(alive) = self.usage() else { return self.touch_apart(cpu, m, n, swap) };
         let head = self.state.head.ok_or(NoFrame)?;
         // The block is the extent's; this page of it was nobody's so far.
         let page = Frame::owned(Pfn(head.0 | n), Order::PAGE).zero(m);
         let pfn = GuestFrame::from(page).into_pfn();
-        self.state.there.set(n);
+        self.set_page(cpu, m, n, Page::InBlock(pfn));
         let alive = alive.saturating_add(1);
         let all = alive == HUGE.pages();
         self.set_usage(if all { Usage::Complete { huge_mappings: 0 } } else { Usage::Building(alive) });
@@ -154,12 +205,14 @@ impl Held<'_> {
     }
 
     /// The first touch of an empty extent decides what it is to be.
-    fn found<M: Machine>(&mut self, cpu: &Cpu, m: &M, grow: Grow) {
+    fn found<M: Machine>(&mut self, cpu: &Cpu, m: &M, grow: Grow) -> Result<(), NoFrame> {
         if self.usage() == Usage::Empty {
+            self.state.index = Some(m.alloc_table(cpu, Order::PAGE).ok_or(NoFrame)?);
             let block = if grow == Grow::Teams { m.frames().alloc(cpu, HUGE) } else { None };
             self.set_usage(if block.is_some() { Usage::Building(0) } else { Usage::Broken });
             self.state.head = block.map(Frame::into_pfn);
         }
+        Ok(())
     }
 
     fn touch_apart<M: Machine>(
@@ -169,29 +222,22 @@ impl Held<'_> {
         n: u64,
         swap: Option<&dyn Swap<M>>,
     ) -> Result<Pfn, NoFrame> {
-        let State { frames, there, apart, out, .. } = &mut *self.state;
-        if frames.is_empty() {
-            let all = usize::try_from(HUGE.pages()).map_err(|_| NoFrame)?;
-            frames.try_reserve_exact(all).map_err(|_| NoFrame)?;
-            frames.resize(all, Pfn(0));
-        }
-        let place = usize::try_from(n).ok().and_then(|n| frames.get_mut(n)).ok_or(NoFrame)?;
         let page = zeroed::take(cpu, m, Order::PAGE).ok_or(NoFrame)?;
-        if out.has(n)
+        if self.page(cpu, m, n) == Page::Out
             && let Some(swap) = swap
         {
             swap.bring(cpu, m, self.base.saturating_add(n), &page);
-            out.clear(n);
         }
-        *place = GuestFrame::from(page).into_pfn();
-        there.set(n);
-        apart.set(n);
-        Ok(*place)
+        let pfn = GuestFrame::from(page).into_pfn();
+        self.set_page(cpu, m, n, Page::Apart(pfn));
+        Ok(pfn)
     }
 
     /// Brings every page of a team to life. Where there is none, nor can be one, nothing happens.
     pub(super) fn complete<M: Machine>(&mut self, cpu: &Cpu, m: &M, grow: Grow) {
-        self.found(cpu, m, grow);
+        if self.found(cpu, m, grow).is_err() {
+            return;
+        }
         for n in 0..HUGE.pages() {
             if !matches!(self.usage(), Usage::Building(_)) || self.touch(cpu, m, n, grow, None).is_err() {
                 return;
@@ -200,10 +246,8 @@ impl Held<'_> {
     }
 
     /// What of a team's block has not come to life there.
-    pub(super) fn unborn(&self) -> Bits {
-        let mut all = Bits::range(0, HUGE.pages());
-        self.state.there.iter().filter(|n| !self.state.apart.has(*n)).for_each(|n| all.clear(n));
-        all
+    pub(super) fn unborn<M: Machine>(&self, cpu: &Cpu, m: &M) -> Bits {
+        self.pages(cpu, m, |page| !matches!(page, Page::InBlock(_)))
     }
 
     /// Frees `rest`, which was the unborn part of a team that is none any more.
@@ -217,49 +261,49 @@ impl Held<'_> {
     /// Ends the life of `pages`, which nothing maps and no walk knows any more. Returns how many had been alive.
     pub(super) fn free<M: Machine>(&mut self, cpu: &Cpu, m: &M, pages: Bits, grace: &Grace) -> u64 {
         let mut freed = 0_u64;
-        let whole = self.state.apart.count() == 0 && (0..HUGE.pages()).all(|n| pages.has(n) && self.state.there.has(n));
-        if let Some(head) = self.state.head.filter(|_| whole) {
-            m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(head, HUGE)));
-            self.state.there = Bits::default();
-            freed = HUGE.pages();
-        }
+        let whole = pages.count() == HUGE.pages() && self.unborn(cpu, m) == Bits::default();
         for n in pages.iter() {
-            let Some(pfn) = self.frame(n) else { continue };
-            m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(pfn, Order::PAGE)));
-            self.state.there.clear(n);
-            self.state.apart.clear(n);
+            let Some(pfn) = self.frame(cpu, m, n) else { continue };
+            if !whole {
+                m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(pfn, Order::PAGE)));
+            }
+            self.set_page(cpu, m, n, Page::Unborn);
             freed = freed.saturating_add(1);
         }
-        if self.state.there == self.state.apart {
-            self.state.head = None;
+        if let Some(head) = self.state.head.filter(|_| whole) {
+            m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(head, HUGE)));
         }
-        if self.state.apart == Bits::default() {
-            self.state.frames = Vec::new();
-        }
-        self.settle();
+        self.settle(cpu, m);
         freed
     }
 
     /// An extent of which nothing is left may become a team again.
-    fn settle(&mut self) {
-        if self.state.there == Bits::default() && self.state.out == Bits::default() {
+    fn settle<M: Machine>(&mut self, cpu: &Cpu, m: &M) {
+        if self.pages(cpu, m, |page| page != Page::Unborn) == Bits::default() {
             self.set_usage(Usage::Empty);
+            self.state.head = None;
+            if let Some(index) = self.state.index.take() {
+                // Nobody but the holders of the lock has ever seen it.
+                m.free_table(cpu, never_published(index));
+            }
         }
     }
 
-    /// The store has page `n` now.
-    pub(super) fn kept(&mut self, n: u64) {
-        self.state.out.set(n);
+    /// Hands the frame of page `n` on: the store has its content now.
+    pub(super) fn kept<M: Machine>(&mut self, cpu: &Cpu, m: &M, n: u64) -> Option<GuestFrame> {
+        let pfn = self.frame(cpu, m, n)?;
+        self.set_page(cpu, m, n, Page::Out);
+        Some(GuestFrame::owned(pfn, Order::PAGE))
     }
 
     /// Has the store forget those of `pages` that it keeps.
-    pub(super) fn forget<M: Machine>(&mut self, pages: Bits, swap: Option<&dyn Swap<M>>) {
-        for n in pages.iter().filter(|n| self.state.out.has(*n)) {
+    pub(super) fn forget<M: Machine>(&mut self, cpu: &Cpu, m: &M, pages: Bits, swap: Option<&dyn Swap<M>>) {
+        let out = self.pages(cpu, m, |page| page == Page::Out);
+        for n in pages.iter().filter(|n| out.has(*n)) {
             if let Some(swap) = swap {
                 swap.forget(self.base.saturating_add(n));
             }
+            self.set_page(cpu, m, n, Page::Unborn);
         }
-        pages.iter().for_each(|n| self.state.out.clear(n));
-        self.settle();
     }
 }

@@ -53,7 +53,7 @@ impl<I: Isa> Tmpfs<I> {
             self.unmap(cpu, m, base.saturating_add(from), base.saturating_add(to), |_| true);
         });
         between();
-        let mut over = step.then_mark(cpu, |n| self.mapped(cpu, m, base.saturating_add(n)));
+        let mut over = step.then_mark(cpu, m, |n| self.mapped(cpu, m, base.saturating_add(n)));
         let taken = over.keep(cpu, m, base, swap);
         over.free(cpu, m);
         Ok(taken)

@@ -76,6 +76,8 @@ pub struct TmpfsStats {
     pub pages: u64,
     /// Pages that have frames.
     pub resident: u64,
+    /// Frames that hold its own tables.
+    pub tables: u64,
     /// Teams that are still growing.
     pub building: u64,
     /// Complete teams.
@@ -172,11 +174,11 @@ impl<I: Isa> Tmpfs<I> {
         let mut freed = 0_u64;
         self.each_extent(from, to, |extent, base| {
             let pages = Bits::range(from.saturating_sub(base), to.saturating_sub(base));
-            let marked = Breaking::mark_first(extent.lock(cpu, base), pages);
+            let marked = Breaking::mark_first(cpu, m, extent.lock(cpu, base), pages);
             let mut over = marked.then_invalidate(|first, last| {
                 self.unmap(cpu, m, base.saturating_add(first), base.saturating_add(last), |_| true);
             });
-            over.forget(self.swap.as_deref());
+            over.forget(cpu, m, self.swap.as_deref());
             freed = freed.saturating_add(over.free(cpu, m));
         });
         freed
@@ -198,7 +200,7 @@ impl<I: Isa> Tmpfs<I> {
                 // Looked at again: it may have become complete.
                 if matches!(held.usage(), Usage::Building(_)) {
                     // No page that lives goes, so there is nothing to invalidate.
-                    let over = Breaking::mark_first(held, Bits::default()).then_invalidate(|_, _| {});
+                    let over = Breaking::mark_first(cpu, m, held, Bits::default()).then_invalidate(|_, _| {});
                     freed = freed.saturating_add(over.free(cpu, m));
                 }
             }
@@ -207,11 +209,12 @@ impl<I: Isa> Tmpfs<I> {
     }
 
     /// What it amounts to just now.
-    pub fn stats(&self, cpu: &Cpu) -> TmpfsStats {
+    pub fn stats(&self, cpu: &Cpu, m: &I::Machine) -> TmpfsStats {
         let mut all = TmpfsStats { pages: self.pages(), ..TmpfsStats::default() };
         self.each_extent(0, self.pages(), |extent, base| {
             let held = extent.lock(cpu, base);
-            all.resident = all.resident.saturating_add(held.there().count());
+            all.resident = all.resident.saturating_add(held.there(cpu, m).count());
+            all.tables = all.tables.saturating_add(held.tables());
             let counter = match held.usage() {
                 Usage::Empty => return,
                 Usage::Building(_) => &mut all.building,

@@ -37,6 +37,9 @@ impl<M: Machine> Swap<M> for Store {
         }
         let mut bytes = alloc::vec![0; PAGE_SIZE];
         m.read(frame, 0, &mut bytes);
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes.truncate(used);
+        bytes.shrink_to_fit();
         pages.push((index, bytes));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Small leaves that become one large one.
 
+use alloc::vec::Vec;
+
 use hv_core::addr::{Order, Pfn};
 use hv_core::host::{
     Collapsed, ENOUGH, GIANT, HUGE, HostFormat, HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned,
@@ -198,7 +200,7 @@ fn policy<I: Isa>(b: &Bench<'_, I>) -> Run {
 /// Runs `then` with so many 2 MiB blocks out of the way that the next ones to be had lie in one 1 GiB block, in order.
 fn in_order<I: Isa>(b: &Bench<'_, I>, then: impl FnOnce() -> Run) -> Run {
     let frames = b.m.frames();
-    let mut held = heapless::Vec::<_, 1024>::new();
+    let mut held = Vec::new();
     let found = loop {
         let Some(block) = frames.alloc(b.cpu, HUGE) else { break false };
         let aligned = block.pfn().is_aligned(GIANT);
@@ -207,10 +209,7 @@ fn in_order<I: Isa>(b: &Bench<'_, I>, then: impl FnOnce() -> Run) -> Run {
             // It may have been an odd one after all.
             break frames.alloc(b.cpu, GIANT).map(|block| frames.free(b.cpu, block)).is_some();
         }
-        if let Err(block) = held.push(block) {
-            frames.free(b.cpu, block);
-            break false;
-        }
+        held.push(block);
     };
     let run = if found { then() } else { Err(Stop::Skip("needs 1 GiB in one piece")) };
     for block in held {

@@ -71,12 +71,12 @@ fn grows<I: Isa>(b: &Bench<'_, I>) -> Run {
     with_object(b, BLOCK, None, |object| {
         with_late(b, object, |small, late| {
             fill(b, small, 0..BLOCK - 1)?;
-            check(object.stats(b.cpu).building == 1, "a team with one page missing is complete")?;
+            check(object.stats(b.cpu, b.m).building == 1, "a team with one page missing is complete")?;
             check(late.stats().huge == 0, "an incomplete team is mapped large")?;
             fill(b, small, BLOCK - 1..BLOCK)?;
-            check(object.stats(b.cpu).complete == 1, "a team with all pages is not complete")?;
+            check(object.stats(b.cpu, b.m).complete == 1, "a team with all pages is not complete")?;
             check(matches!(scan(b, late), Scanned::Collapsed(HUGE, _)), "a complete team was not mapped large")?;
-            check(late.stats().huge == 1 && object.stats(b.cpu).huge_mappings == 1, "the accounts are wrong")?;
+            check(late.stats().huge == 1 && object.stats(b.cpu, b.m).huge_mappings == 1, "the accounts are wrong")?;
             check(fault(b, late, page(7), Access::Write) == Outcome::Mapped, "no page")?;
             check(large(b, late) == 1, "stage 2 does not follow the host leaf")?;
             holds(b, late, 0..BLOCK, 0..0)?;
@@ -180,7 +180,7 @@ fn swapped<I: Isa>(b: &Bench<'_, I>) -> Run {
             check(huge.stats().resident == 0, "the extent is still mapped")?;
             check(fault(b, huge, page(5), Access::Write) == Outcome::Mapped, "no page")?;
             refused(b, huge, NotHuge::Swapped)?;
-            check(object.stats(b.cpu).complete == 0, "an extent in swapping's hands counts as a team")
+            check(object.stats(b.cpu, b.m).complete == 0, "an extent in swapping's hands counts as a team")
         },
         |_, huge, went| {
             check(went == BLOCK - 1, "a page that was touched again went all the same")?;
@@ -200,7 +200,7 @@ fn late_fault<I: Isa>(b: &Bench<'_, I>) -> Run {
         |object, huge, _| {
             let beside = huge.stage2().lookup(b.cpu, b.m, page(0).page());
             check(!matches!(beside, Pte::Leaf(_)), "a frame that was swapped out is still mapped")?;
-            check(object.stats(b.cpu).resident == 1, "more than the page in use stayed")
+            check(object.stats(b.cpu, b.m).resident == 1, "more than the page in use stayed")
         },
     )
 }
@@ -213,7 +213,7 @@ fn host_leaf<I: Isa>(b: &Bench<'_, I>) -> Run {
             for n in 0..BLOCK / 2 {
                 check(fault(b, small, page(n), Access::Write) == Outcome::Mapped, "no page")?;
             }
-            check(object.stats(b.cpu).complete == 1, "no team")?;
+            check(object.stats(b.cpu, b.m).complete == 1, "no team")?;
             check(large(b, small) == 0, "mapped by what the page is part of")?;
             refused(b, small, NotHuge::Policy)
         })
@@ -239,7 +239,7 @@ fn already<I: Isa>(b: &Bench<'_, I>) -> Run {
         let run = fill(b, &memory, 0..1).and_then(|()| {
             let seen = scan(b, &memory);
             check(seen == Scanned::Kept(NotCollapsed::NotHuge(NotHuge::AlreadyHuge)), "a team was collapsed again")?;
-            check(object.stats(b.cpu).huge_mappings == 1, "one large leaf counts more than once")
+            check(object.stats(b.cpu, b.m).huge_mappings == 1, "one large leaf counts more than once")
         });
         memory.destroy(b.cpu, b.m);
         run
@@ -275,7 +275,7 @@ fn shrink<I: Isa>(b: &Bench<'_, I>) -> Run {
             let before = b.free();
             check(object.shrink(b.cpu, b.m, u64::MAX) == BLOCK - 5, "another number of frames went")?;
             check(b.free() == before + BLOCK - 5, "the frames did not come back")?;
-            let stats = object.stats(b.cpu);
+            let stats = object.stats(b.cpu, b.m);
             check((stats.complete, stats.broken, stats.building) == (1, 1, 0), "a complete team was picked")?;
             holds(b, small, 0..BLOCK + 5, 0..0)?;
             fill(b, small, BLOCK + 5..2 * BLOCK)?;

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use hv_core::host::{Backing, HugePolicy};
 use hv_core::isa::{Isa, Stage2, VmTag};
+use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, MemoryConfig, MemoryError, Outcome};
 use hv_core::page::{Grow, Swap, Tmpfs};
 use hv_core::radix::format::Pte;
@@ -14,16 +15,18 @@ use super::huge::{BLOCK, anon};
 use super::split::{fill, holds};
 use super::{Case, case, fault, gfns, page};
 use crate::guest::{read_word, write_word};
+use crate::hold::Hold;
 use crate::rig::{Bench, FIRST, SECOND};
 use crate::store::Store;
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 10] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 11] {
     [
         case!("tmpfs-writes-are-seen-by-the-other-vm", "G2", seen_by_other),
         case!("tmpfs-huge-in-one-vm-and-small-in-the-other", "R12", huge_and_small),
         case!("tmpfs-frames-outlive-a-vm", "R24", outlives),
         case!("tmpfs-punch-reaches-every-vm", "R8", punch),
+        case!("tmpfs-punch-without-a-table-drops-the-leaf", "P8", punch_starved),
         case!("tmpfs-a-discard-punches-the-object", "R8", discard),
         case!("tmpfs-truncation-takes-the-end-away", "R17", truncate),
         case!("tmpfs-a-region-beyond-the-object-is-refused", "R17", too_small),
@@ -87,9 +90,9 @@ fn seen_by_other<I: Isa>(b: &Bench<'_, I>) -> Run {
             holds(b, second, 0..3, 0..0)?;
             write_word(second, b.cpu, b.m, page(1), 99)?;
             check(read_word(first, b.cpu, b.m, page(1))? == 99, "a write is not seen through the other window")?;
-            check(object.stats(b.cpu).resident == 3, "a page of the object has two frames")?;
+            check(object.stats(b.cpu, b.m).resident == 3, "a page of the object has two frames")?;
             // The first page brought a block, of which three pages live.
-            let tables = first.stats().tables + second.stats().tables;
+            let tables = first.stats().tables + second.stats().tables + object.stats(b.cpu, b.m).tables;
             check(b.free() + BLOCK + tables == before, "the accounts differ from the allocator's")
         })
     })
@@ -101,7 +104,7 @@ fn huge_and_small<I: Isa>(b: &Bench<'_, I>) -> Run {
             fill(b, second, 5..6)?;
             fill(b, first, 0..5)?;
             check(first.stats().huge == 1 && second.stats().huge == 0, "the policies were not followed")?;
-            check(object.stats(b.cpu).huge_mappings == 1, "large mappings are miscounted")?;
+            check(object.stats(b.cpu, b.m).huge_mappings == 1, "large mappings are miscounted")?;
             fill(b, second, 6..BLOCK)?;
             holds(b, first, 0..BLOCK, 0..0)?;
             holds(b, second, 0..BLOCK, 0..0)?;
@@ -120,7 +123,7 @@ fn outlives<I: Isa>(b: &Bench<'_, I>) -> Run {
         let filled = fill(b, &one, 0..BLOCK);
         one.destroy(b.cpu, b.m);
         filled?;
-        let stats = object.stats(b.cpu);
+        let stats = object.stats(b.cpu, b.m);
         check((stats.resident, stats.huge_mappings) == (BLOCK, 0), "a VM that ended took pages along")?;
         let other = vm(b, SECOND, shown(object, 0, BLOCK, HugePolicy::Always))?;
         let run = holds(b, &other, 0..BLOCK, 0..0);
@@ -147,13 +150,30 @@ fn punch<I: Isa>(b: &Bench<'_, I>) -> Run {
             }
             let tables = first.stats().tables + second.stats().tables;
             check(b.free() + tables == before + 5, "the accounts differ from the allocator's")?;
-            let stats = object.stats(b.cpu);
+            let stats = object.stats(b.cpu, b.m);
             check(
                 (stats.broken, stats.complete, stats.resident) == (2, 0, 2 * BLOCK - 5),
                 "the teams were not broken",
             )?;
             write_word(second, b.cpu, b.m, page(BLOCK), 7)?;
             check(read_word(first, b.cpu, b.m, page(BLOCK))? == 7, "a page that came back is not shared")
+        })
+    })
+}
+
+fn punch_starved<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_object(b, BLOCK, None, |object| {
+        with_two(b, object, HUGE_SMALL, |first, second| {
+            fill(b, first, 0..BLOCK)?;
+            check(fault(b, first, page(9), Access::Write) == Outcome::Mapped, "no page")?;
+            let hold = Hold::everything(b.cpu, b.m.frames());
+            object.punch(b.cpu, b.m, 4, 8);
+            drop(hold);
+            check(first.stats().resident == 0, "a leaf that could not be split is still there")?;
+            let beside = first.stage2().lookup(b.cpu, b.m, page(9).page());
+            check(!matches!(beside, Pte::Leaf(_)), "a page that was punched out is still mapped")?;
+            holds(b, first, 0..BLOCK, 4..8)?;
+            holds(b, second, 0..BLOCK, 4..8)
         })
     })
 }
@@ -203,7 +223,7 @@ fn swap<I: Isa>(b: &Bench<'_, I>) -> Run {
             holds(b, second, 0..4, 0..0)?;
             let before = b.free() + first.stats().tables + second.stats().tables;
             check(object.swap_out(b.cpu, b.m, 3) == Ok(BLOCK), "not all of the extent went")?;
-            check(store.kept() as u64 == BLOCK && object.stats(b.cpu).resident == 0, "a page went nowhere")?;
+            check(store.kept() as u64 == BLOCK && object.stats(b.cpu, b.m).resident == 0, "a page went nowhere")?;
             let tables = first.stats().tables + second.stats().tables;
             check(b.free() + tables == before + BLOCK, "the frames did not come back")?;
             holds(b, second, 9..10, 0..0)?;
@@ -225,7 +245,7 @@ fn full_store<I: Isa>(b: &Bench<'_, I>) -> Run {
         with_two(b, object, SMALL, |first, second| {
             fill(b, first, 0..8)?;
             check(object.swap_out(b.cpu, b.m, 0) == Ok(3), "more went than there is room for")?;
-            check(object.stats(b.cpu).resident == 5, "a page for which there is no room went all the same")?;
+            check(object.stats(b.cpu, b.m).resident == 5, "a page for which there is no room went all the same")?;
             for n in 0..8 {
                 check(fault(b, second, page(n), Access::Read) == Outcome::Mapped, "no page")?;
             }
