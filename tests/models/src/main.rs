@@ -112,15 +112,15 @@ fn found(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// The oracle whose name a message begins with.
+/// The oracle that a message names, as in `G1: ...`.
 fn oracle(message: &str) -> &str {
-    let name = message.split(':').next().unwrap_or_default();
-    let numbered =
-        name.strip_prefix(['G', 'R']).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    match name {
-        _ if numbered => name,
-        _ if message.starts_with("deadlock") => "deadlock",
-        _ if message.contains("exceeded maximum number of branches") => "livelock",
-        _ => "panic",
+    let numbered = |name: &&str| {
+        name.strip_prefix(['G', 'R']).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match message.split(' ').filter_map(|word| word.strip_suffix(':')).find(numbered) {
+        Some(name) => name,
+        None if message.starts_with("deadlock") => "deadlock",
+        None if message.contains("exceeded maximum number of branches") => "livelock",
+        None => "panic",
     }
 }

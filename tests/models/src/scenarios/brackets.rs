@@ -39,7 +39,7 @@ impl World for Target {
 }
 
 fn mapped() -> Target {
-    let vm = Vm::new(FRAMES, PAGES, |vm, cpu| vm.store(cpu, TARGET, 1));
+    let vm = Vm::new(FRAMES, PAGES, |vm, cpu| assert!(vm.store(cpu, TARGET, 1), "nobody is in the way"));
     let (page, pfn) = as_cpu(vm.domain(), 0, |cpu| vm.behind(cpu, TARGET));
     Target { vm, range: HvnRange::new(page, 1).expect("a page"), pfn }
 }

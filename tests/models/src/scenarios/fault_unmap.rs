@@ -36,16 +36,13 @@ fn guest(vm: &Vm, cpu: &Cpu) {
     vm.store(cpu, TARGET, 1);
 }
 
-/// The hypervisor writes for the guest, as a device or a hypercall does.
 fn hypervisor(vm: &Vm, cpu: &Cpu) {
-    vm.memory.write(cpu, &vm.machine, TARGET, &[1; 8]).expect("there is memory");
+    vm.write(cpu, TARGET, 1);
 }
 
 /// The hypervisor reads, and finds what was written or nothing.
 fn reader(vm: &Vm, cpu: &Cpu) {
-    let mut word = [0; 8];
-    vm.memory.read(cpu, &vm.machine, TARGET, &mut word).expect("the page is in a slot");
-    let word = u64::from_le_bytes(word);
+    let word = vm.read(cpu, TARGET);
     assert!(word == 1 || word == 0, "G1: a read for a guest found {word:#x}");
 }
 

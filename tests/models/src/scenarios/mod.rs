@@ -7,14 +7,26 @@ mod frames;
 mod gpc;
 mod grace;
 mod hash;
+mod huge;
 mod ready;
+mod team;
 mod vm;
 
 use crate::scenario::Model;
 
 /// One list for each file.
-static GROUPS: &[&[&dyn Model]] =
-    &[fault_unmap::ALL, frames::ALL, grace::ALL, brackets::ALL, commit::ALL, hash::ALL, ready::ALL, gpc::ALL];
+static GROUPS: &[&[&dyn Model]] = &[
+    fault_unmap::ALL,
+    grace::ALL,
+    brackets::ALL,
+    huge::ALL,
+    team::ALL,
+    frames::ALL,
+    commit::ALL,
+    gpc::ALL,
+    hash::ALL,
+    ready::ALL,
+];
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static dyn Model> {

@@ -5,10 +5,10 @@ use std::num::NonZeroU16;
 use backend_fake::{FakeMachine, FakeRadix, FakeStage2};
 use hv_core::addr::{Gpa, Hvn, Order, PAGE_SIZE, Pfn};
 use hv_core::epoch::{Cpu, Domain};
-use hv_core::host::Peek;
+use hv_core::host::{HugePolicy, Peek};
 use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::Machine;
-use hv_core::mmu::GuestMemory;
+use hv_core::mmu::{GuestMemory, MemoryConfig};
 use hv_core::vcpu::exit::{Access, Fault};
 
 use crate::scenario::{World, as_cpu};
@@ -17,6 +17,11 @@ use crate::scenario::{World, as_cpu};
 pub const TAG: VmTag = VmTag(NonZeroU16::MIN);
 /// What an heir writes into a frame it got.
 const MARK: [u8; 8] = *b"the heir";
+
+/// RAM of so many pages.
+pub fn ram<I: Isa>(pages: u64) -> MemoryConfig<I> {
+    MemoryConfig::from(pages * PAGE_SIZE as u64)
+}
 
 /// The world, of either flavour of the fake.
 #[derive(Debug)]
@@ -34,27 +39,25 @@ where
     I: Isa<Machine = FakeMachine>,
     I::Stage2: FakeStage2<Claim = I::Claim>,
 {
-    /// A machine of `frames` frames with a VM of `pages` pages of RAM, and what CPU 1 does before the race.
-    pub fn new(frames: usize, pages: u64, before: impl FnOnce(&Self, &Cpu)) -> Self {
+    /// A machine of `frames` frames with a VM of `pages` pages of RAM, never mapped in large blocks, and what CPU 1 does
+    /// before the race.
+    pub fn new<R>(frames: usize, pages: u64, before: impl FnOnce(&Self, &Cpu) -> R) -> Self {
+        Self::with(frames, MemoryConfig { huge: HugePolicy::Never, ..ram(pages) }, before)
+    }
+
+    /// The same with memory as `config` says.
+    pub fn with<R>(frames: usize, config: MemoryConfig<I>, before: impl FnOnce(&Self, &Cpu) -> R) -> Self {
         let machine = FakeMachine::new(frames);
         let free = machine.frames().counts().free;
-        let memory = as_cpu(machine.epoch(), 1, |cpu| {
-            GuestMemory::new(cpu, &machine, TAG, pages * PAGE_SIZE as u64).expect("memory for a VM")
-        });
-        let world = Self { machine, memory, free };
+        let memory = as_cpu(machine.epoch(), 1, |cpu| GuestMemory::new(cpu, &machine, TAG, config));
+        let world = Self { machine, memory: memory.expect("memory for a VM"), free };
         as_cpu(world.domain(), 1, |cpu| before(&world, cpu));
         world
     }
 
-    /// The guest stores, faulting as often as a race makes it.
-    pub fn store(&self, cpu: &Cpu, at: Gpa, value: u64) {
-        for _ in 0..2 {
-            if self.machine.guest_store(cpu, self.memory.stage2(), TAG, at, value) {
-                return;
-            }
-            let claim = self.memory.stage2().claim(cpu, &self.machine, at);
-            self.memory.fault(cpu, &self.machine, &Fault { gpa: at, access: Access::Write, claim });
-        }
+    /// The guest stores; see [`store`].
+    pub fn store(&self, cpu: &Cpu, at: Gpa, value: u64) -> bool {
+        store(&self.machine, &self.memory, cpu, at, value)
     }
 
     /// The host page that the guest sees at `at`, and its frame.
@@ -69,17 +72,54 @@ where
         }
     }
 
-    /// A frame is taken for another purpose, and must be nobody else's.
-    pub fn inherit(&self, cpu: &Cpu) {
-        let m = &self.machine;
-        let heir = m.frames().alloc(cpu, Order::PAGE).expect("a frame for the heir");
-        m.zero(heir.pfn(), Order::PAGE);
-        m.write(heir.pfn(), 0, &MARK);
-        let mut there = [0; 8];
-        m.read(heir.pfn(), 0, &mut there);
-        assert_eq!(there, MARK, "G1: a store landed in a frame that was the heir's by then");
-        m.frames().free(cpu, heir);
+    /// The hypervisor writes for the guest, as a device or a hypercall does.
+    pub fn write(&self, cpu: &Cpu, at: Gpa, value: u64) {
+        self.memory.write(cpu, &self.machine, at, &value.to_le_bytes()).expect("there is memory");
     }
+
+    /// What the guest's memory holds.
+    pub fn read(&self, cpu: &Cpu, at: Gpa) -> u64 {
+        read(&self.machine, &self.memory, cpu, at)
+    }
+
+    /// A frame is taken for another purpose; see [`inherit`].
+    pub fn inherit(&self, cpu: &Cpu) {
+        inherit(&self.machine, cpu);
+    }
+}
+
+/// A guest stores, faulting as often as a race makes it. False if the race made it oftener.
+pub fn store<I>(m: &FakeMachine, memory: &GuestMemory<I>, cpu: &Cpu, at: Gpa, value: u64) -> bool
+where
+    I: Isa<Machine = FakeMachine>,
+    I::Stage2: FakeStage2<Claim = I::Claim>,
+{
+    for _ in 0..2 {
+        if m.guest_store(cpu, memory.stage2(), memory.tag(), at, value) {
+            return true;
+        }
+        let claim = memory.stage2().claim(cpu, m, at);
+        memory.fault(cpu, m, &Fault { gpa: at, access: Access::Write, claim });
+    }
+    false
+}
+
+/// What a guest's memory holds.
+pub fn read<I: Isa<Machine = FakeMachine>>(m: &FakeMachine, memory: &GuestMemory<I>, cpu: &Cpu, at: Gpa) -> u64 {
+    let mut word = [0; 8];
+    memory.read(cpu, m, at, &mut word).expect("RAM is there");
+    u64::from_le_bytes(word)
+}
+
+/// A frame is taken for another purpose, and must be nobody else's.
+pub fn inherit(m: &FakeMachine, cpu: &Cpu) {
+    let heir = m.frames().alloc(cpu, Order::PAGE).expect("a frame for the heir");
+    m.zero(heir.pfn(), Order::PAGE);
+    m.write(heir.pfn(), 0, &MARK);
+    let mut there = [0; 8];
+    m.read(heir.pfn(), 0, &mut there);
+    assert_eq!(there, MARK, "G1: a store landed in a frame that was the heir's by then");
+    m.frames().free(cpu, heir);
 }
 
 impl<I> World for Vm<I>
@@ -93,7 +133,6 @@ where
 
     fn end(self, cpu: &Cpu) {
         // G2, G3, R9: nobody is at work, so what is derived agrees with what it was derived from.
-        self.machine.check(cpu, self.memory.space());
         self.machine.check(cpu, self.memory.space());
         self.memory.destroy(cpu, &self.machine);
         if let Some(seen) = self.machine.violations().first() {
