@@ -39,7 +39,7 @@ impl RadixFormat for HostFormat {
         // First, and by one comparison: every walk asks this at every level. A table of another size than its level
         // prescribes is not ours.
         if let Some(bits) = below(level)
-            && raw & (1 << PFN_SHIFT) - 1 == u64::from(bits) << BITS_SHIFT | TABLE
+            && raw & ((1 << PFN_SHIFT) - 1) == u64::from(bits) << BITS_SHIFT | TABLE
             && let Some(order) = TableRef::order_of(bits)
         {
             return Pte::Table { table: TableRef::new(pfn, order), bits };

@@ -128,13 +128,17 @@ pub(super) fn collapse<I: Isa>(
 ) -> Result<Collapsed, NotCollapsed> {
     let host = &space.host;
     let index = index_of(region, first, page).ok_or(NotHuge::Region)?;
-    let (extent, _) = object.hold(cpu, index).ok_or(NotHuge::NoTeam)?;
-    let standing = match host.peek(m, &m.epoch().enter(cpu), page) {
-        Peek::Page(found) if found.order >= HUGE => Standing::Huge,
-        Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Standing::Small,
+    let ask = |usage| {
+        let standing = match host.peek(m, &m.epoch().enter(cpu), page) {
+            Peek::Page(found) if found.order >= HUGE => Standing::Huge,
+            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Standing::Small,
+        };
+        may_map_huge(&Question { page, index, usage, region: region.block(page, HUGE), standing })
     };
-    let (usage, asked) = (extent.usage(), region.block(page, HUGE));
-    let block = may_map_huge(&Question { page, index, usage, region: asked, standing })?;
+    // Most blocks that a scan looks at cost no lock.
+    ask(object.usage(index))?;
+    let (extent, _) = object.hold(cpu, index).ok_or(NotHuge::NoTeam)?;
+    let block = ask(extent.usage())?;
     let head = extent.head().ok_or(NotHuge::NoTeam)?;
     let _structure = host.lock(cpu);
     if !host.table.survey(m, &m.epoch().enter(cpu), block.start().0, HUGE, |_, _| {}) {

@@ -158,6 +158,12 @@ impl<I: Isa> Tmpfs<I> {
         (index < self.pages()).then_some((held, n))
     }
 
+    /// What the extent of page `index` was a moment ago.
+    pub(crate) fn usage(&self, index: u64) -> Usage {
+        let extent = usize::try_from(index / HUGE.pages()).ok().and_then(|n| self.extents.get(n));
+        extent.map_or(Usage::Empty, Extent::usage)
+    }
+
     /// Brings a page of an extent to life.
     pub(crate) fn touch(&self, cpu: &Cpu, m: &I::Machine, extent: &mut Held<'_>, n: u64) -> Option<Pfn> {
         extent.touch(cpu, m, n, self.grow, self.swap.as_deref()).ok()
