@@ -57,7 +57,7 @@ enum Command {
     Model(ModelArgs),
     /// Plant bugs that shipped in a copy of the source; the checkers must find each
     Museum(MuseumArgs),
-    /// Measure path lengths in instructions, beside KVM's
+    /// Measure path lengths in instructions, beside KVM's; or page-table work, beside other crates'
     Bench {
         /// The board
         #[arg(long, default_value = "pseries", conflicts_with = "host")]
@@ -123,7 +123,7 @@ pub fn run() -> Result<()> {
         }
         Command::Model(args) => model::run(&args),
         Command::Museum(args) => museum::run(&args),
-        Command::Bench { host: true, .. } => bench::host(),
+        Command::Bench { host: true, .. } => bench::host::run(),
         Command::Bench { board, host: false } => bench::run(&board),
         Command::Size { board } => size::run(board.as_deref()),
         Command::Lint => lint::run(),

@@ -21,6 +21,7 @@ pub fn run() -> Result<()> {
     let mut findings = vec![rust(), sources(), component("fmt", "rustfmt"), component("clippy", "clippy")];
     findings.push(tool(&setup::linker()));
     findings.extend(setup::guest_tools().iter().map(tool));
+    findings.push(tool(&setup::callgrind()));
     for board in Board::all()? {
         println!("board {}: {}", board.name, board.about);
         findings.push(tool(&setup::emulator(&board)));

@@ -57,10 +57,12 @@ impl Tree {
             for entry in entries {
                 let path = entry?.path();
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                // The latter is a file where git has several working trees.
+                if ["target", ".git"].contains(&name.as_str()) {
+                    continue;
+                }
                 if path.is_dir() {
-                    if !["target", ".git"].contains(&name.as_str()) {
-                        folders.push(path);
-                    }
+                    folders.push(path);
                 } else if let Ok(text) = std::fs::read_to_string(&path) {
                     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
                     files.push(Source::new(relative, text));

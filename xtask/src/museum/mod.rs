@@ -18,7 +18,7 @@ mod report;
 mod stand;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,9 +66,15 @@ pub fn run(args: &MuseumArgs) -> Result<()> {
     let workers = usize::from(args.jobs.unwrap_or(WORKERS.min(cores)));
     let begun = Instant::now();
     let tried = visit(&scope, workers)?;
-    print!("{}", report::report(&catalogue, &tried));
+    print!("{}", report::times(&tried));
+    // Of a few exhibits there is nothing to sum up.
     if args.ids.is_empty() {
-        print!("{}", report::waiting(&catalogue));
+        print!(
+            "{}{}{}",
+            report::sections(&catalogue, &tried),
+            report::rules(&catalogue, &tried),
+            report::waiting(&catalogue)
+        );
     }
     let missed: Vec<&str> = tried
         .iter()
@@ -115,17 +121,13 @@ fn visit<'a>(scope: &[(&'a Exhibit, &'a Planted)], workers: usize) -> Result<Vec
     };
 
     // Sorted, so that those of one flavour are neighbours.
-    let mut limits: BTreeMap<&Check, Duration> = BTreeMap::new();
-    for (_, planted) in scope {
-        let limit = limits.entry(&planted.check).or_default();
-        *limit = planted.limit.max(*limit);
-    }
-    let checks: Vec<(&Check, Duration)> = limits.into_iter().collect();
+    let checks: Vec<&Check> =
+        scope.iter().map(|(_, planted)| &planted.check).collect::<BTreeSet<_>>().into_iter().collect();
     let mut broken: BTreeMap<&Check, String> = BTreeMap::new();
     let parts = Parts::new("checks without patches", checks.len());
-    let work = |worker: usize, (check, limit): &(&Check, Duration)| at(worker, &|stand| stand.pristine(check, *limit));
+    let work = |worker: usize, check: &&Check| at(worker, &|stand| stand.pristine(check));
     jobs::each(&checks, workers, work, |number, tried| {
-        let Some((check, _)) = checks.get(number) else { return };
+        let Some(check) = checks.get(number) else { return };
         let time = format!("{:6.1} s {:6.1} s", tried.build.as_secs_f64(), tried.run.as_secs_f64());
         match tried.verdict {
             Verdict::Found(_) => parts.done(&format!("passes {time}  {check}")),

@@ -24,8 +24,8 @@ pub fn line(exhibit: &Exhibit, tried: &Tried) -> String {
     format!("{mark} {:5} {:10} {seconds:6.1} s  {check}: {what}", exhibit.id, exhibit.rules())
 }
 
-/// All of it, about the exhibits that were tried.
-pub fn report(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
+/// What each exhibit cost.
+pub fn times(tried: &[(&Exhibit, Tried)]) -> String {
     // Writing to a string cannot fail.
     let mut out = String::new();
     let _written = writeln!(out, "\nexhibit rules       build     run    check");
@@ -36,8 +36,6 @@ pub fn report(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
         let _written =
             writeln!(out, "{:7} {:10} {build:5.1} s {run:5.1} s  {check}{mark}", exhibit.id, exhibit.rules());
     }
-    out += &sections(catalogue, tried);
-    out += &rules(catalogue, tried);
     out
 }
 
@@ -45,7 +43,8 @@ fn found(tried: &Tried) -> bool {
     matches!(tried.verdict, Verdict::Found(_))
 }
 
-fn sections(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
+/// How many were found, by section.
+pub fn sections(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
     let mut out = format!("\n{:52} found  total  waiting\n", "section");
     let mut sum = (0, 0, 0);
     let row = |out: &mut String, name: &str, (found, total, waiting): (usize, usize, usize)| {
@@ -66,7 +65,8 @@ fn sections(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
     out
 }
 
-fn rules(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
+/// Which exhibits show that a rule is checked, by rule.
+pub fn rules(catalogue: &Catalogue, tried: &[(&Exhibit, Tried)]) -> String {
     let mut out = "\nrule  killed mutants\n".to_owned();
     for rule in 1..=RULES {
         let of = |exhibit: &Exhibit| exhibit.rules.contains(&rule);
@@ -120,4 +120,61 @@ pub fn list(catalogue: &Catalogue) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::exhibit::{Catalogue, Check, Exhibit, Planted, State};
+    use super::super::stand::Tried;
+    use super::super::verdict::Verdict;
+    use super::{line, list, rules, sections, times, waiting};
+    use std::time::Duration;
+
+    fn exhibit(id: &str, rules: &[u8], state: State) -> Exhibit {
+        Exhibit { id: id.into(), title: "title".into(), rules: rules.to_vec(), point: "point".into(), state }
+    }
+
+    fn planted() -> State {
+        State::Planted(Planted {
+            check: Check::Case { column: "host-radix".into(), name: "x".into() },
+            oracle: "G1".into(),
+            gate: true,
+            limit: Duration::from_secs(1),
+            patches: vec!["A1".into()],
+            alone: false,
+        })
+    }
+
+    fn tried(verdict: Verdict) -> Tried {
+        Tried { verdict, build: Duration::from_secs(2), run: Duration::from_millis(500) }
+    }
+
+    #[test]
+    fn sections_and_rules_count_what_was_found_only() {
+        let exhibits = vec![
+            exhibit("A1", &[1, 2], planted()),
+            exhibit("A2", &[2, 3], planted()),
+            exhibit("B1", &[4], State::Waits("issue 5".into())),
+        ];
+        let sections_of = [('A', "first".to_owned()), ('B', "second".into()), ('C', "third".into())];
+        let catalogue = Catalogue { sections: sections_of.into(), exhibits };
+        let [first, second, _] = &catalogue.exhibits[..] else { panic!() };
+        let results = [
+            (first, tried(Verdict::Found("G1: x\nmore".into()))),
+            (second, tried(Verdict::Missed("the check passes".into()))),
+        ];
+        let text = sections(&catalogue, &results);
+        let rows: Vec<Vec<&str>> = text.trim().lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            rows[1..],
+            [&["A", "first", "1", "2", "0"][..], &["B", "second", "0", "0", "1"], &["all", "1", "2", "1"]]
+        );
+        let text = rules(&catalogue, &results);
+        assert!(text.contains("R1    A1\nR2    A1\nR3    NONE") && text.contains("R4    NONE"), "{text}");
+        assert!(text.contains("(waiting: B1)") && text.trim().lines().count() == 28, "{text}");
+        assert!(waiting(&catalogue).contains("B1      R4         waits for issue 5"));
+        assert!(times(&results).contains("A2      R2 R3        2.0 s   0.5 s  host-radix x  NOT FOUND"));
+        assert!(line(first, &results[0].1).ends_with("2.5 s  host-radix x: G1: x"));
+        assert!(list(&catalogue).contains("point: host-radix x must say G1; part of test"));
+    }
 }

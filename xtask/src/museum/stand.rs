@@ -13,6 +13,9 @@ use crate::model::{Flavour, PROFILE};
 use crate::watched::{self, Ran};
 use crate::{jobs, process};
 
+/// How long a check may take where nothing is planted: it explores everything then.
+const PRISTINE: Duration = Duration::from_secs(10 * 60);
+
 /// The stand.
 pub struct Stand<'a> {
     copy: Copy<'a>,
@@ -47,9 +50,9 @@ impl<'a> Stand<'a> {
     }
 
     /// Sees whether the check passes on the source as it is.
-    pub fn pristine(&self, check: &Check, limit: Duration) -> Result<Tried> {
+    pub fn pristine(&self, check: &Check) -> Result<Tried> {
         self.copy.reset()?;
-        let (ran, build) = self.ran(check, limit)?;
+        let (ran, build) = self.ran(check, PRISTINE)?;
         let verdict = match verdict::pristine(check, &ran) {
             Ok(()) => Verdict::Found(String::new()),
             Err(why) => Verdict::Error(format!("{why}\n{}", ran.tail(30))),

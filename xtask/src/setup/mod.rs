@@ -66,6 +66,16 @@ pub fn need_to_run(board: &Board) -> Result<Toolchain> {
     toolchain::find().ok_or_else(toolchain::refusal)
 }
 
+/// What counts instructions on this machine.
+pub fn callgrind() -> Tool {
+    Tool::new("counts instructions on this machine", "valgrind", "valgrind")
+}
+
+/// Makes sure that instructions can be counted on this machine.
+pub fn need_callgrind() -> Result<()> {
+    install::packages(&install::missing(&[callgrind()]), "to count instructions on this machine")
+}
+
 /// The packages without which no image can be built.
 fn missing_to_build() -> Vec<String> {
     let mut missing = install::missing(&[linker()]);

@@ -17,6 +17,7 @@ use crate::error::refuse;
 use crate::fmt::Mode;
 use crate::image::{self, Profile, Variant};
 use crate::model::{self, Runner};
+use crate::museum::{self, MuseumArgs};
 use crate::progress::step;
 use crate::{bench, fmt, guests, lint, process, setup, size, workspace};
 
@@ -47,8 +48,10 @@ const STEPS: &[Step] = &[
     Step { name: "models, loom", run: |depth| model::explore(Runner::Loom, None, depth) },
     Step { name: "models, shuttle", run: |depth| model::explore(Runner::Shuttle, None, depth) },
     Step { name: "models, threads", run: |depth| model::explore(Runner::Threads, None, depth) },
+    Step { name: "museum", run: museum },
     Step { name: "conformance, host-radix", run: |_| host("host-radix") },
     Step { name: "conformance, host-hash", run: |_| host("host-hash") },
+    Step { name: "bench, host", run: |_| bench::host::check() },
     Step { name: "build, release", run: |_| build(Profile::Release) },
     Step { name: "size", run: |_| size::run(None) },
     Step { name: "bad input", run: |_| boots::refused() },
@@ -109,6 +112,7 @@ fn set_up() -> Result<()> {
         println!("{}", setup::need_to_run(&board)?.about);
         println!("{}: {}", board.name, guests::default(&board)?.version);
     }
+    setup::need_callgrind()?;
     Ok(())
 }
 
@@ -130,6 +134,11 @@ fn passed(output: &str) -> Result<()> {
     }
     results.for_each(|line| println!("{line}"));
     Ok(())
+}
+
+/// The exhibits of the gate; deeper, all of them.
+fn museum(depth: Depth) -> Result<()> {
+    museum::run(&MuseumArgs { gate: depth == Depth::Usual, ..MuseumArgs::default() })
 }
 
 fn build(profile: Profile) -> Result<()> {
