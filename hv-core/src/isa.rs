@@ -119,6 +119,12 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
 }
 
 /// Names a VM in translation caches (LPID, VMID, VPID). Never 0, never shared by two live VMs.
+///
+/// There are as many as VMs in the manifest, so none is ever in want, and no generation counts how often they were given out
+/// (exhibit F9: one that is reset makes an old vCPU's tag look current). A tag is used again by the next life of the same VM
+/// only, and that is not built before the last one's [`crate::mmu::ready::Drained`] is gone: no vCPU inside, and everything
+/// that any CPU had cached under the tag flushed ([`crate::mmu::Space::destroy`]). A backend that keeps tags of its own
+/// behind this one (ASIDs by CPU) has to keep the same promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmTag(pub core::num::NonZeroU16);
 

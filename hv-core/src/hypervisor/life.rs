@@ -191,6 +191,7 @@ impl<I: Isa> Hypervisor<I> {
     fn build(&self, cpu: &Cpu, index: usize, vm: &Vm<I>) -> Result<Job<I>, LoadError> {
         let m = self.machine;
         let out_of_memory = LoadError::Memory(MemError::NoMemory);
+        // The same in every life of this VM; nothing of the last one is cached under it any more (see VmTag).
         let tag = u16::try_from(index).ok().and_then(|n| NonZeroU16::new(n.saturating_add(1)));
         let tag = VmTag(tag.ok_or(out_of_memory)?);
         let running = Running::<I>::build(cpu, m, index, tag, vm).map_err(|_| out_of_memory)?;

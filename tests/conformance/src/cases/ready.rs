@@ -4,16 +4,20 @@ use hv_core::isa::Isa;
 use hv_core::mmu::ready::{Left, NotNow, Readiness, State};
 use hv_core::sync::{AtomicU64, Ordering};
 
-use super::{Case, case};
-use crate::rig::Bench;
+use super::{Case, case, page};
+use crate::guest::{OnFault, ProbeVm, read_word};
+use crate::probe::{FREE, Field, Op};
+use crate::rig::{Bench, FIRST};
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 4] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 6] {
     [
         case!("ready-nobody-runs-before-it-is-built", "R19", before),
         case!("ready-the-last-one-out-takes-it-apart", "R20", last_out),
         case!("ready-a-failed-build-leaves-nothing", "R19", failed),
         case!("ready-two-cpus-round-after-round", "R20", rounds),
+        case!("tag-next-life-sees-nothing-of-the-last", "R9", tag),
+        case!("tag-next-life-on-another-cpu", "R9", tag_elsewhere),
     ]
 }
 
@@ -114,4 +118,42 @@ fn rounds<I: Isa>(b: &Bench<'_, I>) -> Run {
     check(thing.broken.load(Ordering::Relaxed) == 0, "somebody ran on what was not there")?;
     check(r.state() == State::Empty && r.drain().is_none(), "it was not taken apart in the end")?;
     check(thing.apart.load(Ordering::Relaxed) == ROUNDS, "not taken apart once for each time it was built")
+}
+
+/// A VM ends and another one gets its tag: what a CPU cached for the first must be of no use to the second (F9).
+fn tag<I: Isa>(b: &Bench<'_, I>) -> Run {
+    for life in 1..4 {
+        ProbeVm::with(b, FIRST, |vm| {
+            let fresh = vm.ask(b, Op::Read, page(FREE), 0)?;
+            check(fresh.fine && fresh.result == 0, "a VM finds what the last one of its tag left")?;
+            check(vm.ask(b, Op::Write, page(FREE), life)?.fine, "a store raised an exception")?;
+            check(read_word(&vm.memory, b.cpu, b.m, page(FREE))? == life, "a store went where the last VM had its page")
+        })?;
+    }
+    Ok(())
+}
+
+/// The same on two CPUs: the first life's vCPU ran elsewhere, and runs there again in the second.
+fn tag_elsewhere<I: Isa>(b: &Bench<'_, I>) -> Run {
+    for life in 1..4 {
+        ProbeVm::with(b, FIRST, |vm| {
+            let number = vm.post(b.cpu, b.m, 1, Op::Write, page(FREE), life)?;
+            let there = hv_core::sync::Mutex::new(Err(Stop::Fail("the other CPU did not report")));
+            let ran = b.rig.both(
+                &|cpu| {
+                    // The first run may end in a call made before the command was seen.
+                    let runs = (0..2).try_for_each(|_| vm.run(cpu, b.m, 1, OnFault::Answer).map(drop));
+                    *there.lock() = runs.and_then(|()| vm.word(cpu, b.m, 1, Field::Done));
+                },
+                &mut |_| {},
+            );
+            if !ran {
+                return Err(Stop::Skip("needs two CPUs"));
+            }
+            let done = there.lock().clone();
+            check(done? == number, "the command was not done")?;
+            check(read_word(&vm.memory, b.cpu, b.m, page(FREE))? == life, "a store went where the last VM had its page")
+        })?;
+    }
+    Ok(())
 }
