@@ -13,7 +13,7 @@ use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::page::GuestFrame;
 use crate::radix::Radix;
-use crate::radix::format::{Leaf, Prot, Pte};
+use crate::radix::format::{Leaf, Prot, Pte, TableRef};
 use crate::sync::{Rank, Ranked, RankedGuard};
 
 /// A VM's host table and what it accounts for.
@@ -79,6 +79,11 @@ impl<I: Isa> HostSpace<I> {
             Pte::Leaf(leaf) => Peek::Page(page_of(page, seen.order, leaf)),
             Pte::Table { .. } | Pte::Transition(_) => Peek::Retry,
         }
+    }
+
+    /// The table's root, for whoever inspects it.
+    pub fn root(&self) -> TableRef {
+        self.table.root()
     }
 
     /// Keeps structural changes of this table apart.

@@ -89,6 +89,15 @@ impl Ram {
         self.index(pfn).map(|n| self.book().record(n).used)
     }
 
+    /// The table that begins in this frame.
+    #[cfg(test)]
+    pub fn table_at(&self, pfn: Pfn) -> Option<TableRef> {
+        match self.used(pfn) {
+            Some(Use::Table(table)) if table.base() == pfn => Some(table),
+            _ => None,
+        }
+    }
+
     fn put_to(&self, first: Pfn, order: Order, what: Use) {
         let Some(range) = self.index(first).filter(|n| (*n as u64) + order.pages() <= self.frames as u64) else {
             return self.violation(format!("G1: {first:?} of {order:?} is not of this machine"));

@@ -1,6 +1,7 @@
 //! The checkers, checked: what each of them must notice.
 
 mod arena;
+mod fast;
 mod hardware;
 mod hash;
 
