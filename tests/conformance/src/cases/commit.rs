@@ -17,7 +17,7 @@ use super::{Case, case, fault, gfns, page};
 use crate::rig::Bench;
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 8] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 9] {
     [
         case!("commit-wants-the-page-to-be-there", "R6", page_gone),
         case!("commit-takes-the-size-of-the-leaf-that-is-there", "R11", size_now),
@@ -25,6 +25,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 8] {
         case!("commit-large-leaf-under-a-bracket-beside-the-page", "R6", bracket_beside),
         case!("level-slot-bounds-and-alignment", "G3", slot_bounds),
         case!("level-a-table-makes-way-for-a-large-leaf", "R10", table_makes_way),
+        case!("zap-leaves-no-table-however-many-there-are", "R20", many_tables),
         case!("slots-a-moved-window-shows-the-other-pages", "R17", moved),
         case!("slots-faults-that-went-by-the-old-set-give-up", "R17", old_set),
     ]
@@ -184,6 +185,21 @@ fn table_makes_way<I: Isa>(b: &Bench<'_, I>) -> Run {
         let large = memory.census(b.cpu, b.m);
         check((large.leaves(Order::PAGE), large.leaves(HUGE)) == (0, 1), "the block is not mapped with one leaf")?;
         check(memory.stats().tables < tables, "the table that made way was not freed")
+    })
+}
+
+fn many_tables<I: Isa>(b: &Bench<'_, I>) -> Run {
+    // More tables than one flush holds back.
+    const TABLES: u64 = 40;
+    b.with_config(anon(TABLES * BLOCK, HugePolicy::Never), |memory| {
+        let before = memory.stage2().table_frames();
+        for n in 0..TABLES {
+            check(fault(b, memory, page(n * BLOCK), Access::Write) == Outcome::Mapped, "a fault was not answered")?;
+        }
+        memory.discard(b.cpu, b.m, gfns(0, TABLES * BLOCK)?);
+        let left = memory.stage2().table_frames().saturating_sub(before);
+        // Tables that hold more keys than the VM has pages stay.
+        check(left <= 2, "stage-2 tables that hold nothing are left behind")
     })
 }
 
