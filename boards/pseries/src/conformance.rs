@@ -13,7 +13,7 @@ use backend_ppc64::radix::PartitionScoped;
 use conformance::probe::Image;
 use conformance::report::{self, Tally};
 use conformance::rig::{Codec, Rig};
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 use hv_core::device::console::PortText;
 use hv_core::epoch::Cpu;
 use hv_core::isa::Isa;
@@ -94,7 +94,7 @@ impl Rig<Ppc64> for Column<'_> {
         Ok(Image { code, entry: ENTRY })
     }
 
-    fn claim(&self, _stage2: &<Ppc64 as Isa>::Stage2, _gpa: Gpa) {}
+    fn claim(&self, _stage2: &<Ppc64 as Isa>::Stage2, _gpa: Gpa, _size: Order) {}
 
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool {
         if self.has_other {

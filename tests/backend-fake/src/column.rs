@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use conformance::probe::Image;
 use conformance::report::{Tally, run};
 use conformance::rig::{Codec, Rig};
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 use hv_core::epoch::Cpu;
 use hv_core::isa::Isa;
 use hv_core::machine::{CpuId, Machine};
@@ -57,8 +57,8 @@ where
         Ok(Image { code: b"probe", entry: Gpa(0) })
     }
 
-    fn claim(&self, stage2: &I::Stage2, gpa: Gpa) -> I::Claim {
-        stage2.claim(&self.cpu, self.machine, gpa)
+    fn claim(&self, stage2: &I::Stage2, gpa: Gpa, size: Order) -> I::Claim {
+        stage2.claim_of(&self.cpu, self.machine, gpa, size)
     }
 
     fn at_rest(&self, space: &Space<I>) {

@@ -1,6 +1,6 @@
 //! What the fake needs to know of a second stage beyond `hv_core::isa::Stage2`: the same for both flavours.
 
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 use hv_core::epoch::Cpu;
 
 use crate::format::SkewedStage2;
@@ -15,6 +15,8 @@ pub trait FakeStage2 {
     fn view(&self) -> View;
     /// What a fault at `at` must still find when it is answered.
     fn claim(&self, cpu: &Cpu, m: &FakeMachine, at: Gpa) -> Self::Claim;
+    /// The same, of a guest that wants a translation of `order` there, if it is the guest that chooses.
+    fn claim_of(&self, cpu: &Cpu, m: &FakeMachine, at: Gpa, order: Order) -> Self::Claim;
     /// What is wrong with it in itself, where nobody is at work on it.
     fn faults_at_rest(&self, cpu: &Cpu, m: &FakeMachine) -> Vec<String>;
 }
@@ -27,6 +29,8 @@ impl FakeStage2 for SkewedStage2 {
     }
 
     fn claim(&self, _cpu: &Cpu, _m: &FakeMachine, _at: Gpa) {}
+
+    fn claim_of(&self, _cpu: &Cpu, _m: &FakeMachine, _at: Gpa, _order: Order) {}
 
     fn faults_at_rest(&self, _cpu: &Cpu, _m: &FakeMachine) -> Vec<String> {
         Vec::new()

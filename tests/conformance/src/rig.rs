@@ -1,6 +1,6 @@
 //! What a column must supply for the table to run on it.
 
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, RadixFormat, VmTag};
 use hv_core::machine::Machine;
@@ -41,8 +41,9 @@ pub trait Rig<I: Isa> {
     fn codecs(&self) -> &[Codec];
     /// The probe, or why there is none.
     fn probe(&self) -> Result<Image, &'static str>;
-    /// The claim of a fault at `gpa` of the VM with this second stage.
-    fn claim(&self, stage2: &I::Stage2, gpa: Gpa) -> I::Claim;
+    /// The claim of a fault at `gpa` of the VM with this second stage. Where the guest chooses the size of translations, it
+    /// has chosen `size` there, and may be refused it.
+    fn claim(&self, stage2: &I::Stage2, gpa: Gpa, size: Order) -> I::Claim;
     /// Runs `there` on another CPU while `here` runs on this one; returns when both have. False, having run neither, if
     /// there is only one CPU.
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool;

@@ -3,7 +3,7 @@
 //! None of it looks at the host side, so none of it can fail for want of memory or wait for another VM: an entry is put
 //! absent, and the first access finds that out.
 
-use hv_core::addr::{Gfn, Gpa, Order};
+use hv_core::addr::{Gfn, GfnRange, Gpa, Order};
 use hv_core::epoch::Cpu;
 use hv_core::machine::Machine;
 use hv_core::mmu::flush::FlushBatch;
@@ -71,6 +71,21 @@ impl FakeStage2 for HashStage2 {
     /// The entry that the access found. If there is none, the fault is the guest's own affair: it puts one, of 4 KiB.
     fn claim(&self, cpu: &Cpu, m: &FakeMachine, at: Gpa) -> Claim {
         self.enter(cpu, m, at.page(), Order::PAGE)
+    }
+
+    /// A guest keeps to small entries where it has any: two that cover one address must not be valid at once. Elsewhere it
+    /// gives up what it had put for what it wants now.
+    fn claim_of(&self, cpu: &Cpu, m: &FakeMachine, at: Gpa, order: Order) -> Claim {
+        let block = GfnRange::block(at.page(), order);
+        let valid = block.map(|block| self.rmap.lock().within(&block)).unwrap_or_default();
+        let order = valid.iter().map(|(_, record)| record.order).fold(order, Order::min);
+        loop {
+            let claim = self.enter(cpu, m, at.page(), order);
+            if claim.words.order() == order {
+                return claim;
+            }
+            self.remove(cpu, m, claim.index);
+        }
     }
 
     fn faults_at_rest(&self, cpu: &Cpu, m: &FakeMachine) -> Vec<String> {

@@ -13,7 +13,7 @@ use hv_core::radix::format::{Prot, Pte};
 use hv_core::vcpu::exit::Access;
 
 use super::huge::{BLOCK, anon};
-use super::{Case, case, fault, gfns, page};
+use super::{Case, case, fault, gfns, page, size_at};
 use crate::rig::Bench;
 use crate::verdict::{Run, Stop, check};
 
@@ -44,10 +44,9 @@ fn with<I: Isa>(b: &Bench<'_, I>, huge: HugePolicy, with: impl FnOnce(&GuestMemo
 /// Memory that is huge wherever it can be, if stage 2 may have large leaves.
 fn with_large<I: Isa>(b: &Bench<'_, I>, run: impl FnOnce(&GuestMemory<I>, Hvn) -> Run) -> Run {
     with(b, HugePolicy::Always, |memory, base| {
-        match memory.stage2().size_rule(&b.rig.claim(memory.stage2(), page(0))) {
-            SizeRule::AnyOf(orders) if orders.contains(HUGE) => run(memory, base),
-            SizeRule::AnyOf(_) => Err(Stop::Skip("stage 2 has no large leaves")),
-            SizeRule::Exactly(_) => Err(Stop::Skip("the guest chooses sizes")),
+        match memory.stage2().size_rule(&b.rig.claim(memory.stage2(), page(0), HUGE)) {
+            SizeRule::AnyOf(orders) if !orders.contains(HUGE) => Err(Stop::Skip("stage 2 has no large leaves")),
+            SizeRule::AnyOf(_) | SizeRule::Exactly(_) => run(memory, base),
         }
     })
 }
@@ -71,9 +70,10 @@ fn publish<I: Isa>(
     need: Prot,
 ) -> Result<Order, MapError> {
     let space = memory.space();
-    let claim = b.rig.claim(&space.stage2, gfn.addr().ok_or(MapError::Retry)?);
-    let to = Target::<I> { stage2: &space.stage2, machine: b.m, claim, need };
     let hvn = slot.hvn(gfn).ok_or(MapError::Retry)?;
+    let gpa = gfn.addr().ok_or(MapError::Retry)?;
+    let claim = b.rig.claim(&space.stage2, gpa, size_at(b, memory, gpa));
+    let to = Target::<I> { stage2: &space.stage2, machine: b.m, claim, need };
     let section = space.mmu.enter(b.cpu, b.m.epoch());
     let fresh = section.revalidate(seq, HvnRange::new(hvn, 1).ok_or(MapError::Retry)?)?;
     let primary = fresh.primary(b.m, &space.host, hvn)?;
@@ -172,6 +172,9 @@ fn slot_bounds<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 fn table_makes_way<I: Isa>(b: &Bench<'_, I>) -> Run {
     with_large(b, |memory, base| {
+        if let SizeRule::Exactly(_) = memory.stage2().size_rule(&b.rig.claim(memory.stage2(), page(0), HUGE)) {
+            return Err(Stop::Skip("a hashed table has no tables in it"));
+        }
         // Half a block through a window is mapped page by page, and leaves a table when the window grows.
         show(b, memory, &[slot(0, BLOCK / 2, base)?])?;
         for gfn in 0..BLOCK / 2 {

@@ -13,7 +13,7 @@ use hv_core::radix::format::{Prot, Pte};
 use hv_core::vcpu::exit::{Access, Fault};
 
 use super::huge::anon;
-use super::{Case, case, fault, gfns, page};
+use super::{Case, case, fault, gfns, page, size_at};
 use crate::hold::Hold;
 use crate::probe::{FREE, RAM_PAGES};
 use crate::rig::Bench;
@@ -34,7 +34,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 8] {
 
 /// The fast path for a fault at `at`.
 fn try_fast<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, at: Gpa, access: Access) -> Fast {
-    let claim = b.rig.claim(memory.stage2(), at);
+    let claim = b.rig.claim(memory.stage2(), at, size_at(b, memory, at));
     fast(Atomic::on(b.cpu), b.m, memory.space(), &Fault { gpa: at, access, claim })
 }
 

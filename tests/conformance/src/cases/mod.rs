@@ -1,7 +1,9 @@
 //! The table.
 
-use hv_core::addr::{Gfn, GfnRange, Gpa};
+use hv_core::addr::{Gfn, GfnRange, Gpa, Order};
+use hv_core::host::{HUGE, Peek};
 use hv_core::isa::Isa;
+use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, Outcome};
 use hv_core::vcpu::exit::{Access, Fault};
 
@@ -72,7 +74,22 @@ fn gfns(start: u64, pages: u64) -> Result<GfnRange, Stop> {
     GfnRange::new(Gfn(start), pages).ok_or(Stop::Fail("the case names an empty range"))
 }
 
+/// The size of the host leaf at `gpa`, or of a large block: what a guest that chooses sizes, and knows, would choose.
+fn size_at<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa) -> Order {
+    let guard = b.m.epoch().enter(b.cpu);
+    let hvn = memory.space().slots.find(&guard, gpa.page()).and_then(|slot| slot.hvn(gpa.page()));
+    match hvn.map(|hvn| memory.space().host.peek(b.m, &guard, hvn)) {
+        Some(Peek::Page(now)) => now.order.min(HUGE),
+        Some(Peek::Absent | Peek::Retry | Peek::OutOfReach) | None => Order::PAGE,
+    }
+}
+
 /// A fault of the guest at `gpa`.
 fn fault<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa, access: Access) -> Outcome {
-    memory.fault(b.cpu, b.m, &Fault { gpa, access, claim: b.rig.claim(memory.stage2(), gpa) })
+    let of = |size| memory.fault(b.cpu, b.m, &Fault { gpa, access, claim: b.rig.claim(memory.stage2(), gpa, size) });
+    // A guest that chooses sizes wants a large one, and takes a small one if it is refused that.
+    match of(HUGE) {
+        Outcome::NoSlot => of(Order::PAGE),
+        other @ (Outcome::Mapped | Outcome::Retry | Outcome::NoMemory) => other,
+    }
 }

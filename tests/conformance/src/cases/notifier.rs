@@ -61,7 +61,7 @@ impl<I: Isa> World<'_, I> {
     fn publish(&self, seq: hv_core::notifier::InvalidateSeq, gfn: Gfn) -> Result<bool, Stop> {
         let gpa = gfn.addr().ok_or(Stop::Fail("no address"))?;
         let Space { stage2, host, .. } = &self.space;
-        let claim = self.b.rig.claim(stage2, gpa);
+        let claim = self.b.rig.claim(stage2, gpa, Order::PAGE);
         let there = host.populate(self.b.cpu, self.b.m, Self::hvn(gfn));
         check(matches!(there, Populate::Present(_) | Populate::Fresh(_)), "no page in the host table")?;
         let to = Target::<I> { stage2, machine: self.b.m, claim, need: Prot::WRITE };
