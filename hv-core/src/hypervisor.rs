@@ -18,13 +18,16 @@ use crate::monitor::OwnMemory;
 use crate::page::zeroed::{self, Refill};
 use crate::sched::{Pick, Scheduler};
 use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::vcpu::exit::End;
 use crate::vcpu::run::turn;
 use crate::vm::{Job, Vm};
 
 mod life;
 mod operator;
+mod scan;
 
 use operator::Operating;
+use scan::{Scan, Scanning};
 
 /// Time slices in a second.
 const SLICES_PER_SECOND: u64 = 200;
@@ -53,6 +56,17 @@ pub struct Hooks {
     pub power_off: fn(Verdict) -> !,
 }
 
+/// What a CPU's loop does rarely, by reference: it is compiled by whoever makes the [`Hypervisor`], the loop by whoever
+/// calls [`Hypervisor::run`]. A board has the one compiled for size and the other for speed.
+pub(crate) struct Rare<I: Isa> {
+    housekeep: fn(&Hypervisor<I>, &Cpu),
+    scan: fn(&Hypervisor<I>, &Cpu) -> Scan,
+    pub(crate) poll_console: fn(&Hypervisor<I>, &Cpu),
+    pub(crate) end_vm: fn(&Hypervisor<I>, &Cpu, usize, End),
+    pub(crate) vcpu_stopped: fn(&Hypervisor<I>, &Cpu, Job<I>),
+    pub(crate) vcpu_gone: fn(&Hypervisor<I>, &Cpu, Job<I>),
+}
+
 /// The hypervisor.
 pub struct Hypervisor<I: Isa> {
     /// The machine it runs on.
@@ -63,6 +77,9 @@ pub struct Hypervisor<I: Isa> {
     bundle: Bundle<'static>,
     footprint: Footprint,
     hooks: Hooks,
+    pub(crate) rare: Rare<I>,
+    /// Where the search for blocks to collapse goes on. Held by the CPU that looks.
+    scanning: Mutex<Scanning>,
     /// Work that belongs to no vCPU waits; any CPU between turns does it.
     housekeeping: AtomicBool,
     /// The operator wants the machine off.
@@ -90,6 +107,15 @@ impl<I: Isa> Hypervisor<I> {
             bundle,
             footprint,
             hooks,
+            rare: Rare {
+                housekeep: Self::housekeep,
+                scan: Self::scan,
+                poll_console: Self::poll_console,
+                end_vm: Self::end_vm,
+                vcpu_stopped: Self::vcpu_stopped,
+                vcpu_gone: Self::vcpu_gone,
+            },
+            scanning: Mutex::new(Scanning::default()),
             housekeeping: AtomicBool::new(false),
             switch_off: AtomicBool::new(false),
             starts: Mutex::new(heapless::Deque::new()),
@@ -107,19 +133,20 @@ impl<I: Isa> Hypervisor<I> {
     pub fn run(&self, cpu: &Cpu) -> ! {
         loop {
             if self.housekeeping.swap(false, Ordering::AcqRel) {
-                self.housekeep(cpu);
+                (self.rare.housekeep)(self, cpu);
             }
             (self.hooks.drain_log)(&self.console);
             match self.sched.next(cpu.id(), self.machine.now()) {
                 Pick::Run(job, until) => turn(self, cpu, job, until),
                 Pick::Sleep(until) => {
-                    // What is zeroed now no fault waits for later. A step is short, and then the CPU looks for work again.
-                    if zeroed::refill(self.machine) == Refill::Enough {
+                    // What is zeroed or collapsed now no fault waits for later. A step is short, and then the CPU looks for
+                    // work again.
+                    if zeroed::refill(self.machine) == Refill::Enough && (self.rare.scan)(self, cpu) == Scan::Rest {
                         let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
                         self.machine.idle(cpu, until.min(look));
                     }
                     self.machine.interrupts(cpu);
-                    self.poll_console(cpu);
+                    (self.rare.poll_console)(self, cpu);
                 }
             }
         }
@@ -128,7 +155,7 @@ impl<I: Isa> Hypervisor<I> {
     /// Takes this CPU's physical interrupts.
     pub(crate) fn interrupts(&self, cpu: &Cpu) {
         if self.machine.interrupts(cpu).contains(Interrupts::CONSOLE) {
-            self.poll_console(cpu);
+            (self.rare.poll_console)(self, cpu);
         }
     }
 

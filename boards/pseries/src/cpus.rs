@@ -61,5 +61,5 @@ extern "C" fn trivet_secondary_main(orders: &'static Orders) -> ! {
 /// The usual duty: joins the scheduler.
 pub fn schedule(_: &'static Nested, cpu: &Cpu) -> ! {
     let Some(hypervisor) = HYPERVISOR.get() else { panic!("CPU {} came up before the hypervisor", cpu.id().0) };
-    hypervisor.run(cpu)
+    pseries_loop::run(hypervisor, cpu)
 }

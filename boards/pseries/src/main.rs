@@ -96,10 +96,7 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
     let free = free_ranges(&inventory.memory, &holes);
     let (frames, metadata) = frames(&free);
 
-    let machine = match Nested::new(&inventory, frames) {
-        Ok(machine) => MACHINE.call_once(|| machine),
-        Err(why) => refuse(None, &why),
-    };
+    let machine = machine(&inventory, frames);
     irq::open();
     if let Some(vty) = &inventory.vty {
         console::enable_interrupt(vty);
@@ -131,15 +128,7 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
         bundle: size(&range),
         own: OwnMemory { image: size(&image) - heap::SIZE, metadata, heap: heap::SIZE, tables: 0 },
     };
-    let hypervisor = HYPERVISOR.call_once(|| {
-        Hypervisor::new(
-            machine,
-            consoles,
-            bundle,
-            footprint,
-            Hooks { drain_log: log::drain, power_off: Pseries::power_off },
-        )
-    });
+    let hypervisor = hypervisor(machine, consoles, bundle, footprint);
     let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse(None, &"the boot CPU was taken twice") };
     let mut running = 1;
     for id in 1..inventory.cpus.len() as u16 {
@@ -152,7 +141,29 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
     }
     hypervisor.announce(running);
     hypervisor.start_all();
-    hypervisor.run(&cpu)
+    pseries_loop::run(hypervisor, &cpu)
+}
+
+/// Takes the machine over. Not inlined, nor is the next: what they put together and move into place is large, and must
+/// not stay on the boot CPU's stack, on which everything else will run.
+#[inline(never)]
+fn machine(inventory: &Inventory, frames: Frames) -> &'static Nested {
+    match Nested::new(inventory, frames) {
+        Ok(machine) => MACHINE.call_once(|| machine),
+        Err(why) => refuse(None, &why),
+    }
+}
+
+/// Makes the hypervisor.
+#[inline(never)]
+fn hypervisor(
+    machine: &'static Nested,
+    consoles: Consoles,
+    bundle: Bundle<'static>,
+    footprint: Footprint,
+) -> &'static Hypervisor<<Pseries as Board>::Isa> {
+    let hooks = Hooks { drain_log: log::drain, power_off: Pseries::power_off };
+    HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, footprint, hooks))
 }
 
 /// Ends a run that was given no guests.

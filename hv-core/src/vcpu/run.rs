@@ -53,13 +53,13 @@ pub fn turn<I: Isa>(hv: &Hypervisor<I>, cpu: &Cpu, job: Job<I>, until: Instant) 
     };
     cell.counts.ticks.add(m.now().0.saturating_sub(began.0));
     match end {
-        Turn::Leave(Leave::Stop) => hv.vcpu_stopped(cpu, job),
+        Turn::Leave(Leave::Stop) => (hv.rare.vcpu_stopped)(hv, cpu, job),
         Turn::Leave(how) => hv.sched.leave(cpu.id(), job, how),
         Turn::Gone(how) => {
             if let Some(how) = how {
-                hv.end_vm(cpu, job.vm.index, how);
+                (hv.rare.end_vm)(hv, cpu, job.vm.index, how);
             }
-            hv.vcpu_gone(cpu, job);
+            (hv.rare.vcpu_gone)(hv, cpu, job);
         }
     }
 }
@@ -107,7 +107,7 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
                 cell.counts.deadlines.add(1);
                 if m.now() >= until {
                     // Consoles signal edges, and an edge is lost when two CPUs look at once: look again now and then.
-                    hv.poll_console(cpu);
+                    (hv.rare.poll_console)(hv, cpu);
                     match hv.sched.slice(cpu.id(), m.now()) {
                         Slice::Continue(later) if !hv.has_housekeeping() => until = later,
                         Slice::Continue(_) | Slice::GiveWay => return Turn::Leave(Leave::Yield),

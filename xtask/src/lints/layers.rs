@@ -10,6 +10,8 @@ enum Layer {
     Core,
     Backend,
     Board,
+    /// A board's hot path, which is compiled otherwise than the rest of it.
+    Loop,
     Conformance,
     Tests,
     /// Tests' and benchmarks' own raw memory: the host benchmark measures tables in it.
@@ -27,6 +29,7 @@ impl Layer {
             "tests/conformance" => Some(Self::Conformance),
             "tests/bench-host" => Some(Self::RawTests),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
+            _ if folder.starts_with("boards/") && folder.ends_with("/loop") => Some(Self::Loop),
             _ if folder.starts_with("boards/") => Some(Self::Board),
             _ if folder.starts_with("tests/guests/") => Some(Self::Guests),
             _ if folder.starts_with("tests/") => Some(Self::Tests),
@@ -38,7 +41,8 @@ impl Layer {
         match self {
             Self::Core | Self::Guests => false,
             Self::Backend | Self::Conformance | Self::Xtask => other == Self::Core,
-            Self::Board => matches!(other, Self::Core | Self::Backend | Self::Conformance),
+            Self::Board => matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Loop),
+            Self::Loop => matches!(other, Self::Core | Self::Backend),
             Self::Tests | Self::RawTests => {
                 matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Tests)
             }
