@@ -23,9 +23,12 @@ use crate::vcpu::run::turn;
 use crate::vm::{Job, Vm};
 
 mod life;
+mod objects;
 mod operator;
 mod scan;
 
+use objects::Objects;
+pub use objects::Uses;
 use operator::Operating;
 use scan::{Scan, Scanning};
 
@@ -74,6 +77,7 @@ pub struct Hypervisor<I: Isa> {
     pub(crate) sched: Scheduler<Job<I>>,
     pub(crate) console: Consoles,
     vms: Vec<Vm<I>>,
+    objects: Objects<I>,
     bundle: Bundle<'static>,
     footprint: Footprint,
     hooks: Hooks,
@@ -104,6 +108,7 @@ impl<I: Isa> Hypervisor<I> {
             sched: Scheduler::new(slice),
             console,
             vms,
+            objects: Objects::new(),
             bundle,
             footprint,
             hooks,

@@ -7,13 +7,17 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::addr::GfnRange;
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{EndStep, Life};
 use crate::guest::manifest::{Huge, VmConfig};
-use crate::host::HugePolicy;
+use crate::host::{Backing, HugePolicy};
+use crate::hypervisor::Uses;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
 use crate::mmu::ready::{Drained, Permit, Readiness, State};
-use crate::mmu::{GfnCache, GuestMemory, MemoryConfig};
+use crate::mmu::{GfnCache, GuestMemory, MemoryConfig, Window};
+use crate::page::tmpfs::Tmpfs;
+use crate::radix::format::Prot;
 use crate::sched::{Entity, Task};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -69,6 +73,8 @@ pub struct Running<I: Isa> {
     pub index: usize,
     /// Its memory.
     pub memory: GuestMemory<I>,
+    /// The objects that its memory is made of.
+    pub uses: Uses<I>,
     /// Its platform.
     pub platform: I::Platform,
     /// Its vCPUs.
@@ -82,10 +88,19 @@ pub struct Running<I: Isa> {
 pub struct NoMemory;
 
 impl<I: Isa> Running<I> {
-    /// Builds an empty VM: memory that reads as zero, stopped vCPUs.
-    pub fn build(cpu: &Cpu, m: &I::Machine, index: usize, tag: VmTag, vm: &Vm<I>) -> Result<Self, NoMemory> {
+    /// Builds an empty VM: memory that reads as zero, or as the objects that it shares, and stopped vCPUs. Without memory
+    /// for it nothing is left of it, and the use of its objects comes back.
+    pub fn build(
+        cpu: &Cpu,
+        m: &I::Machine,
+        index: usize,
+        tag: VmTag,
+        vm: &Vm<I>,
+        uses: Uses<I>,
+    ) -> Result<Self, (NoMemory, Uses<I>)> {
         let config = &vm.config;
-        let memory = GuestMemory::new(cpu, m, tag, memory_of(config)).map_err(|_| NoMemory)?;
+        let memory = memory_of(config, &uses).and_then(|memory| GuestMemory::new(cpu, m, tag, memory).ok());
+        let Some(memory) = memory else { return Err((NoMemory, uses)) };
         let parts = || {
             let platform = I::Platform::create(m, config.vcpus)?;
             let vcpus = (0..config.vcpus).map(|n| I::Vcpu::create(m, tag, n).map(VcpuCell::new));
@@ -93,9 +108,9 @@ impl<I: Isa> Running<I> {
         };
         let Some((platform, vcpus)) = parts() else {
             memory.destroy(cpu, m);
-            return Err(NoMemory);
+            return Err((NoMemory, uses));
         };
-        Ok(Self { index, memory, platform, vcpus, ready: Arc::clone(&vm.ready) })
+        Ok(Self { index, memory, uses, platform, vcpus, ready: Arc::clone(&vm.ready) })
     }
 
     /// Every vCPU is to leave.
@@ -104,14 +119,23 @@ impl<I: Isa> Running<I> {
     }
 }
 
-/// The memory that the manifest asks for.
-fn memory_of<I: Isa>(config: &VmConfig) -> MemoryConfig<I> {
+/// The memory that the manifest asks for; `None` if its addresses cannot be had.
+fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>) -> Option<MemoryConfig<I>> {
     let huge = match config.huge {
         Huge::Always => HugePolicy::Always,
         Huge::Advise => HugePolicy::Advise,
         Huge::Never => HugePolicy::Never,
     };
-    MemoryConfig { huge, ..MemoryConfig::from(config.memory) }
+    let of = |object: &Arc<Tmpfs<I>>| Backing::Shared { object: Arc::clone(object), first: 0 };
+    let mut memory = MemoryConfig::from(config.memory);
+    memory.huge = huge;
+    memory.backing = uses.ram.as_ref().map_or(Backing::Anon, of);
+    if let (Some(object), Some(at)) = (&uses.window, config.shared_window()) {
+        let gfns = GfnRange::new(at.start.page(), at.end.page().since(at.start.page())?)?;
+        let window = Window { gfns, shift: 0, prot: Prot::all(), backing: of(object), huge };
+        memory.windows.push(window).ok()?;
+    }
+    Some(memory)
 }
 
 /// One vCPU with its scheduling state and its counters.

@@ -29,7 +29,7 @@ use crate::sched::Leave;
 use crate::sync::{Ordering, spin_loop};
 use crate::vcpu::exit::End;
 use crate::vcpu::services::MemError;
-use crate::vm::{Ending, Job, Running, Vm};
+use crate::vm::{Ending, Job, NoMemory, Running, Vm};
 
 impl<I: Isa> Hypervisor<I> {
     /// Ends a VM: from now on its vCPUs leave. Whoever calls first decides how it ended.
@@ -100,10 +100,7 @@ impl<I: Isa> Hypervisor<I> {
                 spin_loop();
             };
             info!("VM {} is taken down", index);
-            let Running { memory, vcpus, .. } = alone;
-            // With the pages that are kept in mind for them, which know the memory.
-            drop(vcpus);
-            memory.destroy(cpu, self.machine);
+            self.take_apart(cpu, alone);
         }
         drop(drained);
         self.over(index);
@@ -194,14 +191,27 @@ impl<I: Isa> Hypervisor<I> {
         // The same in every life of this VM; nothing of the last one is cached under it any more (see VmTag).
         let tag = u16::try_from(index).ok().and_then(|n| NonZeroU16::new(n.saturating_add(1)));
         let tag = VmTag(tag.ok_or(out_of_memory)?);
-        let running = Running::<I>::build(cpu, m, index, tag, vm).map_err(|_| out_of_memory)?;
+        let uses = self.objects.acquire(cpu, m, &vm.config).ok_or(out_of_memory)?;
+        let running = Running::<I>::build(cpu, m, index, tag, vm, uses).map_err(|(NoMemory, uses)| {
+            self.objects.release(cpu, m, uses);
+            out_of_memory
+        })?;
         match self.load(cpu, &running, vm) {
             Ok(()) => Job::new(&Arc::new(running), 0).ok_or(out_of_memory),
             Err(why) => {
-                running.memory.destroy(cpu, m);
+                self.take_apart(cpu, running);
                 Err(why)
             }
         }
+    }
+
+    /// Frees what a VM owned.
+    fn take_apart(&self, cpu: &Cpu, running: Running<I>) {
+        let Running { memory, vcpus, uses, .. } = running;
+        // With the pages that are kept in mind for them, which know the memory.
+        drop(vcpus);
+        memory.destroy(cpu, self.machine);
+        self.objects.release(cpu, self.machine, uses);
     }
 
     fn load(&self, cpu: &Cpu, running: &Running<I>, vm: &Vm<I>) -> Result<(), LoadError> {

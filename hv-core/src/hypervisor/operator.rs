@@ -6,10 +6,9 @@ use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
 use crate::isa::Isa;
 use crate::machine::Machine;
-use crate::mmu::GuestMemory;
 use crate::monitor::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo};
 use crate::sync::Ordering;
-use crate::vm::Vm;
+use crate::vm::{Running, Vm};
 
 /// The hypervisor, as the CPU that serves the operator sees it.
 pub(super) struct Operating<'a, I: Isa> {
@@ -22,19 +21,24 @@ impl<I: Isa> Operating<'_, I> {
         self.hv.vms.get(vm).ok_or(Refused::NoSuchVm)
     }
 
-    fn page_use(&self, memory: &GuestMemory<I>) -> PageUse {
+    fn page_use(&self, running: &Running<I>) -> PageUse {
+        let memory = &running.memory;
         let (stats, census) = (memory.stats(), memory.census(self.cpu, self.hv.machine));
+        let objects = [&running.uses.ram, &running.uses.window].into_iter().flatten().map(|o| o.stats(self.cpu));
+        let (teams, broken) =
+            objects.fold((0_u64, 0_u64), |(t, b), o| (t.saturating_add(o.complete), b.saturating_add(o.broken)));
         let mapped = |order: Order| census.leaves(order).saturating_mul(order.pages());
         let (huge, giant) = (mapped(Order::MIB2), mapped(Order::GIB));
         PageUse {
             small: census.pages().saturating_sub(huge).saturating_sub(giant),
             huge,
             giant,
+            teams,
+            broken,
             splits: stats.splits,
             collapses: stats.collapses,
             retries: stats.retries,
             flushes: stats.flushes,
-            ..PageUse::default()
         }
     }
 }
@@ -62,7 +66,7 @@ impl<I: Isa> Operator for Operating<'_, I> {
         if let Some(running) = vm.running() {
             let memory = running.memory.stats();
             (info.resident, info.tables) = (memory.resident, memory.tables);
-            info.pages = self.page_use(&running.memory);
+            info.pages = self.page_use(&running);
             for cell in &running.vcpus {
                 let (counts, exits) = (&cell.counts, &mut info.exits);
                 exits.faults = exits.faults.saturating_add(counts.faults.get());
@@ -79,17 +83,17 @@ impl<I: Isa> Operator for Operating<'_, I> {
 
     fn memory(&self) -> MemoryInfo {
         let page = PAGE_SIZE as u64;
-        let mut guests = 0_u64;
         let mut tables = 0_u64;
         for running in self.hv.vms.iter().filter_map(Vm::running) {
-            let stats = running.memory.stats();
-            guests = guests.saturating_add(stats.resident);
-            tables = tables.saturating_add(stats.tables);
+            tables = tables.saturating_add(running.memory.stats().tables);
         }
         let footprint = &self.hv.footprint;
+        let frames = self.hv.machine.frames().counts();
+        // Not the sum of what is resident in each VM: VMs share frames, and objects have some that no VM maps.
+        let guests = frames.total.saturating_sub(frames.free).saturating_sub(tables);
         MemoryInfo {
             total: footprint.total,
-            free: self.hv.machine.frames().counts().free.saturating_mul(page),
+            free: frames.free.saturating_mul(page),
             guests: guests.saturating_mul(page),
             firmware: footprint.firmware,
             bundle: footprint.bundle,
