@@ -24,7 +24,8 @@ impl<I: Isa> Operating<'_, I> {
     fn page_use(&self, running: &Running<I>) -> PageUse {
         let memory = &running.memory;
         let (stats, census) = (memory.stats(), memory.census(self.cpu, self.hv.machine));
-        let objects = [&running.uses.ram, &running.uses.window].into_iter().flatten().map(|o| o.stats(self.cpu));
+        let objects =
+            [&running.uses.ram, &running.uses.window].into_iter().flatten().map(|o| o.stats(self.cpu, self.hv.machine));
         let (teams, broken) =
             objects.fold((0_u64, 0_u64), |(t, b), o| (t.saturating_add(o.complete), b.saturating_add(o.broken)));
         let mapped = |order: Order| census.leaves(order).saturating_mul(order.pages());
