@@ -21,14 +21,26 @@ use crate::arena::Arena;
 pub struct BenchMachine {
     domain: Domain,
     frames: Frames,
+    ram: Arena,
 }
 
 impl BenchMachine {
     /// A machine with `bytes` of RAM.
     pub fn new(bytes: usize) -> Self {
-        let ranges = [Arena::new(bytes).frames()];
+        let ram = Arena::new(bytes);
+        let ranges = [ram.frames()];
         let metadata = vec![0; Frames::metadata_words(&ranges)].leak();
-        Self { domain: Domain::new(), frames: Frames::new(&ranges, metadata).expect("one range with its metadata") }
+        Self {
+            domain: Domain::new(),
+            frames: Frames::new(&ranges, metadata).expect("one range with its metadata"),
+            ram,
+        }
+    }
+
+    /// Its memory: tables and frames.
+    #[must_use]
+    pub fn ram(&self) -> Arena {
+        self.ram
     }
 
     /// The address of a frame that this machine's allocator gave out.

@@ -19,11 +19,8 @@
 //! `ratio` is to `by-hand` in the same run. Single pages are handled inside a batch of 512: one walk guard of Trivet's,
 //! one cursor of `page_table_multiarch`. Counts contain the loop around the operation, about six instructions.
 
-mod arena;
 mod count;
-mod isa;
 mod limits;
-mod machine;
 mod peers;
 mod report;
 mod run;
@@ -35,12 +32,12 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 
 use backend_ppc64::radix::PartitionScoped;
+use bench_host::machine::BenchMachine;
 use clap::Parser;
 use hv_core::host::HostFormat;
 use hv_core::isa::RadixFormat;
 use hv_core::machine::{CpuId, Machine};
 
-use crate::machine::BenchMachine;
 use crate::peers::{aarch64, by_hand, multiarch, x86};
 use crate::run::{Competitor, Op, Table, median, timed};
 use crate::trivet::Trivet;

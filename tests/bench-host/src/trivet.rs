@@ -9,8 +9,8 @@ use hv_core::radix::Radix;
 use hv_core::radix::edit::Removed;
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
 
-use crate::machine::BenchMachine;
 use crate::subject::{Pages, Subject};
+use bench_host::machine::BenchMachine;
 
 /// A table of format `F`, the machine that it lies in, and the one CPU that uses it.
 pub struct Trivet<F = HostFormat> {

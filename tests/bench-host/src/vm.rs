@@ -16,10 +16,10 @@ use hv_core::radix::format::{Leaf, Prot, Rc};
 use hv_core::radix::{Radix, Split};
 use hv_core::vcpu::exit::{Access, Fault};
 
-use crate::isa::Bench;
-use crate::machine::BenchMachine;
 use crate::run::{Competitor, Op};
 use crate::subject::BATCH;
+use bench_host::isa::Bench;
+use bench_host::machine::BenchMachine;
 
 /// Pages of guest memory.
 pub const PAGES: u64 = 1 << 14;

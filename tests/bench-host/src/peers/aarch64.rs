@@ -9,8 +9,8 @@ use aarch64_paging::Mapping;
 use aarch64_paging::descriptor::{PhysicalAddress, Stage2Attributes};
 use aarch64_paging::paging::{Constraints, MemoryRegion, PageTable, Stage2, Translation};
 
-use crate::arena;
 use crate::subject::{Pages, Subject};
+use bench_host::arena;
 
 struct Memory;
 

@@ -7,8 +7,8 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::arena;
 use crate::subject::{BATCH, Pages, Subject};
+use bench_host::arena;
 
 const PRESENT: u64 = 1;
 const LARGE: u64 = 1 << 7;

@@ -4,8 +4,8 @@ use memory_addr::{PhysAddr, VirtAddr};
 use page_table_multiarch::x86_64::{X64PageTable, X64PageTableCursor};
 use page_table_multiarch::{MappingFlags, PageSize, PagingHandler};
 
-use crate::arena;
 use crate::subject::{Pages, Subject};
+use bench_host::arena;
 
 struct Memory;
 

@@ -8,8 +8,8 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
-use crate::arena;
 use crate::subject::{Pages, Subject};
+use bench_host::arena;
 
 /// The table of one owner.
 pub struct Owned(OffsetPageTable<'static>);
