@@ -73,7 +73,7 @@ impl<F: RadixFormat> Radix<F> {
 
     /// The same, and the table in which that entry is.
     #[inline(always)]
-    pub(super) fn walk_to<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<(Node, Seen<'g>)> {
+    fn walk_to<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<(Node, Seen<'g>)> {
         if !in_reach::<F>(key) {
             return None;
         }

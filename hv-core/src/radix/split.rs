@@ -17,7 +17,7 @@
 
 use super::Radix;
 use super::edit::EditError;
-use super::walk::look;
+use super::walk::{Node, fill};
 use crate::addr::{Order, Pfn};
 use crate::epoch::{WalkGuard, never_published};
 use crate::isa::RadixFormat;
@@ -44,7 +44,7 @@ impl<F: RadixFormat> Radix<F> {
     /// [`Split::Nothing`]. Without memory for a table everything is as it was.
     pub fn split<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, key: u64, wanted: Order) -> Result<Split, EditError> {
         loop {
-            let (parent, seen) = self.walk_to(m, g, key).ok_or(EditError::Unfit)?;
+            let seen = self.walk(m, g, key).ok_or(EditError::Unfit)?;
             let leaf = match seen.pte {
                 Pte::Leaf(leaf) if seen.order > wanted => leaf,
                 Pte::Leaf(_) | Pte::Hole => return Ok(Split::Nothing),
@@ -54,24 +54,32 @@ impl<F: RadixFormat> Radix<F> {
             let bits = *F::BITS.get(usize::from(level)).ok_or(EditError::Unfit)?;
             let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
             let cpu = g.cpu().ok_or(EditError::NoTable)?;
+            let small = Node::at::<F>(self.root, level).ok_or(EditError::Unfit)?.leaf_order();
             let table = m.alloc_table(cpu, order).ok_or(EditError::NoTable)?;
-            let mark = |node| Some((node, seen.replace::<F>(Pte::Transition(Transition::Splitting))?));
-            let Some((node, marked)) = parent.child(table, bits).and_then(mark) else {
+            let Some(marked) = seen.replace::<F>(Pte::Transition(Transition::Splitting)) else {
                 m.free_table(cpu, never_published(table));
                 continue;
             };
-            for slot in 0..node.len() {
-                let first = (slot as u64).checked_shl(u32::from(node.below)).unwrap_or(0);
-                // A leaf's first frame is aligned to its size.
-                let small = Pte::Leaf(Leaf { pfn: Pfn(leaf.pfn.0 | first), ..leaf });
-                // Nobody sees the table yet; the swap below releases these stores.
-                look::<F, M>(m, g, node, node.key_of(key, slot)).cell.store(F::encode(small, level), Ordering::Relaxed);
-            }
+            small_leaves::<F, M>(m, g, table, level, leaf);
             // Only the CPU that marked an entry changes it.
             let done = marked.swap::<F>(Pte::Table { table, bits });
             debug_assert!(done, "an entry marked as splitting was changed by somebody else");
             self.frames.fetch_add(order.pages(), Ordering::Relaxed);
-            return Ok(Split::Done { large: seen.order, small: node.leaf_order() });
+            return Ok(Split::Done { large: seen.order, small });
         }
     }
+}
+
+/// Fills a table at `level`, which nobody sees yet, with leaves for what one leaf above it translates to.
+#[inline(always)]
+fn small_leaves<F: RadixFormat, M: Machine>(m: &M, g: &WalkGuard<'_>, table: TableRef, level: u8, leaf: Leaf) {
+    let Some(node) = Node::at::<F>(table, level) else { return };
+    let pages = node.leaf_order().pages();
+    let Leaf { mut pfn, prot, rc } = leaf;
+    fill(m, g, node, move || {
+        let word = F::encode(Pte::Leaf(Leaf { pfn, prot, rc }), level);
+        // Inside the large leaf; past its end nobody looks.
+        pfn = Pfn(pfn.0.wrapping_add(pages));
+        word
+    });
 }

@@ -67,6 +67,8 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped {
         let guard = m.epoch().enter(cpu);
         let (from, to) = (r.start().0, r.end().0);
+        // Whole leaf tables first, without a look at their leaves: the batch that holds a table flushes the whole VM.
+        self.table.detach(m, &guard, from, to, &mut Tables { batch: f, end: Cell::new(Unmapped::All) });
         // Leaves always find room, so this reaches the end.
         self.table.unmap(m, &guard, from, to, &mut Leaves(f));
         let mut tables = Tables { batch: f, end: Cell::new(Unmapped::All) };

@@ -26,9 +26,7 @@ impl Node {
     #[inline(always)]
     pub fn root<F: RadixFormat>(table: TableRef) -> Option<Self> {
         let top = F::BITS.len().checked_sub(1)?;
-        // Of the size that Radix::new asked for, which here is a constant.
-        let order = TableRef::order_of(*F::BITS.get(top)?)?;
-        Self::at::<F>(TableRef::new(table.base(), order), u8::try_from(top).ok()?)
+        Self::at::<F>(table, u8::try_from(top).ok()?)
     }
 
     /// A table at `level` of the format `F`; `None` if it has no such level.
@@ -37,6 +35,8 @@ impl Node {
         let (lower, _) = F::BITS.split_at_checked(usize::from(level))?;
         let bits = *F::BITS.get(usize::from(level))?;
         let below = lower.iter().fold(0_u8, |sum, b| sum.saturating_add(*b));
+        // Every table has the size that its level prescribes, which here is a constant.
+        let table = TableRef::new(table.base(), TableRef::order_of(bits)?);
         Some(Self { table, bits, level, below, lower })
     }
 
@@ -136,4 +136,19 @@ pub(super) fn descend<'g, F: RadixFormat, M: Machine>(
             }
         }
     }
+}
+
+/// Stores every entry of a table that nobody sees yet, in order; whoever publishes the table releases these stores.
+#[inline(always)]
+pub(super) fn fill<M: Machine>(m: &M, g: &WalkGuard<'_>, node: Node, mut word: impl FnMut() -> u64) {
+    let mut store = |slot: usize| m.pte(g, node.table, slot).store(word(), Ordering::Relaxed);
+    let eights = node.len() / 8;
+    for eight in 0..eights {
+        // Written out: a split is little else.
+        let first = eight.wrapping_mul(8);
+        for n in [0, 1, 2, 3, 4, 5, 6, 7] {
+            store(first.wrapping_add(n));
+        }
+    }
+    (eights.wrapping_mul(8)..node.len()).for_each(store);
 }

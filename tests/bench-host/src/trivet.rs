@@ -1,10 +1,13 @@
 //! Trivet's own table: `Radix` as host table and second stage use it, safe for any number of CPUs.
 
+use std::num::NonZeroU16;
+
 use hv_core::addr::{Order, Pfn};
 use hv_core::epoch::{Cpu, WalkGuard};
 use hv_core::host::HostFormat;
-use hv_core::isa::RadixFormat;
+use hv_core::isa::{RadixFormat, VmTag};
 use hv_core::machine::Machine;
+use hv_core::mmu::flush::FlushBatch;
 use hv_core::radix::Radix;
 use hv_core::radix::edit::Removed;
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
@@ -41,6 +44,21 @@ impl Removed for Last {
     fn table(&mut self, _table: TableRef) {}
 }
 
+/// Tables that were unlinked.
+struct Tables<'b>(&'b mut FlushBatch);
+
+impl Removed for Tables<'_> {
+    fn room(&self) -> bool {
+        self.0.room()
+    }
+
+    fn leaf(&mut self, _key: u64, _order: Order, _leaf: Leaf) {}
+
+    fn table(&mut self, table: TableRef) {
+        self.0.hold(table).expect("room was asked for");
+    }
+}
+
 impl<F: RadixFormat> Trivet<F> {
     /// An empty one, on a machine of its own.
     pub fn new(cpu: Cpu, machine: &'static BenchMachine) -> Self {
@@ -64,9 +82,18 @@ impl<F: RadixFormat> Subject for Trivet<F> {
     }
 
     fn unmap_range(&mut self, key: u64, pages: u64) {
-        let guard = self.machine.epoch().enter(&self.cpu);
-        let end = self.table.unmap(self.machine, &guard, key, key + pages, &mut Last(0));
-        assert_eq!(end, key + pages, "there is always room");
+        // As stage 2 does: as many tables as a batch holds, then a flush and a grace period, until none is left.
+        loop {
+            let mut batch = FlushBatch::new(VmTag(NonZeroU16::MIN));
+            let guard = self.machine.epoch().enter(&self.cpu);
+            self.table.detach(self.machine, &guard, key, key + pages, &mut Tables(&mut batch));
+            drop(guard);
+            let full = !batch.room();
+            self.machine.flush(batch).release(&self.cpu, self.machine);
+            if !full {
+                return;
+            }
+        }
     }
 }
 
