@@ -22,7 +22,8 @@
 //!
 //! **Count before sequence**, as in [`crate::notifier`]: the early count falls after the sequence has risen, with release,
 //! and is read with acquire before the sequence is. A refresh that finds it 0 because an invalidation is over meets the
-//! raised sequence; one that began after it read the new state.
+//! raised sequence; one that began after it read the new state. (Once `begin` has returned the open bracket refuses the
+//! same refreshes: from there on the early count is the second of two defences.)
 //!
 //! A cache is in its Space's list before it may be valid and until it is dropped, and its lock is made once, with it (I3,
 //! G9). It holds a handle on the Space, so it cannot outlive what empties it (I6, R20). It owns no reference to a frame

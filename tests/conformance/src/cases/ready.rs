@@ -150,7 +150,7 @@ fn tag_elsewhere<I: Isa>(b: &Bench<'_, I>) -> Run {
             if !ran {
                 return Err(Stop::Skip("needs two CPUs"));
             }
-            let done = there.lock().clone();
+            let done = *there.lock();
             check(done? == number, "the command was not done")?;
             check(read_word(&vm.memory, b.cpu, b.m, page(FREE))? == life, "a store went where the last VM had its page")
         })?;
