@@ -101,6 +101,11 @@ fn store_beside(b: &Block, cpu: &Cpu) {
     b.vm.store(cpu, GOES, 3);
 }
 
+fn reader(b: &Block, cpu: &Cpu) {
+    let there = b.vm.read(cpu, STAYS);
+    assert_eq!(there, 1, "G1: a read for a guest found what nobody wrote");
+}
+
 fn write(b: &Block, cpu: &Cpu) {
     b.vm.write(cpu, STAYS, 2);
     b.holds.store(2, Ordering::Relaxed);
@@ -108,7 +113,7 @@ fn write(b: &Block, cpu: &Cpu) {
 
 /// For the list of all.
 pub static ALL: &[&dyn Model] =
-    &[&SPLIT_STORE, &SPLIT_WRITE, &SPLIT_TOUCH, &COLLAPSE_STORE, &COLLAPSE_WRITE, &COLLAPSE_TOUCH];
+    &[&SPLIT_STORE, &SPLIT_WRITE, &SPLIT_TOUCH, &COLLAPSE_STORE, &COLLAPSE_WRITE, &COLLAPSE_READ, &COLLAPSE_TOUCH];
 
 static SPLIT_STORE: Scenario<Block> = Scenario {
     about: About {
@@ -163,6 +168,17 @@ static COLLAPSE_WRITE: Scenario<Block> = Scenario {
     },
     world: scattered,
     steps: &[scan, write],
+};
+
+static COLLAPSE_READ: Scenario<Block> = Scenario {
+    about: About {
+        name: "collapse-read",
+        rules: "R1,R2,R3,R20",
+        race: "a walk of the host table against the table being replaced by a huge leaf and freed",
+        preemptions: 2,
+    },
+    world: scattered,
+    steps: &[scan, reader],
 };
 
 static COLLAPSE_TOUCH: Scenario<Block> = Scenario {

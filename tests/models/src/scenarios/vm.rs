@@ -132,6 +132,8 @@ where
     }
 
     fn end(self, cpu: &Cpu) {
+        // Nobody invalidates any more, so nothing stops a fault.
+        assert!(self.store(cpu, Gpa(0), 1), "G8: a bracket was left open");
         // G2, G3, R9: nobody is at work, so what is derived agrees with what it was derived from.
         self.machine.check(cpu, self.memory.space());
         self.memory.destroy(cpu, &self.machine);
