@@ -3,7 +3,7 @@
 //! Everything that stage 2 holds and everything that any CPU has cached of it is held against the host table. Stage 2 is
 //! read as hardware reads it, so a leaf outside every slot is found too.
 
-use hv_core::addr::{Gfn, GfnRange, Order, Pfn};
+use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
 use hv_core::epoch::Cpu;
 use hv_core::host::Peek;
 use hv_core::isa::Isa;
@@ -37,13 +37,17 @@ impl Translation {
 }
 
 impl FakeMachine {
-    /// Checks a VM that is at rest, and notes down what it finds: G2, G3, G7, and R9 where a CPU holds what the table no longer
+    /// Checks a VM that is at rest, and notes down what it finds: G2, G3, G7, G8, and R9 where a CPU holds what the table no longer
     /// has. Guests may have begun accesses that will fault, and nothing else may be going on.
     pub fn check<I>(&self, cpu: &Cpu, space: &Space<I>)
     where
         I: Isa<Machine = Self>,
         I::Stage2: FakeStage2,
     {
+        let everything = HvnRange::new(Hvn(0), u64::MAX).expect("all host pages are some");
+        if space.mmu.enter(cpu, self.epoch()).revalidate(space.mmu.sample(), everything).is_err() {
+            self.ram.violation("G8: a bracket is open where nothing is in flight".to_owned());
+        }
         for fault in space.stage2.faults_at_rest(cpu, self) {
             self.ram.violation(fault);
         }

@@ -6,6 +6,7 @@ mod fault_unmap;
 mod frames;
 mod gpc;
 mod grace;
+mod hardware;
 mod hash;
 mod huge;
 mod ready;
@@ -25,6 +26,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     commit::ALL,
     gpc::ALL,
     hash::ALL,
+    hardware::ALL,
     ready::ALL,
 ];
 
