@@ -70,6 +70,8 @@ pub struct Emulator {
     pub bench_args: Vec<String>,
     /// Machine memory of benchmarks.
     pub bench_memory: Size,
+    /// Machine memory of the conformance table.
+    pub conformance_memory: Size,
 }
 
 /// One machine.

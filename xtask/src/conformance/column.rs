@@ -78,7 +78,7 @@ fn on_board(board: &Board, profile: Profile) -> Result<(Vec<String>, bool)> {
         machine: board.machine(None)?,
         args: &board.emulator.args,
         cpus: board.cpus,
-        memory: board.memory,
+        memory: board.emulator.conformance_memory,
         image: &image,
         bundle: None,
     };
