@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     }
     let chosen = || all().filter(|m| args.scenario.is_empty() || args.scenario.iter().any(|n| n == m.about().name));
     if args.list {
-        chosen().for_each(|m| list(m));
+        chosen().for_each(list);
         return ExitCode::SUCCESS;
     }
     let effort = if args.deep { Effort::Deep } else { Effort::Usual };
