@@ -57,6 +57,7 @@ impl Slot {
     }
 
     /// The host page behind `gfn`; `None` outside the window.
+    #[inline]
     #[must_use]
     pub fn hvn(&self, gfn: Gfn) -> Option<Hvn> {
         if !self.gfns.contains(gfn) {
@@ -121,22 +122,23 @@ impl Memslots {
     }
 
     /// The slot that shows `gfn`.
+    #[inline]
     #[must_use]
     pub fn find(&self, _g: &WalkGuard<'_>, gfn: Gfn) -> Option<Slot> {
-        self.current().find(|words| words.contains(gfn))?.slot()
+        self.current().iter().find(|words| words.contains(gfn))?.slot()
     }
 
     /// A copy of the set.
     #[must_use]
     pub fn all(&self, _g: &WalkGuard<'_>) -> SlotSet {
-        self.current().filter_map(Words::slot).collect()
+        self.current().iter().filter_map(Words::slot).collect()
     }
 
     /// The set, read in place; a guard keeps the buffer from being reused meanwhile.
-    fn current(&self) -> impl Iterator<Item = &Words> {
+    #[inline]
+    fn current(&self) -> &[Words] {
         let buffer = self.buffers.get(self.active.load(Ordering::Acquire));
-        let len = buffer.map_or(0, |b| b.len.load(Ordering::Relaxed));
-        buffer.into_iter().flat_map(|b| &b.slots).take(len)
+        buffer.and_then(|b| b.slots.get(..b.len.load(Ordering::Relaxed))).unwrap_or_default()
     }
 }
 
@@ -190,11 +192,13 @@ pub fn check(slots: &[Slot]) -> Result<(), SlotError> {
 
 impl Words {
     /// Does the slot show `gfn`?
+    #[inline]
     fn contains(&self, gfn: Gfn) -> bool {
         let [start, pages, ..] = &self.0;
         gfn.0.wrapping_sub(start.load(Ordering::Relaxed)) < pages.load(Ordering::Relaxed)
     }
 
+    #[inline]
     fn slot(&self) -> Option<Slot> {
         let [gfn, pages, base, prot] = &self.0;
         Some(Slot {

@@ -23,6 +23,20 @@ const C: u64 = 0x80;
 const READ: u64 = 0x4;
 const WRITE: u64 = 0x2;
 const EXEC: u64 = 0x1;
+/// The entry's bits for each set of permissions. They are those of [`Prot`] in opposite order, and a compiler that sees
+/// that reverses a whole word for it.
+const PERMISSIONS: [u8; 8] = {
+    let mut bits = [0; 8];
+    let mut prot = 0;
+    while prot < 8 {
+        let set = Prot::from_bits_truncate(prot);
+        bits[prot as usize] = if set.contains(Prot::READ) { READ as u8 } else { 0 }
+            | if set.contains(Prot::WRITE) { WRITE as u8 } else { 0 }
+            | if set.contains(Prot::EXEC) { EXEC as u8 } else { 0 };
+        prot += 1;
+    }
+    bits
+};
 /// A table's address as we write it: tables are whole pages.
 const TABLE: u64 = 0x0fff_ffff_ffff_f000;
 
@@ -85,8 +99,11 @@ impl RadixFormat for PartitionScoped {
         if let Some(table) = Self::decode_table(v, level) {
             return table;
         }
+        // Asked of the word as it was read: a first touch, and it need not be turned round.
+        if raw == 0 {
+            return Pte::Hole;
+        }
         let known = match v {
-            0 => Some(Pte::Hole),
             BUSY => Some(Pte::Transition(Transition::Busy)),
             SPLITTING => Some(Pte::Transition(Transition::Splitting)),
             FROZEN => Some(Pte::Transition(Transition::Frozen)),
@@ -105,10 +122,8 @@ impl RadixFormat for PartitionScoped {
             Pte::Transition(Transition::Frozen) => FROZEN,
             Pte::Table { table, bits } => VALID | (table.base().0 << PAGE_SHIFT & TABLE) | u64::from(bits),
             Pte::Leaf(leaf) => {
-                let mut v = VALID | LEAF | (leaf.pfn.0 << PAGE_SHIFT & FRAME);
-                for (flag, bit) in [(Prot::READ, READ), (Prot::WRITE, WRITE), (Prot::EXEC, EXEC)] {
-                    v |= if leaf.prot.contains(flag) { bit } else { 0 };
-                }
+                let permissions = PERMISSIONS[usize::from(leaf.prot.bits() & 7)];
+                let mut v = VALID | LEAF | (leaf.pfn.0 << PAGE_SHIFT & FRAME) | u64::from(permissions);
                 for (flag, bit) in [(Rc::REFERENCED, R), (Rc::CHANGED, C)] {
                     v |= if leaf.rc.contains(flag) { bit } else { 0 };
                 }

@@ -3,7 +3,7 @@
 use super::space::Space;
 use crate::addr::{Gfn, Hvn};
 use crate::epoch::Cpu;
-use crate::host::{Peek, Populate};
+use crate::host::Populate;
 use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::memslot::Slot;
@@ -54,22 +54,14 @@ pub fn resolve<I: Isa>(
     // Before the first read of slots or host table (R5).
     let seq = space.mmu.sample();
     let need = needs(access);
-    let walk = m.epoch().enter(cpu);
-    let slot = space.slots.find(&walk, gfn).filter(|slot| slot.prot().contains(need)).ok_or(Unresolved::NoSlot)?;
+    let slot = space.slots.find(&m.epoch().enter(cpu), gfn);
+    let slot = slot.filter(|slot| slot.prot().contains(need)).ok_or(Unresolved::NoSlot)?;
     let hvn = slot.hvn(gfn).ok_or(Unresolved::NoSlot)?;
-    let page = match space.host.peek(m, &walk, hvn) {
-        Peek::Page(page) => page,
-        Peek::Retry => return Err(Unresolved::Retry),
-        Peek::OutOfReach => return Err(Unresolved::NoSlot),
-        Peek::Absent => {
-            drop(walk);
-            match space.host.populate(cpu, m, hvn) {
-                Populate::Present(page) | Populate::Fresh(page) => page,
-                Populate::Retry => return Err(Unresolved::Retry),
-                Populate::NoMemory => return Err(Unresolved::NoMemory),
-                Populate::OutOfReach => return Err(Unresolved::NoSlot),
-            }
-        }
+    let page = match space.host.populate(cpu, m, hvn) {
+        Populate::Present(page) | Populate::Fresh(page) => page,
+        Populate::Retry => return Err(Unresolved::Retry),
+        Populate::NoMemory => return Err(Unresolved::NoMemory),
+        Populate::OutOfReach => return Err(Unresolved::NoSlot),
     };
     if !page.prot.contains(need) {
         return Err(Unresolved::NoSlot);
