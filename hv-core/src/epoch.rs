@@ -162,8 +162,8 @@ impl Cpu {
     pub(crate) fn rank_up(&self, rank: Rank) {
         if cfg!(debug_assertions) {
             let held = self.ranks.get();
-            debug_assert!(self.depth.get() == 0, "a ranked lock taken inside a walk: {rank:?}");
-            debug_assert!(held >> (rank as u8) == 0, "lock order: {rank:?} under {held:#b}");
+            debug_assert!(self.depth.get() == 0, "R21: a ranked lock taken inside a walk: {rank:?}");
+            debug_assert!(held >> (rank as u8) == 0, "R21: lock order: {rank:?} under {held:#b}");
             self.ranks.set(held | 1 << (rank as u8));
         }
     }

@@ -232,7 +232,9 @@ impl<I: Isa> GuestMemory<I> {
         }
         match Arc::into_inner(self.space) {
             Some(space) => space.destroy(cpu, m),
-            None => debug_assert!(false, "the memory of a VM is taken apart while somebody else can still reach it"),
+            None => {
+                debug_assert!(false, "R20: the memory of a VM is taken apart while somebody else can still reach it")
+            }
         }
     }
 

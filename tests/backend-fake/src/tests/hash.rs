@@ -129,7 +129,7 @@ fn r14_c_that_is_set_late_survives_the_zap() {
         assert!(w.agent.store(ONE, PAGE, 7), "cached as clean: C is set in the entry that is absent by now");
         w.m.flush(batch).release(w.cpu, w.m);
         w.map(PAGE);
-        assert_eq!(w.leaf().rc, Rc::all(), "the guest finds its page changed");
+        assert_eq!(w.leaf().rc, Rc::all(), "R14: the guest does not find its page changed");
         w.at_rest();
     });
 }

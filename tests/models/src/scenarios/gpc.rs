@@ -106,6 +106,11 @@ impl World for Kept {
     }
 
     fn end(self, cpu: &Cpu) {
+        let mut kept = None;
+        self.cache.with(cpu, &self.vm.machine, Prot::READ, |frame| kept = Some(frame));
+        if let Some(frame) = kept {
+            assert!(frame == self.vm.behind(cpu, AT).1, "G2: a cache names a frame that is not the page's");
+        }
         drop(self.cache);
         self.vm.end(cpu);
     }

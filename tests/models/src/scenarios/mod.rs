@@ -1,5 +1,6 @@
 //! The scenarios, by what they are about.
 
+mod bbm;
 mod brackets;
 mod commit;
 mod fault_unmap;
@@ -10,6 +11,7 @@ mod hardware;
 mod hash;
 mod huge;
 mod ready;
+mod slots;
 mod team;
 mod vm;
 
@@ -20,6 +22,8 @@ static GROUPS: &[&[&dyn Model]] = &[
     fault_unmap::ALL,
     grace::ALL,
     brackets::ALL,
+    bbm::ALL,
+    slots::ALL,
     huge::ALL,
     team::ALL,
     frames::ALL,
