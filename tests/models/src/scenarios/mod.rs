@@ -13,6 +13,7 @@ mod huge;
 mod ready;
 mod slots;
 mod team;
+mod touch;
 mod vm;
 
 use crate::scenario::Model;
@@ -26,6 +27,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     slots::ALL,
     huge::ALL,
     team::ALL,
+    touch::ALL,
     frames::ALL,
     commit::ALL,
     gpc::ALL,

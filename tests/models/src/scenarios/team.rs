@@ -138,6 +138,13 @@ fn complete() -> Sharing {
     Sharing::new(0..HUGE.pages())
 }
 
+/// The other VM has it mapped as well, and cached.
+fn mapped_by_both() -> Sharing {
+    let world = complete();
+    as_cpu(world.domain(), 1, |cpu| other_stores_last(&world, cpu));
+    world
+}
+
 fn store_first(w: &Sharing, cpu: &Cpu) {
     w.store(cpu, FIRST, 2);
 }
@@ -215,6 +222,6 @@ static END: Scenario<Sharing> = Scenario {
         race: "a VM's end against a hole punched into an object that it maps",
         preemptions: 2,
     },
-    world: complete,
+    world: mapped_by_both,
     steps: &[punch_last, end_other],
 };
