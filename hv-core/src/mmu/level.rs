@@ -117,8 +117,8 @@ mod tests {
         assert_eq!(ask(&whole, 5, 1024 + 5, 9, any), (9, Limit::Primary));
         assert_eq!(ask(&whole, 5, 1024 + 5, 0, any), (0, Limit::Primary));
         assert_eq!(ask(&whole, 5, 1024 + 5, 9, up_to(3)), (3, Limit::Stage2));
-        assert_eq!(ask(&slot(4, 600, 0x10004), 5, 1024 + 5, 9, any), (2, Limit::Slot), "begins inside the block");
-        assert_eq!(ask(&slot(0, 7, 0x10000), 5, 1024 + 5, 9, any), (1, Limit::Slot), "ends inside the block");
+        assert_eq!(ask(&slot(4, 600, 0x10004), 5, 1024 + 5, 9, any), (2, Limit::Slot), "R11: begins inside the block");
+        assert_eq!(ask(&slot(0, 7, 0x10000), 5, 1024 + 5, 9, any), (1, Limit::Slot), "R11: ends inside the block");
         assert_eq!(ask(&slot(0, 512, 0x10000), 511, 1024 + 511, 10, any), (9, Limit::Slot), "is the block");
     }
 

@@ -159,7 +159,11 @@ impl World<'_> {
             Fast::Done => {
                 let changed = before.words.iter().zip(&after.words).filter(|(a, b)| a != b).count();
                 assert!(changed <= 1, "R21: {changed} words for one answer");
-                assert_eq!(Seen { words: Vec::new(), ..before }, Seen { words: Vec::new(), ..after });
+                assert_eq!(
+                    Seen { words: Vec::new(), ..before },
+                    Seen { words: Vec::new(), ..after },
+                    "R21: more than a word"
+                );
             }
         }
         // R27: in the dev profile a ranked lock says if a walk, or another lock, is still held; outside of walks a stamp passes.

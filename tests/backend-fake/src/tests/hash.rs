@@ -58,6 +58,7 @@ fn r4_what_the_guest_changed_since_the_fault_is_not_answered() {
         let stale = w.enter(5, Order::PAGE);
         w.memory.stage2().remove(w.cpu, w.m, stale.index);
         assert_eq!(w.fault(PAGE, stale), Outcome::Retry, "an entry that is free again");
+        w.at_rest();
         // The place goes to an address of the same group.
         let group = |gfn| group_of(Gfn(gfn), Order::PAGE, HashStage2::entries(w.memory.stage2().table()));
         let neighbour = (6..1 << 20).find(|gfn| group(*gfn) == group(5)).expect("more addresses than groups");

@@ -16,8 +16,9 @@ use hv_core::memslot::Slot;
 use hv_core::mmu::MemoryConfig;
 use hv_core::mmu::lock::Target;
 use hv_core::radix::format::Prot;
+use hv_core::vcpu::exit::{Access, Fault};
 
-use super::vm::{Vm, ram};
+use super::vm::{TAG, Vm, ram};
 use crate::scenario::{About, Model, Scenario};
 
 /// Frames for both trees, the block, and a second one.
@@ -49,8 +50,10 @@ fn map_page(vm: &Vm, cpu: &Cpu) {
     assert!(order < HUGE, "R11: more is mapped than the window shows");
 }
 
-fn store_beside(vm: &Vm, cpu: &Cpu) {
-    vm.store(cpu, BESIDE, 2);
+/// Its hardware has not walked there before, so what it caches is what stands there afterwards.
+fn map_block(vm: &Vm, cpu: &Cpu) {
+    vm.memory.fault(cpu, &vm.machine, &Fault { gpa: BESIDE, access: Access::Write, claim: () });
+    vm.machine.guest_store(cpu, vm.memory.stage2(), TAG, BESIDE, 2);
 }
 
 fn store(vm: &Vm, cpu: &Cpu) {
@@ -68,5 +71,5 @@ static REPLACED: Scenario<Vm> = Scenario {
         preemptions: 2,
     },
     world: by_pages,
-    steps: &[store_beside, store],
+    steps: &[map_block, store],
 };
