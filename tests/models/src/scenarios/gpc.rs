@@ -116,7 +116,7 @@ impl World for Kept {
     }
 }
 
-pub static ALL: &[&dyn Model] = &[&WARM, &COLD, &NEW, &STILL];
+pub static ALL: &[&dyn Model] = &[&WARM, &COLD, &FIRST, &NEW, &STILL];
 
 static WARM: Scenario<Kept> = Scenario {
     about: About {
@@ -138,6 +138,17 @@ static COLD: Scenario<Kept> = Scenario {
     },
     world: cold,
     steps: &[take, store_twice],
+};
+
+static FIRST: Scenario<Kept> = Scenario {
+    about: About {
+        name: "gpc-refresh-interrupted",
+        rules: "R19,R23",
+        race: "a cache's refresh, begun before its page is taken away",
+        preemptions: 1,
+    },
+    world: cold,
+    steps: &[store, take],
 };
 
 static NEW: Scenario<Kept> = Scenario {
