@@ -31,7 +31,7 @@ pub(super) fn map<I: Isa>(
     let gfn = r.gfn;
     match publish(cpu, space, &to, r) {
         Ok(_) => Ok(()),
-        Err(MapError::TableInWay(order)) => replace(cpu, space, &to, gfn, order).map(|_| ()),
+        Err(MapError::TableInWay(order)) => (space.replace)(cpu, space, &to, gfn, order).map(|_| ()),
         Err(error) => Err(error),
     }
 }

@@ -7,10 +7,12 @@
 use core::fmt;
 
 use super::cache::Caches;
-use super::lock::Mmu;
+use super::lock::{Mmu, Target};
+use super::map;
+use crate::addr::{Gfn, Order};
 use crate::epoch::Cpu;
 use crate::host::{HostSpace, Regions};
-use crate::isa::{Isa, Stage2, VmTag};
+use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
 use crate::memslot::{Memslots, Slot};
 use crate::mmu::flush::FlushBatch;
@@ -30,9 +32,15 @@ pub struct Space<I: Isa> {
     pub caches: Caches,
     /// What is derived.
     pub stage2: I::Stage2,
+    /// How tables make way for a large leaf. By reference, because it is rare and large: it is compiled with whoever makes
+    /// the space, not with the faults that may want it.
+    pub(super) replace: Replace<I>,
     /// Flushes that made CPUs forget something. Written by invalidators only.
     pub flushes: AtomicU64,
 }
+
+/// See [`map::replace`].
+pub(super) type Replace<I> = fn(&Cpu, &Space<I>, &Target<'_, I>, Gfn, Order) -> Result<Order, MapError>;
 
 /// Why a VM got no memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +67,16 @@ impl<I: Isa> Space<I> {
             host.destroy(cpu, m);
             return Err(MemoryError::NoMemory);
         };
-        Ok(Self { tag, host, slots, mmu: Mmu::new(), caches: Caches::new(), stage2, flushes: AtomicU64::new(0) })
+        Ok(Self {
+            tag,
+            host,
+            slots,
+            mmu: Mmu::new(),
+            caches: Caches::new(),
+            stage2,
+            replace: map::replace::<I>,
+            flushes: AtomicU64::new(0),
+        })
     }
 
     /// Frees everything. No CPU is in the VM nor enters it again.
