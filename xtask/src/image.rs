@@ -101,7 +101,7 @@ fn compile(
     cargo.current_dir(workspace::root());
     cargo.args(["build", "--quiet", "--package", package, "--profile", profile.name()]);
     cargo.args(["--target", &board.image.target, "-Zbuild-std=core,alloc"]);
-    cargo.arg("-Zbuild-std-features=compiler-builtins-mem").arg("--target-dir").arg(target_dir());
+    cargo.arg("-Zbuild-std-features=compiler-builtins-mem,optimize_for_size").arg("--target-dir").arg(target_dir());
     if let Some(feature) = feature {
         cargo.args(["--features", feature]);
     }
