@@ -65,13 +65,15 @@ pub fn invalidate<I: Isa, R>(
 /// is left, and no fault that went by the old set will make one. The caller holds no guard and no ranked lock.
 ///
 /// ```text
-///   memslot lock -> mmu lock, bracket over all that old and new windows show, grace, unlock
+///   memslot lock -> mmu lock, bracket over all that old and new windows show, grace
+///                   -> old windows zapped, flush -> unlock
 ///   set replaced, grace: no walk reads the old one; who copied a slot of it sampled before the sequence goes up
-///   mmu lock -> old windows zapped, flush -> bracket closed, unlock
+///   mmu lock -> bracket closed, unlock
 /// ```
 ///
-/// Were the set replaced outside of the bracket, a guest frame could be mapped through its new window while it is still
-/// mapped through the old one.
+/// While the bracket is open nothing is mapped through any of these windows, so who invalidates meanwhile may go by
+/// either set. Zapped only when the set has been replaced, a page could be taken away by who knows the new windows, and
+/// freed, while it is still mapped through an old one (exhibit F5).
 pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot]) -> Result<(), SlotError> {
     check(new)?;
     let writer = space.slots.lock(cpu);
@@ -81,15 +83,14 @@ pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot
     let shown = gone.clone().chain(added).filter_map(|slot| slot.hvns_of(&slot.gfns()));
     let Some(range) = shown.reduce(|all, range| all.hull(&range)) else { return Ok(()) };
     let emptied = space.caches.empty(&range);
-    space.mmu.lock(cpu).begin(m, &range);
-    let done = writer.replace(m.epoch(), new);
     let windows: Vec<GfnRange, MAX_SLOTS> = gone.map(Slot::gfns).collect();
     let flushed = {
         let mut guard = space.mmu.lock(cpu);
-        let flushed = clear(cpu, m, space, &windows);
-        guard.end();
-        flushed
+        guard.begin(m, &range);
+        clear(cpu, m, space, &windows)
     };
+    let done = writer.replace(m.epoch(), new);
+    space.mmu.lock(cpu).end();
     drop(emptied);
     flushed.release(cpu, m);
     done

@@ -4,6 +4,7 @@ mod arena;
 mod fast;
 mod hardware;
 mod hash;
+mod lives;
 
 use std::num::NonZeroU16;
 

@@ -10,7 +10,9 @@ mod grace;
 mod hardware;
 mod hash;
 mod huge;
+mod moves;
 mod ready;
+mod shared;
 mod slots;
 mod team;
 mod touch;
@@ -34,6 +36,8 @@ static GROUPS: &[&[&dyn Model]] = &[
     hash::ALL,
     hardware::ALL,
     ready::ALL,
+    moves::ALL,
+    shared::ALL,
 ];
 
 /// All of them.
