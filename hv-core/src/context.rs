@@ -24,6 +24,7 @@ impl<'a> Atomic<'a> {
     }
 
     /// Begins a walk from which no frame can be had.
+    #[inline]
     #[must_use]
     pub fn enter(self, domain: &'a Domain) -> WalkGuard<'a> {
         domain.enter(self.0).atomic()

@@ -80,6 +80,7 @@ impl Domain {
     }
 
     /// Begins a walk on `cpu`. Guards nest; only the outermost one does any work. Wait for nothing while holding one.
+    #[inline]
     #[must_use]
     pub fn enter<'c>(&'c self, cpu: &'c Cpu) -> WalkGuard<'c> {
         let slot = self.slot(cpu);
@@ -130,6 +131,7 @@ impl Domain {
         Grace(())
     }
 
+    #[inline]
     fn slot(&self, cpu: &Cpu) -> Option<&AtomicU64> {
         self.slots.get(usize::from(cpu.id.0)).map(|s| &s.0)
     }
@@ -195,6 +197,7 @@ impl<'c> WalkGuard<'c> {
     }
 
     /// The same walk, from which no frame can be had.
+    #[inline]
     pub(crate) fn atomic(mut self) -> Self {
         // Not by an update of its fields: they are Copy, and `self`, dropped, would end the walk.
         self.atomic = true;
@@ -203,6 +206,7 @@ impl<'c> WalkGuard<'c> {
 }
 
 impl Drop for WalkGuard<'_> {
+    #[inline]
     fn drop(&mut self) {
         let depth = self.cpu.depth.get().saturating_sub(1);
         self.cpu.depth.set(depth);

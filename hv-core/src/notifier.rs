@@ -62,6 +62,7 @@ impl Notifier {
     }
 
     /// Samples the sequence. Comes before the first read of memslots or of the host table (R5).
+    #[inline]
     #[must_use]
     pub fn sample(&self) -> InvalidateSeq {
         // Acquire pairs with `end`: who reads its sequence reads its change of the host side too.
@@ -88,11 +89,13 @@ impl Notifier {
     }
 
     /// Inside a commit section or under the mmu lock: must an attempt about `pages`, begun at `seq`, be given up?
+    #[inline]
     pub(crate) fn stale(&self, seq: &InvalidateSeq, pages: &HvnRange) -> bool {
         self.covers_any(pages) || self.seq.load(Ordering::Relaxed) != seq.0
     }
 
     /// Inside a commit section or under the mmu lock: does an open bracket, or the hull of several, touch `pages`?
+    #[inline]
     pub(crate) fn covers_any(&self, pages: &HvnRange) -> bool {
         if self.open.load(Ordering::Acquire) == 0 {
             return false;

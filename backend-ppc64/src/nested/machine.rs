@@ -162,6 +162,7 @@ impl Nested {
         status
     }
 
+    #[inline]
     fn cell(table: TableRef, slot: usize) -> *const AtomicU64 {
         core::ptr::with_exposed_provenance::<AtomicU64>((table.base().0 as usize) << PAGE_SHIFT).wrapping_add(slot)
     }
@@ -174,14 +175,17 @@ fn invalidate(tag: VmTag) {
 }
 
 impl Machine for Nested {
+    #[inline]
     fn epoch(&self) -> &Domain {
         &self.domain
     }
 
+    #[inline]
     fn frames(&self) -> &Frames {
         &self.frames
     }
 
+    #[inline]
     fn pte<'g>(&'g self, _: &'g WalkGuard<'_>, table: TableRef, slot: usize) -> &'g AtomicU64 {
         let slots = table.order().bytes() as usize / 8;
         // A slot beyond the table would be a bug in the walker; it is confined to the table.
@@ -268,6 +272,7 @@ impl Machine for Nested {
         }
     }
 
+    #[inline]
     fn now(&self) -> Instant {
         Instant(sprs::timebase())
     }

@@ -57,6 +57,7 @@ pub fn order(b: &Bounds<'_>) -> Result<Order, Limit> {
 }
 
 /// May the translation be of this size?
+#[inline]
 pub fn allows(b: &Bounds<'_>, order: Order) -> Result<(), Limit> {
     let stage2 = match b.rule {
         SizeRule::AnyOf(orders) => orders.contains(order),

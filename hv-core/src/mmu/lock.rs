@@ -134,17 +134,20 @@ impl Mmu {
     }
 
     /// Samples the invalidation sequence (R5).
+    #[inline]
     #[must_use]
     pub fn sample(&self) -> InvalidateSeq {
         self.notifier.sample()
     }
 
     /// Enters a commit section. `domain` is the machine's.
+    #[inline]
     pub fn enter<'a>(&'a self, cpu: &'a Cpu, domain: &'a Domain) -> Commit<'a> {
         self.within(domain.enter(cpu))
     }
 
     /// Makes a walk a commit section: it can publish what the walk may.
+    #[inline]
     pub fn within<'a>(&'a self, walk: WalkGuard<'a>) -> Commit<'a> {
         Commit { notifier: &self.notifier, walk }
     }
@@ -163,12 +166,14 @@ impl Default for Mmu {
 
 impl Commit<'_> {
     /// The walk that the section is.
+    #[inline]
     #[must_use]
     pub fn walk(&self) -> &WalkGuard<'_> {
         &self.walk
     }
 
     /// Is what was derived of `pages` since `seq` still true? The sample is used up either way.
+    #[inline]
     pub fn revalidate(&self, seq: InvalidateSeq, pages: HvnRange) -> Result<Fresh<'_>, Retry> {
         if self.notifier.stale(&seq, &pages) {
             return Err(Retry);

@@ -34,6 +34,7 @@ pub enum Unresolved {
 }
 
 /// The permission an access needs.
+#[inline]
 #[must_use]
 pub fn needs(access: Access) -> Prot {
     match access {
