@@ -16,7 +16,7 @@
 //! ```text
 //!   MODEL ok NAME runner=loom executions=1234 ms=567 bound=2
 //!   MODEL ok NAME runner=shuttle executions=10000 ms=567 random=5000 pct=5000 depth=3 seed=1
-//!   MODEL ok NAME runner=threads executions=2000 ms=567 rounds=2000
+//!   MODEL ok NAME runner=threads executions=1987 ms=5000 rounds=2000 seconds=5
 //!   MODEL FAIL NAME runner=loom executions=17 ms=5 bound=2 oracle=G1 -- G1: a store landed in a frame ...
 //! ```
 //!

@@ -16,7 +16,7 @@ use super::vm::{TAG, Vm};
 use crate::scenario::{About, Model, Scenario};
 
 /// Frames enough for the host table, the hashed one, the guest's page and the heir's.
-const FRAMES: usize = 12;
+const FRAMES: usize = if cfg!(any(loom, shuttle)) { 12 } else { 192 };
 /// The host table's reach under a model checker.
 const PAGES: u64 = 4;
 /// The page both are after.
@@ -65,7 +65,11 @@ fn remove_and_move(vm: &HashVm, cpu: &Cpu) {
         let entry = stage2.enter(cpu, &vm.machine, Gfn(*gfn), Order::PAGE);
         entry.index == place
     };
-    let gfn = (1..PAGES).find(moved).expect("one of the pages hashes to the same place");
+    let Some(gfn) = (1..PAGES).find(moved) else {
+        // A whole table has places enough: nothing moves, and what is left is a removal.
+        assert!(!cfg!(any(loom, shuttle)), "one of the pages hashes to the same place");
+        return;
+    };
     let at = Gfn(gfn).addr().expect("a page of RAM");
     vm.store(cpu, at, 1);
     assert!(vm.machine.guest_store(cpu, stage2, TAG, at, 2), "R18: an entry was taken away by the record of another");
