@@ -2,6 +2,7 @@
 
 mod arena;
 mod fast;
+mod fixed;
 mod hardware;
 mod hash;
 mod lives;
