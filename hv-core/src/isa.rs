@@ -103,6 +103,27 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     /// bug in the caller, because its removal was never flushed (R10). On an error nothing has been changed. Takes frames
     /// with [`WalkGuard::cpu`] only: where that is `None`, to need one is `NoTable`.
     fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError>;
+    /// Publishes the translations of one page each that `at` gives for `gfns`, in order and until it gives none; `at` may be
+    /// asked for a frame more than once. Returns the guest frame to go on from; an error only if it is about the first. For
+    /// each of them all is as with [`Stage2::map`].
+    fn map_run(
+        &self,
+        g: &WalkGuard<'_>,
+        m: &I::Machine,
+        claim: I::Claim,
+        gfns: GfnRange,
+        mut at: impl FnMut(Gfn) -> Option<Mapping>,
+    ) -> Result<Gfn, MapError> {
+        let mut gfn = gfns.start();
+        while let Some(mapping) = Some(gfn).filter(|gfn| *gfn < gfns.end()).and_then(&mut at) {
+            match self.map(g, m, claim, mapping) {
+                Ok(()) => gfn = Gfn(gfn.0.saturating_add(1)),
+                Err(error) if gfn == gfns.start() => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(gfn)
+    }
     /// Removes every translation of `r`, noting in `f` what must be flushed. Ends with no translation of any gfn in `r`,
     /// which may mean that a larger leaf is dropped whole. The caller keeps two of overlapping ranges apart.
     fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped;

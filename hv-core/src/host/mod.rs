@@ -28,7 +28,7 @@ pub use format::HostFormat;
 pub use region::{Backing, HugePolicy, MAX_REGIONS, NotHuge, Region, RegionError, Regions};
 pub(crate) use scan::scan;
 pub use scan::{ScanCursor, Scanned};
-pub use space::{HostPage, HostSpace, Peek, Populate};
+pub use space::{HostPage, HostSpace, Pages, Peek, Populate};
 
 use crate::addr::Order;
 use crate::isa::RadixFormat;

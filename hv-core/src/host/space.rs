@@ -14,6 +14,7 @@ use crate::machine::Machine;
 use crate::page::GuestFrame;
 use crate::radix::Radix;
 use crate::radix::format::{Leaf, Prot, Pte, TableRef};
+use crate::radix::walk::{Cursor, Seen};
 use crate::sync::{Rank, Ranked, RankedGuard};
 
 /// A VM's host table and what it accounts for.
@@ -73,12 +74,12 @@ impl<I: Isa> HostSpace<I> {
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
     pub fn peek(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn) -> Peek {
-        let Some(seen) = self.table.walk(m, g, page.0) else { return Peek::OutOfReach };
-        match seen.pte {
-            Pte::Hole => Peek::Absent,
-            Pte::Leaf(leaf) => Peek::Page(page_of(page, seen.order, leaf)),
-            Pte::Table { .. } | Pte::Transition(_) => Peek::Retry,
-        }
+        told(page, self.table.walk(m, g, page.0))
+    }
+
+    /// The same for pages one after the other.
+    pub fn pages<'g>(&'g self, m: &'g I::Machine, g: &'g WalkGuard<'g>) -> Pages<'g, I> {
+        Pages(Cursor::new(&self.table, m, g))
     }
 
     /// The table's root, for whoever inspects it.
@@ -117,6 +118,29 @@ impl<I: Isa> HostSpace<I> {
             Some(Backing::Shared { .. } | Backing::Fixed { .. }) => {}
             None => debug_assert!(false, "a page outside of every region"),
         });
+    }
+}
+
+/// Looks at pages one after the other; see [`HostSpace::peek`].
+#[derive(Debug)]
+pub struct Pages<'g, I: Isa>(Cursor<'g, HostFormat, I::Machine>);
+
+impl<I: Isa> Pages<'_, I> {
+    /// Looks a page up.
+    #[inline(always)]
+    pub fn peek(&mut self, page: Hvn) -> Peek {
+        told(page, self.0.look(page.0))
+    }
+}
+
+/// What a walk for `page` found.
+#[inline(always)]
+fn told(page: Hvn, seen: Option<Seen<'_>>) -> Peek {
+    let Some(seen) = seen else { return Peek::OutOfReach };
+    match seen.pte {
+        Pte::Hole => Peek::Absent,
+        Pte::Leaf(leaf) => Peek::Page(page_of(page, seen.order, leaf)),
+        Pte::Table { .. } | Pte::Transition(_) => Peek::Retry,
     }
 }
 

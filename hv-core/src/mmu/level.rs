@@ -4,7 +4,7 @@
 //! A bound that a VM's dirty log sets (a logged slot is mapped 4 KiB by 4 KiB) belongs here too, as a field of
 //! [`Bounds`] and a variant of [`Limit`].
 
-use crate::addr::{Gfn, GfnRange, Hvn, Order, Pfn};
+use crate::addr::{Gfn, GfnRange, Hvn, Order, Orders, Pfn};
 use crate::isa::SizeRule;
 use crate::memslot::Slot;
 
@@ -39,21 +39,26 @@ pub enum Limit {
 }
 
 /// The order to map with; an error only if the guest chose the size, and it cannot be had.
-#[inline]
+#[inline(always)]
 pub fn order(b: &Bounds<'_>) -> Result<Order, Limit> {
     match b.rule {
-        SizeRule::AnyOf(orders) => {
-            let mut left = orders.up_to(b.host);
-            while let Some(order) = left.largest().filter(|order| *order > Order::PAGE) {
-                if allows(b, order).is_ok() {
-                    return Ok(order);
-                }
-                left = left.without(order);
-            }
-            Ok(Order::PAGE)
-        }
+        // Most often, and no bound is lower.
+        SizeRule::AnyOf(_) if b.host == Order::PAGE => Ok(Order::PAGE),
+        SizeRule::AnyOf(orders) => Ok(largest(b, orders)),
         SizeRule::Exactly(wanted) => allows(b, wanted).map(|()| wanted),
     }
+}
+
+/// The largest of these sizes that all bounds allow.
+fn largest(b: &Bounds<'_>, orders: Orders) -> Order {
+    let mut left = orders.up_to(b.host);
+    while let Some(order) = left.largest().filter(|order| *order > Order::PAGE) {
+        if allows(b, order).is_ok() {
+            return order;
+        }
+        left = left.without(order);
+    }
+    Order::PAGE
 }
 
 /// May the translation be of this size?

@@ -73,7 +73,7 @@ impl<F: RadixFormat> Radix<F> {
 
     /// The same, and the table in which that entry is.
     #[inline(always)]
-    fn walk_to<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<(Node, Seen<'g>)> {
+    pub(super) fn walk_to<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<(Node, Seen<'g>)> {
         if !in_reach::<F>(key) {
             return None;
         }
@@ -108,7 +108,7 @@ impl<F: RadixFormat> Radix<F> {
 
     /// The general case: tables are missing, something is there already, or a race was lost.
     #[cold]
-    fn map_from_root<M: Machine>(
+    pub(super) fn map_from_root<M: Machine>(
         &self,
         m: &M,
         g: &WalkGuard<'_>,

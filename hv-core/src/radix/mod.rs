@@ -14,7 +14,7 @@
 //!
 //! | event    | the entry                                  | a walker sees                                  | by whom, file |
 //! |----------|--------------------------------------------|------------------------------------------------|---------------|
-//! | fault    | hole -> leaf, hole -> table                | the hole, or the new entry with all below it   | anybody, `edit` |
+//! | fault    | hole -> leaf, hole -> table                | the hole, or the new entry with all below it   | anybody, `edit`, `run` |
 //! | unmap    | leaf -> hole; then, of an empty table, each hole -> frozen, table -> hole | the leaf: its frame stays until the guard ends. Frozen: start over at the root | an invalidator, `edit`, `reclaim` |
 //! | split    | leaf -> splitting -> table                 | the leaf: same frames. Splitting: retry        | a structural change, `split` |
 //! | collapse | of the table, each leaf or hole -> frozen; then table -> leaf | a small leaf: its frame stays until the guard ends. Frozen: start over at the root | a structural change, `collapse` |
@@ -26,6 +26,7 @@ mod collapse;
 pub mod edit;
 pub mod format;
 mod reclaim;
+mod run;
 mod split;
 pub mod stage2;
 pub mod walk;

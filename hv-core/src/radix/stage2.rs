@@ -51,17 +51,21 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     }
 
     fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {
-        let leaf = Leaf { pfn: x.pfn(), prot: x.prot(), rc: F::initial_rc(x.prot()) };
-        let done = self.table.map(m, g, x.gfn().0, x.order(), leaf);
-        done.map_err(|error| match error {
-            EditError::NoTable => MapError::NoTable,
-            EditError::Retry => MapError::Retry,
-            EditError::TableInWay => MapError::TableInWay(x.order()),
-            EditError::Unfit | EditError::Occupied => {
-                debug_assert!(false, "{x:?} does not fit what is there: {error:?}");
-                MapError::Retry
-            }
-        })
+        let done = self.table.map(m, g, x.gfn().0, x.order(), leaf_of::<F>(&x));
+        done.map_err(|error| refused(error, x.gfn(), x.order()))
+    }
+
+    fn map_run(
+        &self,
+        g: &WalkGuard<'_>,
+        m: &I::Machine,
+        (): (),
+        gfns: GfnRange,
+        mut at: impl FnMut(Gfn) -> Option<Mapping>,
+    ) -> Result<Gfn, MapError> {
+        let leaf = |key| at(Gfn(key)).map(|x| leaf_of::<F>(&x));
+        let done = self.table.map_run(m, g, gfns.start().0, gfns.end().0, leaf);
+        done.map(Gfn).map_err(|error| refused(error, gfns.start(), Order::PAGE))
     }
 
     fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped {
@@ -110,6 +114,24 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
 
     fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte {
         self.table.walk(m, &m.epoch().enter(cpu), gfn.0).map_or(Pte::Hole, |seen| seen.pte)
+    }
+}
+
+/// The leaf that a translation is.
+fn leaf_of<F: Stage2Format>(x: &Mapping) -> Leaf {
+    Leaf { pfn: x.pfn(), prot: x.prot(), rc: F::initial_rc(x.prot()) }
+}
+
+/// Why a translation of `order` was not published at `gfn`.
+fn refused(error: EditError, gfn: Gfn, order: Order) -> MapError {
+    match error {
+        EditError::NoTable => MapError::NoTable,
+        EditError::Retry => MapError::Retry,
+        EditError::TableInWay => MapError::TableInWay(order),
+        EditError::Unfit | EditError::Occupied => {
+            debug_assert!(false, "a translation of {order:?} at {gfn:?} does not fit what is there: {error:?}");
+            MapError::Retry
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The lockless walk. Each entry is read exactly once into a local, and everything is decided from that local (R1).
 
+use super::Radix;
 use crate::addr::Order;
 use crate::epoch::WalkGuard;
 use crate::isa::RadixFormat;
@@ -63,6 +64,12 @@ impl Node {
         Some(Self { table, bits, level: self.level.checked_sub(1)?, below: self.below.checked_sub(bits)?, lower })
     }
 
+    /// The bits of `key` that lead to this table.
+    #[inline(always)]
+    pub fn above(&self, key: u64) -> u64 {
+        key & !mask_wide(u32::from(self.below).saturating_add(u32::from(self.bits)))
+    }
+
     /// How many entries it has.
     pub fn len(&self) -> usize {
         1_usize.checked_shl(u32::from(self.bits)).unwrap_or(0)
@@ -76,8 +83,9 @@ impl Node {
     }
 }
 
+/// The bits of an index of so many bits.
 #[inline]
-fn mask(bits: u8) -> u64 {
+pub(super) fn mask(bits: u8) -> u64 {
     mask_wide(u32::from(bits))
 }
 
@@ -135,6 +143,40 @@ pub(super) fn descend<'g, F: RadixFormat, M: Machine>(
                 return (node, seen);
             }
         }
+    }
+}
+
+/// Looks keys up one after the other in one guard: a walk for each table, not for each key.
+#[derive(Debug)]
+pub struct Cursor<'g, F, M> {
+    table: &'g Radix<F>,
+    m: &'g M,
+    g: &'g WalkGuard<'g>,
+    /// The table where the last walk ended, and the bits of a key that lead to it.
+    at: Option<(Node, u64)>,
+}
+
+impl<'g, F: RadixFormat, M: Machine> Cursor<'g, F, M> {
+    /// Nothing looked up yet.
+    pub fn new(table: &'g Radix<F>, m: &'g M, g: &'g WalkGuard<'g>) -> Self {
+        Self { table, m, g, at: None }
+    }
+
+    /// What [`Radix::walk`] answers.
+    #[inline(always)]
+    pub fn look(&mut self, key: u64) -> Option<Seen<'g>> {
+        if let Some((node, above)) = self.at
+            && node.above(key) == above
+        {
+            let seen = look::<F, M>(self.m, self.g, node, key);
+            // A table that has come here since, or that has left with this one: from the root.
+            if !matches!(seen.pte, Pte::Table { .. } | Pte::Transition(Transition::Frozen)) {
+                return Some(seen);
+            }
+        }
+        let (node, seen) = self.table.walk_to(self.m, self.g, key)?;
+        self.at = Some((node, node.above(key)));
+        Some(seen)
     }
 }
 

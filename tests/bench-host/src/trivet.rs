@@ -12,7 +12,7 @@ use hv_core::radix::Radix;
 use hv_core::radix::edit::Removed;
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
 
-use crate::subject::{Pages, Subject};
+use crate::subject::{BATCH, Pages, Subject};
 use bench_host::machine::BenchMachine;
 
 /// A table of format `F`, the machine that it lies in, and the one CPU that uses it.
@@ -75,9 +75,14 @@ impl<F: RadixFormat> Subject for Trivet<F> {
     }
 
     fn map_range(&mut self, key: u64, pfn: u64, pages: u64) {
-        let mut walk = self.batch();
-        for n in 0..pages {
-            walk.map(key + n, pfn + n);
+        // As ranges of guest memory are mapped: at most so many pages in one section.
+        for start in (0..pages).step_by(BATCH as usize) {
+            let walk = self.batch();
+            let (from, to) = (key + start, key + pages.min(start + BATCH));
+            let done = walk.table.map_run(walk.machine, &walk.guard, from, to, |at| {
+                Some(Leaf { pfn: Pfn(pfn + (at - key)), prot: Prot::READ.union(Prot::WRITE), rc: Rc::all() })
+            });
+            assert_eq!(done, Ok(to));
         }
     }
 

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 
 use super::{BATCH, Fresh, Mapping, Primary, PrimaryTested, Retry, Target};
 use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
-use crate::host::{HostSpace, Peek};
+use crate::host::{HostSpace, Pages, Peek};
 use crate::isa::{Isa, MapError, Stage2};
 use crate::memslot::Slot;
 use crate::mmu::level::{Bounds, order};
@@ -43,12 +43,7 @@ impl<'g> Fresh<'g> {
 
     /// The host table's leaf behind `page`, read now. `Retry` if there is none, or one in transition.
     pub fn primary<I: Isa>(&self, m: &I::Machine, host: &HostSpace<I>, page: Hvn) -> Result<Primary<'g>, Retry> {
-        match host.peek(m, self.walk, page) {
-            Peek::Page(now) if self.pages.contains(page) => {
-                Ok(Primary { page, pfn: now.pfn, order: now.order, prot: now.prot, section: PhantomData })
-            }
-            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Err(Retry),
-        }
+        self.told(page, host.peek(m, self.walk, page))
     }
 
     /// Publishes the translation of `gfn`, seen through `slot`, as large as all bounds allow. Returns its size.
@@ -59,11 +54,11 @@ impl<'g> Fresh<'g> {
         gfn: Gfn,
         primary: Primary<'_>,
     ) -> Result<Order, MapError> {
-        self.put(to, slot, gfn, primary)
+        self.put(to, self.mapping(to, slot, gfn, &primary)?)
     }
 
-    /// Publishes what the host table has behind `gfns`, as many translations as one section may. Returns the guest frame
-    /// to go on from: the end, or earlier at a page that is not there.
+    /// Publishes what the host table has behind the first [`BATCH`] pages of `gfns`. Returns the guest frame to go on from:
+    /// the end, or earlier at a page that is not there or that was refused; an error only if it is about the first page.
     pub fn install_each<I: Isa>(
         self,
         to: &Target<'_, I>,
@@ -71,18 +66,59 @@ impl<'g> Fresh<'g> {
         slot: &Slot,
         gfns: GfnRange,
     ) -> Result<Gfn, MapError> {
+        let mut pages = host.pages(to.machine, self.walk);
         let mut gfn = gfns.start();
-        for _ in 0..BATCH {
-            let Some(hvn) = slot.hvn(gfn).filter(|_| gfn < gfns.end()) else { break };
-            let Ok(primary) = self.primary(to.machine, host, hvn) else { break };
-            let order = self.put(to, slot, gfn, primary)?;
-            let Some(next) = gfn.align_down(order).checked_add(order.pages()) else { break };
-            gfn = next.min(gfns.end());
+        let end = gfn.checked_add(BATCH).map_or(gfns.end(), |end| end.min(gfns.end()));
+        while gfn < end {
+            match self.install_some(to, &mut pages, slot, gfn, end) {
+                Ok(next) if next == gfn => break,
+                Ok(next) => gfn = next,
+                Err(error) if gfn == gfns.start() => return Err(error),
+                Err(_) => break,
+            }
         }
-        Ok(gfn)
+        Ok(gfn.min(gfns.end()))
     }
 
-    fn put<I: Isa>(&self, to: &Target<'_, I>, slot: &Slot, gfn: Gfn, p: Primary<'_>) -> Result<Order, MapError> {
+    /// One large translation, or a run of pages, from `gfn` on.
+    fn install_some<I: Isa>(
+        &self,
+        to: &Target<'_, I>,
+        host: &mut Pages<'_, I>,
+        slot: &Slot,
+        gfn: Gfn,
+        end: Gfn,
+    ) -> Result<Gfn, MapError> {
+        let mut mapping = |gfn| {
+            let hvn = slot.hvn(gfn)?;
+            let primary = self.told(hvn, host.peek(hvn)).ok()?;
+            Some(self.mapping(to, slot, gfn, &primary))
+        };
+        let Some(first) = mapping(gfn).transpose()? else { return Ok(gfn) };
+        if first.order > Order::PAGE {
+            let next = first.gfn.checked_add(first.order.pages()).unwrap_or(end);
+            return self.put(to, first).map(|_| next);
+        }
+        let Some(run) = end.since(gfn).and_then(|pages| GfnRange::new(gfn, pages)) else { return Ok(gfn) };
+        to.stage2.map_run(self.walk, to.machine, to.claim, run, |gfn| {
+            mapping(gfn)?.ok().filter(|page| page.order == Order::PAGE)
+        })
+    }
+
+    /// What the host table was seen to have behind `page`.
+    #[inline(always)]
+    fn told(&self, page: Hvn, seen: Peek) -> Result<Primary<'g>, Retry> {
+        match seen {
+            Peek::Page(now) if self.pages.contains(page) => {
+                Ok(Primary { page, pfn: now.pfn, order: now.order, prot: now.prot, section: PhantomData })
+            }
+            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Err(Retry),
+        }
+    }
+
+    /// The translation of `gfn`, as large as all bounds allow.
+    #[inline(always)]
+    fn mapping<I: Isa>(&self, to: &Target<'_, I>, slot: &Slot, gfn: Gfn, p: &Primary<'_>) -> Result<Mapping, MapError> {
         let prot = slot.prot().intersection(p.prot);
         if slot.hvn(gfn) != Some(p.page) || !prot.contains(to.need) {
             return Err(MapError::Retry);
@@ -91,11 +127,17 @@ impl<'g> Fresh<'g> {
         let order =
             order(&Bounds { gfn, hvn: p.page, pfn: p.pfn, host: p.order, slot, rule }).map_err(MapError::Unfit)?;
         // A bracket may be open over the rest of the block, of which nothing has been tested yet.
-        let block = HvnRange::block(p.page, order).ok_or(MapError::Retry)?;
-        if !self.pages.covers(&block) && self.notifier.covers_any(&block) {
-            return Err(MapError::Retry);
+        if order > Order::PAGE {
+            let block = HvnRange::block(p.page, order).ok_or(MapError::Retry)?;
+            if !self.pages.covers(&block) && self.notifier.covers_any(&block) {
+                return Err(MapError::Retry);
+            }
         }
-        let mapping = Mapping { gfn: gfn.align_down(order), pfn: p.pfn.align_down(order), order, prot };
+        Ok(Mapping { gfn: gfn.align_down(order), pfn: p.pfn.align_down(order), order, prot })
+    }
+
+    fn put<I: Isa>(&self, to: &Target<'_, I>, mapping: Mapping) -> Result<Order, MapError> {
+        let order = mapping.order;
         to.stage2.map(self.walk, to.machine, to.claim, mapping)?;
         Ok(order)
     }

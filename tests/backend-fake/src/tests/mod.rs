@@ -6,6 +6,7 @@ mod fixed;
 mod hardware;
 mod hash;
 mod lives;
+mod range;
 
 use std::num::NonZeroU16;
 

@@ -5,13 +5,16 @@
 //!          or the hypervisor for it: write                                  take a frame, zero it, write a mark
 //! ```
 //!
-//! The discard names the one page, or all pages, and then the tables go as well.
+//! The discard names the one page, or all pages, and then the tables go as well. Instead of by a fault, the page may be
+//! mapped as one of a range, with a table that is built before it is seen.
 //!
 //! Whatever the order, the mark survives (G1, R6, R8), nobody touches a table that was freed (R2), the caches hold nothing
 //! stale (R9), and every frame comes back.
 
 use hv_core::addr::{Gfn, GfnRange, Gpa};
 use hv_core::epoch::Cpu;
+use hv_core::host::HUGE;
+use hv_core::vcpu::exit::Access;
 
 use super::vm::Vm;
 use crate::scenario::{About, Model, Scenario};
@@ -34,6 +37,13 @@ fn mapped() -> Vm {
 
 fn guest(vm: &Vm, cpu: &Cpu) {
     vm.store(cpu, TARGET, 1);
+}
+
+/// A table's pages are mapped before the guest asks for them; it stores to one.
+fn ranger(vm: &Vm, cpu: &Cpu) {
+    let table = GfnRange::new(Gfn(0), HUGE.pages()).expect("some pages");
+    vm.memory.map_range(cpu, &vm.machine, table, Access::Write);
+    guest(vm, cpu);
 }
 
 fn hypervisor(vm: &Vm, cpu: &Cpu) {
@@ -60,7 +70,7 @@ fn take_all(vm: &Vm, cpu: &Cpu) {
 }
 
 /// For the list of all.
-pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &MAPPED, &TABLES, &WRITE, &WRITE_TABLES, &READ_TABLES];
+pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &MAPPED, &TABLES, &WRITE, &WRITE_TABLES, &READ_TABLES, &RANGE, &RANGES];
 
 static FIRST_TOUCH: Scenario<Vm> = Scenario {
     about: About {
@@ -126,4 +136,26 @@ static READ_TABLES: Scenario<Vm> = Scenario {
     },
     world: mapped,
     steps: &[take_all, reader],
+};
+
+static RANGE: Scenario<Vm> = Scenario {
+    about: About {
+        name: "range-unmap",
+        rules: "R6,R8,R19",
+        race: "a range mapped by whole tables against one of its pages being taken away",
+        preemptions: 1,
+    },
+    world: untouched,
+    steps: &[take_page, ranger],
+};
+
+static RANGES: Scenario<Vm> = Scenario {
+    about: About {
+        name: "range-fault",
+        rules: "R4,R19,R24",
+        race: "a range mapped by whole tables against a fault that makes one of them",
+        preemptions: 2,
+    },
+    world: untouched,
+    steps: &[guest, ranger],
 };
