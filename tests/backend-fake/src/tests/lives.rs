@@ -34,10 +34,10 @@ fn g1_a_tag_given_again_finds_nothing_cached() {
         for life in 0..2 {
             let memory = GuestMemory::<FakeRadix>::new(cpu, m, TAG, 16 * PAGE_SIZE as u64).unwrap();
             let agent = m.agent(memory.stage2(), TAG);
-            assert_eq!(agent.load(ONE, PAGE), None, "life {life}");
+            assert_eq!(agent.load(ONE, PAGE), None, "G1: life {life} begins with a page of another");
             let fault = Fault { gpa: PAGE, access: Access::Write, claim: () };
             assert_eq!(memory.fault(cpu, m, &fault), Outcome::Mapped);
-            assert_eq!(agent.load(ONE, PAGE), Some(0), "life {life}");
+            assert_eq!(agent.load(ONE, PAGE), Some(0), "G1: life {life} reads what another wrote");
             assert!(agent.store(ONE, PAGE, 7));
             m.check(cpu, memory.space());
             memory.destroy(cpu, m);
