@@ -14,8 +14,10 @@ use crate::radix::format::TableRef;
 
 /// Ranges a batch names one by one; beyond that it names the whole VM.
 const RANGES: usize = 8;
-/// Tables a batch can hold back.
+/// Tables a batch can hold back without heap.
 const TABLES: usize = 16;
+/// Tables it holds back in heap, if there is any: with leaf tables of 2 MiB, one flush for 8 GiB.
+const MORE: usize = 4096;
 
 /// Translations of one range that were made by leaves of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +59,50 @@ pub struct Flushed {
 
 /// Tables that were unlinked and may still be walked.
 #[derive(Debug, Default)]
-struct Held(Vec<TableRef, TABLES>);
+struct Held {
+    first: Vec<TableRef, TABLES>,
+    /// Always grown ahead, so that a look tells if there is room.
+    more: alloc::vec::Vec<TableRef>,
+}
+
+impl Held {
+    fn room(&self) -> bool {
+        !self.first.is_full() || self.more.len() < self.more.capacity().min(MORE)
+    }
+
+    fn push(&mut self, table: TableRef) -> Result<(), TableRef> {
+        if !self.room() {
+            return Err(table);
+        }
+        if let Err(table) = self.first.push(table) {
+            self.more.push(table);
+        }
+        if !self.room() {
+            self.grow();
+        }
+        Ok(())
+    }
+
+    /// Without heap there is no more room, and the range takes more than one flush.
+    #[cold]
+    fn grow(&mut self) {
+        if self.more.len() < MORE {
+            let _: Result<(), _> = self.more.try_reserve(self.more.len().max(TABLES));
+        }
+    }
+
+    fn pop(&mut self) -> Option<TableRef> {
+        self.more.pop().or_else(|| self.first.pop())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.more.is_empty()
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        debug_assert!(self.0.is_empty(), "tables held back for a flush were lost");
+        debug_assert!(self.is_empty(), "tables held back for a flush were lost");
     }
 }
 
@@ -91,7 +132,7 @@ impl FlushBatch {
     /// True if [`FlushBatch::hold`] has room for another table.
     #[must_use]
     pub fn room(&self) -> bool {
-        !self.held.0.is_full()
+        self.held.room()
     }
 
     /// Keeps an unlinked table until nobody can be in it. Ask [`FlushBatch::room`] before unlinking; without room the
@@ -99,7 +140,7 @@ impl FlushBatch {
     pub fn hold(&mut self, table: TableRef) -> Result<(), TableRef> {
         // Its address may sit in walk caches, which ranges do not reach.
         self.whole = true;
-        self.held.0.push(table)
+        self.held.push(table)
     }
 
     /// Whose translations.
@@ -135,11 +176,11 @@ impl Flushed {
 
     /// Frees what the batch held back, after a grace period. The caller holds no lock that a walker may want.
     pub fn release<M: Machine>(mut self, cpu: &Cpu, m: &M) {
-        if self.held.0.is_empty() {
+        if self.held.is_empty() {
             return;
         }
         let grace = m.epoch().synchronize(cpu);
-        while let Some(table) = self.held.0.pop() {
+        while let Some(table) = self.held.pop() {
             m.free_table(cpu, grace.retire(table));
         }
     }
@@ -149,7 +190,7 @@ impl Flushed {
 mod tests {
     use core::num::NonZeroU16;
 
-    use super::{FlushBatch, FlushRange, RANGES, Scope};
+    use super::{FlushBatch, FlushRange, MORE, RANGES, Scope, TABLES};
     use crate::addr::{Gfn, GfnRange, Order, Pfn};
     use crate::isa::VmTag;
     use crate::radix::format::TableRef;
@@ -185,11 +226,14 @@ mod tests {
         let table = TableRef::new(Pfn(5), Order::PAGE);
         b.hold(table).unwrap();
         assert_eq!(b.scope(), Scope::Vm);
+        let mut held = 1;
         while b.room() {
             b.hold(table).unwrap();
+            held += 1;
         }
+        assert_eq!(held, TABLES + MORE, "a range of 8 GiB takes more than one flush");
         assert_eq!(b.hold(table), Err(table));
-        b.held.0.clear();
+        assert_eq!(core::iter::from_fn(|| b.held.pop()).count(), held, "a table was lost");
         drop(b.completed());
     }
 }

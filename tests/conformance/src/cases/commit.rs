@@ -192,14 +192,18 @@ fn table_makes_way<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn many_tables<I: Isa>(b: &Bench<'_, I>) -> Run {
-    // More tables than one flush holds back.
+    // More tables than a flush holds back without heap.
     const TABLES: u64 = 40;
     b.with_config(anon(TABLES * BLOCK, HugePolicy::Never), |memory| {
         let before = memory.stage2().table_frames();
         for n in 0..TABLES {
             check(fault(b, memory, page(n * BLOCK), Access::Write) == Outcome::Mapped, "a fault was not answered")?;
         }
+        let flushes = memory.stats().flushes;
         memory.discard(b.cpu, b.m, gfns(0, TABLES * BLOCK)?);
+        check(memory.stats().flushes == flushes + 1, "a range takes more than one flush, or none")?;
+        memory.discard(b.cpu, b.m, gfns(0, TABLES * BLOCK)?);
+        check(memory.stats().flushes == flushes + 1, "a flush for nothing")?;
         let left = memory.stage2().table_frames().saturating_sub(before);
         // Tables that hold more keys than the VM has pages stay.
         check(left <= 2, "stage-2 tables that hold nothing are left behind")
