@@ -75,7 +75,8 @@ impl Domain {
 
     /// Gives a CPU's number back. Called when it leaves for good.
     pub fn leave(&self, cpu: Cpu) {
-        debug_assert!(cpu.depth.get() == 0, "a CPU left its domain inside a walk");
+        debug_assert!(cpu.depth.get() == 0, "R27: a CPU left its domain inside a walk");
+        debug_assert!(cpu.ranks.get() == 0, "R27: a CPU left its domain with a lock");
         self.members.fetch_and(!(1_u64 << cpu.id.0), Ordering::SeqCst);
     }
 

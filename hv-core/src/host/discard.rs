@@ -152,7 +152,7 @@ impl<I: Isa> HostSpace<I> {
                 return Ok(());
             }
             let Some(leaf) = HvnRange::block(at, seen.order) else { return Ok(()) };
-            debug_assert!(bracket.range().covers(&leaf), "a leaf is split that the bracket does not cover");
+            debug_assert!(bracket.range().covers(&leaf), "G3: a leaf is split that the bracket does not cover");
             match self.table.split(m, &guard, at.0, Order::PAGE) {
                 Ok(Split::Done { large, small }) => self.counts.split(large, small),
                 Ok(Split::Nothing) => return Ok(()),

@@ -1,6 +1,7 @@
 //! The checkers, checked: what each of them must notice.
 
 mod arena;
+mod context;
 mod fast;
 mod fixed;
 mod hardware;

@@ -3,6 +3,7 @@
 mod bbm;
 mod brackets;
 mod commit;
+mod fast;
 mod fault_unmap;
 mod frames;
 mod gpc;
@@ -14,20 +15,24 @@ mod moves;
 mod ready;
 mod shared;
 mod slots;
+mod structure;
 mod team;
 mod touch;
 mod vm;
+mod window;
 
 use crate::scenario::Model;
 
 /// One list for each file.
 static GROUPS: &[&[&dyn Model]] = &[
     fault_unmap::ALL,
+    fast::ALL,
     grace::ALL,
     brackets::ALL,
     bbm::ALL,
     slots::ALL,
     huge::ALL,
+    structure::ALL,
     team::ALL,
     touch::ALL,
     frames::ALL,
@@ -38,6 +43,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     ready::ALL,
     moves::ALL,
     shared::ALL,
+    window::ALL,
 ];
 
 /// All of them.
