@@ -77,6 +77,16 @@ pub enum MapError {
     Unfit(Limit),
 }
 
+/// How a table learns that a page was stored to. A property of the table, not of the VM: one VM may have tables of both kinds
+/// (exhibit E4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirtyMethod {
+    /// Hardware records nothing that could be relied on: a store is noticed because it faults.
+    WriteProtect,
+    /// Hardware sets reference and change bits in the entry by itself, and again after they were cleared and flushed.
+    HardwareBits,
+}
+
 /// How far [`Stage2::unmap`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "tables that are left behind cost memory and stand in the way of large leaves"]
@@ -95,6 +105,8 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     fn create(cpu: &Cpu, m: &I::Machine, tag: VmTag) -> Option<Self>;
     /// Frees all of it. The caller guarantees that no CPU is in the VM nor enters it again.
     fn destroy(self, cpu: &Cpu, m: &I::Machine);
+    /// How it learns of stores.
+    fn dirty_method(&self) -> DirtyMethod;
     /// The sizes allowed for a translation that answers `claim`.
     fn size_rule(&self, claim: &I::Claim) -> SizeRule;
     /// Publishes a translation. Only `mmu::lock::Fresh` makes a [`Mapping`] (R6).
@@ -129,8 +141,11 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped;
     /// Removes write permission in `r`.
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
-    /// Clears reference bits in `r`; true if any was set.
-    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> bool;
+    /// Tells `noted` which pages of `r` were used since the last call, as the leaves that translate them (first guest frame,
+    /// size; a leaf may reach beyond `r`), and makes their next use noticeable. Where hardware sets reference bits they are
+    /// cleared; elsewhere the translation is removed: one that exists was asked for. Called by [`crate::mmu::age`] only, in
+    /// a bracket over the leaves (R15).
+    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order));
     /// How many frames the table itself holds.
     fn table_frames(&self) -> u64;
     /// Counts the translations of `r` by size. For statistics; what changes meanwhile may or may not count.

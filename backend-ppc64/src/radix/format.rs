@@ -10,7 +10,7 @@
 //! say which. A word with any other bit set, or with a misaligned address, is not ours and decodes as unknown.
 
 use hv_core::addr::{Order, Orders, PAGE_SHIFT, Pfn};
-use hv_core::isa::RadixFormat;
+use hv_core::isa::{DirtyMethod, RadixFormat};
 use hv_core::radix::Stage2Format;
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
 
@@ -137,10 +137,10 @@ impl RadixFormat for PartitionScoped {
 impl Stage2Format for PartitionScoped {
     const LEAVES: Orders = Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB);
 
-    /// A clear R, or a clear C on a store, is a fault of its own: set what the translation can lead to.
-    fn initial_rc(prot: Prot) -> Rc {
-        if prot.contains(Prot::WRITE) { Rc::all() } else { Rc::REFERENCED }
-    }
+    /// Hardware may raise a fault for a clear R or C instead of setting it, and firmware that sets them may do so with a
+    /// plain store, which brings back an entry that was removed meanwhile. So they are set with the translation, and C goes
+    /// with the permission to store.
+    const DIRTY: DirtyMethod = DirtyMethod::WriteProtect;
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@
 //! A flush happens under the mmu lock (R9): a second invalidator of the same page must not conclude from the empty
 //! table that nothing is cached. It waits for CPUs to leave their guests, and a CPU in a guest holds no lock.
 
+mod age;
 pub mod cache;
 pub mod census;
 pub mod config;
@@ -41,6 +42,7 @@ pub mod resolve;
 pub mod space;
 pub mod zap;
 
+pub use age::age;
 pub use cache::GfnCache;
 pub use config::{MemoryConfig, Window};
 pub use memory::{GuestMemory, MemoryStats, Outcome};

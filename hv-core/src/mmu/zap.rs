@@ -49,9 +49,7 @@ pub fn invalidate<I: Isa, R>(
     let flushed = {
         let mut guard = space.mmu.lock(cpu);
         guard.begin(m, &range);
-        // Slots are read after the bracket opened, so a window added later meets it.
-        let slots = space.slots.all(&m.epoch().enter(cpu));
-        let windows: Vec<GfnRange, MAX_SLOTS> = slots.iter().filter_map(|slot| slot.gfns_of(&range)).collect();
+        let windows: Vec<GfnRange, MAX_SLOTS> = windows(cpu, m, space, &range).map(|(_, gfns)| gfns).collect();
         clear(cpu, m, space, &windows)
     };
     let result = change(&Bracket { range });
@@ -96,6 +94,25 @@ pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot
     done
 }
 
+/// Where the guest sees pages of `range`. Read after a bracket over it opened: a window added later meets the bracket.
+pub(super) fn windows<I: Isa>(
+    cpu: &Cpu,
+    m: &I::Machine,
+    space: &Space<I>,
+    range: &HvnRange,
+) -> impl Iterator<Item = (Slot, GfnRange)> {
+    let (slots, range) = (space.slots.all(&m.epoch().enter(cpu)), *range);
+    slots.into_iter().filter_map(move |slot| slot.gfns_of(&range).map(|gfns| (slot, gfns)))
+}
+
+/// Flushes what a batch names, under the mmu lock.
+pub(super) fn finish<I: Isa>(m: &I::Machine, space: &Space<I>, batch: FlushBatch) -> Flushed {
+    if batch.scope() != Scope::Nothing {
+        space.flushes.fetch_add(1, Ordering::Relaxed);
+    }
+    m.flush(batch)
+}
+
 /// Removes every translation of `windows`, and every table that held nothing else, and flushes. The caller holds the mmu
 /// lock and has a bracket open over all that the windows show.
 pub(super) fn clear<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, windows: &[GfnRange]) -> Flushed {
@@ -107,10 +124,7 @@ pub(super) fn clear<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, windows
                 end = Unmapped::TablesLeft;
             }
         }
-        if batch.scope() != Scope::Nothing {
-            space.flushes.fetch_add(1, Ordering::Relaxed);
-        }
-        let flushed = m.flush(batch);
+        let flushed = finish(m, space, batch);
         if end == Unmapped::All {
             return flushed;
         }

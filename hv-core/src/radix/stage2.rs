@@ -7,7 +7,7 @@ use super::Radix;
 use super::edit::{EditError, Removed};
 use crate::addr::{Gfn, GfnRange, Order, Orders};
 use crate::epoch::{Cpu, WalkGuard};
-use crate::isa::{Isa, MapError, RadixFormat, SizeRule, Stage2, Unmapped, VmTag};
+use crate::isa::{DirtyMethod, Isa, MapError, RadixFormat, SizeRule, Stage2, Unmapped, VmTag};
 use crate::machine::Machine;
 use crate::mmu::census::Census;
 use crate::mmu::flush::FlushBatch;
@@ -18,9 +18,9 @@ use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef};
 pub trait Stage2Format: RadixFormat {
     /// The sizes of its leaves.
     const LEAVES: Orders;
-    /// The reference and change bits that a new translation begins with: none where hardware sets them by itself, all
-    /// that `prot` can lead to where it does not.
-    fn initial_rc(prot: Prot) -> Rc;
+    /// Who sets the reference and change bits of its leaves: hardware by itself; or we, with the translation, all that its
+    /// rights can lead to, so that hardware finds nothing to store there.
+    const DIRTY: DirtyMethod;
 }
 
 /// A radix table as stage 2. Needs no claim: a radix fault depends on nothing but the address.
@@ -44,6 +44,10 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     fn destroy(self, cpu: &Cpu, m: &I::Machine) {
         // Leaves own nothing: the host table does.
         self.table.destroy(cpu, m, |_, _, _| {});
+    }
+
+    fn dirty_method(&self) -> DirtyMethod {
+        F::DIRTY
     }
 
     fn size_rule(&self, (): &()) -> SizeRule {
@@ -85,14 +89,17 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         self.table.protect(m, &guard, r.start().0, r.end().0, |key, order| note(f, key, order));
     }
 
-    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> bool {
+    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
         let guard = m.epoch().enter(cpu);
-        let mut any = false;
-        self.table.age(m, &guard, r.start().0, r.end().0, |key, order| {
-            any = true;
+        let (from, to) = (r.start().0, r.end().0);
+        let used = |key, order| {
+            noted(Gfn(key), order);
             note(f, key, order);
-        });
-        any
+        };
+        match F::DIRTY {
+            DirtyMethod::HardwareBits => self.table.age(m, &guard, from, to, used),
+            DirtyMethod::WriteProtect => _ = self.table.unmap(m, &guard, from, to, &mut Used(used)),
+        }
     }
 
     fn table_frames(&self) -> u64 {
@@ -119,7 +126,17 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
 
 /// The leaf that a translation is.
 fn leaf_of<F: Stage2Format>(x: &Mapping) -> Leaf {
-    Leaf { pfn: x.pfn(), prot: x.prot(), rc: F::initial_rc(x.prot()) }
+    Leaf { pfn: x.pfn(), prot: x.prot(), rc: initial_rc::<F>(x.prot()) }
+}
+
+/// The reference and change bits that a new translation begins with.
+#[inline]
+fn initial_rc<F: Stage2Format>(prot: Prot) -> Rc {
+    match F::DIRTY {
+        DirtyMethod::HardwareBits => Rc::empty(),
+        DirtyMethod::WriteProtect if prot.contains(Prot::WRITE) => Rc::all(),
+        DirtyMethod::WriteProtect => Rc::REFERENCED,
+    }
 }
 
 /// Why a translation of `order` was not published at `gfn`.
@@ -153,6 +170,21 @@ impl Removed for Leaves<'_> {
     }
     fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
         note(self.0, key, order);
+    }
+    fn table(&mut self, _table: TableRef) {
+        debug_assert!(false, "removing leaves does not unlink tables");
+    }
+}
+
+/// Leaves removed to see whether they come back.
+struct Used<U>(U);
+
+impl<U: FnMut(u64, Order)> Removed for Used<U> {
+    fn room(&self) -> bool {
+        true
+    }
+    fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
+        (self.0)(key, order);
     }
     fn table(&mut self, _table: TableRef) {
         debug_assert!(false, "removing leaves does not unlink tables");

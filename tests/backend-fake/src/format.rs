@@ -5,7 +5,7 @@
 //! anything but an unknown word. Zero is a hole at every level.
 
 use hv_core::addr::{Order, Orders, Pfn};
-use hv_core::isa::RadixFormat;
+use hv_core::isa::{DirtyMethod, RadixFormat};
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
 use hv_core::radix::{RadixStage2, Stage2Format};
 
@@ -97,8 +97,5 @@ impl Stage2Format for Skewed {
         _ => Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB),
     };
 
-    /// The fake's hardware sets both by itself.
-    fn initial_rc(_prot: Prot) -> Rc {
-        Rc::empty()
-    }
+    const DIRTY: DirtyMethod = DirtyMethod::HardwareBits;
 }

@@ -4,14 +4,14 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, Platform, Vcpu, VmTag};
 use hv_core::machine::Machine;
-use hv_core::mmu::GuestMemory;
+use hv_core::mmu::{GuestMemory, MemoryConfig};
 use hv_core::sync::Mutex;
 use hv_core::vcpu::exit::{Completion, Exit};
 use hv_core::vcpu::run::answer;
 use hv_core::vcpu::services::StartAt;
 
-use crate::probe::{CODE, Field, Op, STATUS_DONE, mailbox};
-use crate::rig::Bench;
+use crate::probe::{CODE, Field, Op, RAM_PAGES, STATUS_DONE, mailbox};
+use crate::rig::{Bench, FIRST};
 use crate::verdict::{Run, Stop, check};
 
 /// Exits after which a command that has not ended is given up.
@@ -57,6 +57,11 @@ pub enum Left {
 impl<I: Isa> ProbeVm<I> {
     /// A VM with the probe loaded and its vCPUs at the first instruction.
     pub fn new(bench: &Bench<'_, I>, tag: VmTag) -> Result<Self, Stop> {
+        Self::laid_out(bench, tag, MemoryConfig::from(RAM_PAGES << 12))
+    }
+
+    /// The same with memory as `config` says, [`RAM_PAGES`] of RAM or more.
+    fn laid_out(bench: &Bench<'_, I>, tag: VmTag, config: MemoryConfig<I>) -> Result<Self, Stop> {
         let image = bench.rig.probe().map_err(Stop::Skip)?;
         let vcpu = |index: u16| {
             let mut vcpu = I::Vcpu::create(bench.m, tag, index)?;
@@ -65,7 +70,8 @@ impl<I: Isa> ProbeVm<I> {
         };
         let made = || Some((I::Platform::create(bench.m, VCPUS as u16)?, [vcpu(0)?, vcpu(1)?]));
         let (platform, vcpus) = made().ok_or(Stop::Fail("no vCPU could be made"))?;
-        let memory = bench.memory(tag)?;
+        let memory = GuestMemory::new(bench.cpu, bench.m, tag, config);
+        let memory = memory.map_err(|_| Stop::Fail("no memory for a VM"))?;
         if memory.write(bench.cpu, bench.m, CODE, image.code).is_err() {
             memory.destroy(bench.cpu, bench.m);
             return Err(Stop::Fail("the probe could not be loaded"));
@@ -75,7 +81,16 @@ impl<I: Isa> ProbeVm<I> {
 
     /// Gives `with` a VM, and destroys it however that ends.
     pub fn with(bench: &Bench<'_, I>, tag: VmTag, with: impl FnOnce(&Self) -> Run) -> Run {
-        let vm = Self::new(bench, tag)?;
+        Self::new(bench, tag)?.used(bench, with)
+    }
+
+    /// The same with memory as `config` says.
+    pub fn with_config(bench: &Bench<'_, I>, config: MemoryConfig<I>, with: impl FnOnce(&Self) -> Run) -> Run {
+        Self::laid_out(bench, FIRST, config)?.used(bench, with)
+    }
+
+    fn used(self, bench: &Bench<'_, I>, with: impl FnOnce(&Self) -> Run) -> Run {
+        let vm = self;
         let run = with(&vm);
         bench.rig.at_rest(vm.memory.space());
         vm.memory.destroy(bench.cpu, bench.m);

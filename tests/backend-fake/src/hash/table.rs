@@ -2,7 +2,7 @@
 
 use hv_core::addr::{Gfn, GfnRange, Order};
 use hv_core::epoch::{Cpu, WalkGuard};
-use hv_core::isa::{Isa, MapError, SizeRule, Stage2, Unmapped, VmTag};
+use hv_core::isa::{DirtyMethod, Isa, MapError, SizeRule, Stage2, Unmapped, VmTag};
 use hv_core::machine::Machine;
 use hv_core::mmu::census::Census;
 use hv_core::mmu::flush::FlushBatch;
@@ -195,6 +195,11 @@ impl<I: Isa<Machine = FakeMachine, Claim = Claim>> Stage2<I> for HashStage2 {
         m.flush(batch).release(cpu, m);
     }
 
+    fn dirty_method(&self) -> DirtyMethod {
+        // Its C bits are set late and the guest's to keep; stores are noticed by their faults.
+        DirtyMethod::WriteProtect
+    }
+
     fn size_rule(&self, claim: &Claim) -> SizeRule {
         SizeRule::Exactly(claim.words.order())
     }
@@ -227,17 +232,15 @@ impl<I: Isa<Machine = FakeMachine, Claim = Claim>> Stage2<I> for HashStage2 {
         });
     }
 
-    fn age(&self, cpu: &Cpu, m: &FakeMachine, r: GfnRange, f: &mut FlushBatch) -> bool {
-        let mut any = false;
+    fn age(&self, cpu: &Cpu, m: &FakeMachine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
         self.each((cpu, m), &r, |_, entry, words, record| {
             let old = entry.second.fetch_and(!rc_bits(Rc::REFERENCED), Ordering::AcqRel);
             if leaf(old).rc.contains(Rc::REFERENCED) {
-                any = true;
+                noted(record.gfn, record.order);
                 note(f, record);
             }
             words.state(VALID)
         });
-        any
     }
 
     fn table_frames(&self) -> u64 {

@@ -157,7 +157,8 @@ fn weakening_names_what_to_flush_once() {
         for (round, named) in [(0, true), (1, false)] {
             let (mut weaker, mut older) = (FlushBatch::new(TAG), FlushBatch::new(TAG));
             Stage2::<FakeHash>::protect(stage2, w.cpu, w.m, gfns(0, 512), &mut weaker);
-            let used = Stage2::<FakeHash>::age(stage2, w.cpu, w.m, gfns(0, 512), &mut older);
+            let mut used = false;
+            Stage2::<FakeHash>::age(stage2, w.cpu, w.m, gfns(0, 512), &mut older, &mut |_, _| used = true);
             let scopes = [weaker.scope() != Scope::Nothing, older.scope() != Scope::Nothing, used];
             assert_eq!(scopes, [named; 3], "round {round}");
             w.m.flush(weaker).release(w.cpu, w.m);

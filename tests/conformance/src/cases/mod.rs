@@ -10,6 +10,7 @@ use hv_core::vcpu::exit::{Access, Fault};
 use crate::rig::Bench;
 use crate::verdict::{Run, Stop};
 
+mod age;
 mod codec;
 mod collapse;
 mod commit;
@@ -52,7 +53,7 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(gpc::cases());
     let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases()).chain(commit::cases());
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
-    let guests = probing::cases().into_iter().chain(races::cases());
+    let guests = probing::cases().into_iter().chain(age::cases()).chain(races::cases());
     pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests)
 }
 
