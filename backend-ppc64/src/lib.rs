@@ -12,6 +12,7 @@
 extern crate alloc;
 
 pub mod boot;
+mod flat;
 pub mod irq;
 pub mod nested;
 pub mod papr;

@@ -3,16 +3,17 @@
 //! Only the boot CPU calls it, before anything else of the image runs; afterwards its memory is ours.
 #![expect(unsafe_code, reason = "calls into firmware through an entry point that the platform handed over")]
 
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use crate::flat::{Writer, tree};
 
 /// Longest property name. The standard says 31 characters; real trees have longer ones
 /// (`ibm,associativity-reference-points`), and a 32-byte buffer makes SLOF overrun it.
 const NAME_BYTES: usize = 64;
+/// The flattened form allows names of so many characters; those that are longer are none that we read.
+const FLAT_NAME_BYTES: usize = 31;
 /// Longest path of a node.
 const PATH_BYTES: usize = 256;
 /// Largest property taken over; the largest seen is 3 KiB.
@@ -33,6 +34,8 @@ pub enum ClientError {
     Failed(&'static str),
     /// The tree is deeper than any machine's.
     TooDeep,
+    /// The tree is larger than any machine's: there is no heap for it.
+    TooLarge,
 }
 
 impl core::fmt::Display for ClientError {
@@ -40,6 +43,7 @@ impl core::fmt::Display for ClientError {
         match self {
             Self::Failed(call) => write!(f, "firmware does not describe the machine: its {call} failed"),
             Self::TooDeep => f.write_str("firmware's device tree is nested too deeply"),
+            Self::TooLarge => f.write_str("firmware's device tree is too large"),
         }
     }
 }
@@ -66,16 +70,15 @@ impl Client {
     /// Reads the whole tree and returns it flattened.
     pub fn flatten(&self) -> Result<Vec<u8>, ClientError> {
         let root = self.step(c"peer", 0)?;
-        let mut tree = DeviceTree::new();
-        tree.root = self.node(root, String::new(), 0)?;
-        Ok(tree.to_dtb())
+        let mut all = Ok(());
+        let flat = tree(&[], |node| all = self.fill(node, root, 0));
+        all.and(flat.map_err(|_| ClientError::TooLarge))
     }
 
-    fn node(&self, phandle: u32, name: String, depth: u32) -> Result<DeviceTreeNode, ClientError> {
+    fn fill(&self, node: &mut Writer, phandle: u32, depth: u32) -> Result<(), ClientError> {
         if depth > MAX_DEPTH {
             return Err(ClientError::TooDeep);
         }
-        let mut node = DeviceTreeNode::new_unchecked(name);
         let mut last = [0u8; NAME_BYTES];
         loop {
             let mut next = [0u8; NAME_BYTES];
@@ -83,25 +86,23 @@ impl Client {
             if more != 1 {
                 break;
             }
-            if let Ok(text) = CStr::from_bytes_until_nul(&next)
-                && let Ok(text) = text.to_str()
-                && text != "name"
+            if let Ok(name) = CStr::from_bytes_until_nul(&next)
+                && let Ok(name) = name.to_str()
+                && name != "name"
+                && (1..=FLAT_NAME_BYTES).contains(&name.len())
             {
-                // A name that the flattened form does not allow (over 31 characters) is none that we read.
-                let value = self.property(phandle, &next)?;
-                if let Ok(property) = DeviceTreeProperty::new(text, value.as_slice()) {
-                    node.add_property(property);
-                }
+                node.bytes(name, &self.property(phandle, &next)?);
             }
             last = next;
         }
         let mut child = self.step(c"child", phandle)?;
         while child != 0 {
-            let name = self.unit_name(child)?;
-            node.add_child(self.node(child, name, depth + 1)?);
+            let mut path = [0; PATH_BYTES];
+            let name = self.unit_name(child, &mut path)?;
+            node.node(&name, |node| self.fill(node, child, depth + 1))?;
             child = self.step(c"peer", child)?;
         }
-        Ok(node)
+        Ok(())
     }
 
     fn property(&self, phandle: u32, name: &[u8; NAME_BYTES]) -> Result<Vec<u8>, ClientError> {
@@ -115,13 +116,13 @@ impl Client {
     }
 
     /// The node's name with its unit address: the last component of its path.
-    fn unit_name(&self, phandle: u32) -> Result<String, ClientError> {
-        let mut path = [0u8; PATH_BYTES];
+    fn unit_name<'p>(&self, phandle: u32, path: &'p mut [u8; PATH_BYTES]) -> Result<&'p str, ClientError> {
+        let failed = ClientError::Failed("package-to-path");
         let size = self.call(c"package-to-path", &[phandle, low(path.as_mut_ptr()), PATH_BYTES as u32 - 1])?;
-        let path = path.get(..size as usize).ok_or(ClientError::Failed("package-to-path"))?;
+        let path = path.get(..size as usize).ok_or(failed)?;
         let path = path.split(|&b| b == 0).next().unwrap_or(path);
         let last = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
-        Ok(String::from_utf8_lossy(last).into_owned())
+        core::str::from_utf8(last).map_err(|_| failed)
     }
 
     fn step(&self, service: &'static CStr, phandle: u32) -> Result<u32, ClientError> {

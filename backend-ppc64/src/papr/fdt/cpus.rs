@@ -1,10 +1,7 @@
 //! `/cpus`: what a kernel is told about its processors.
 
-use alloc::format;
-
-use dtoolkit::model::DeviceTreeNode;
-
-use super::{TreeConfig, TreeError, mark, new, set};
+use super::TreeConfig;
+use crate::flat::Writer;
 
 /// A processor that runs radix guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,41 +83,42 @@ impl Processor {
 }
 
 /// `/cpus`, one node for each vCPU: cores of one thread, numbered from 0.
-pub fn cpus(c: &TreeConfig<'_>) -> Result<DeviceTreeNode, TreeError> {
-    let processor = Processor::from_pvr(c.pvr).ok_or(TreeError::UnknownProcessor(c.pvr))?;
-    let mut cpus = new("cpus");
-    set(&mut cpus, "#address-cells", 1_u32);
-    set(&mut cpus, "#size-cells", 0_u32);
-    for number in 0..u32::from(c.vcpus) {
-        cpus.add_child(cpu(c, processor, number));
-    }
-    Ok(cpus)
+pub fn cpus(root: &mut Writer, c: &TreeConfig<'_>, processor: Processor) {
+    root.node(&"cpus", |cpus| {
+        cpus.cell("#address-cells", 1);
+        cpus.cell("#size-cells", 0);
+        (0..u32::from(c.vcpus)).for_each(|number| cpu(cpus, c, processor, number));
+    });
 }
 
-fn cpu(c: &TreeConfig<'_>, processor: Processor, number: u32) -> DeviceTreeNode {
-    let mut node = new(&format!("{}@{number:x}", processor.node_name()));
-    set(&mut node, "device_type", "cpu");
-    set(&mut node, "reg", number);
-    set(&mut node, "status", "okay");
-    set(&mut node, "ibm,ppc-interrupt-server#s", number);
-    set(&mut node, "cpu-version", processor.logical_pvr());
-    mark(&mut node, "64-bit");
-    set(&mut node, "timebase-frequency", c.timebase_hz);
-    // Unknown, and used for display only.
-    set(&mut node, "clock-frequency", 1_000_000_000_u32);
-    for cache in ["d-cache", "i-cache"] {
-        set(&mut node, &format!("{cache}-size"), LEVEL1);
-        set(&mut node, &format!("{cache}-line-size"), LINE);
-        set(&mut node, &format!("{cache}-block-size"), LINE);
-    }
-    // 1 is vectors, 2 is vector-scalar instructions as well.
-    set(&mut node, "ibm,vmx", 2_u32);
-    set(&mut node, "ibm,dfp", 1_u32);
-    set(&mut node, "ibm,purr", 1_u32);
-    set(&mut node, "ibm,spurr", 1_u32);
-    set(&mut node, "ibm,pa-features", &pa_features()[..]);
-    set(&mut node, "ibm,processor-radix-AP-encodings", &RADIX_PAGES[..]);
-    node
+fn cpu(cpus: &mut Writer, c: &TreeConfig<'_>, processor: Processor, number: u32) {
+    cpus.node(&format_args!("{}@{number:x}", processor.node_name()), |node| {
+        node.text("device_type", "cpu");
+        node.text("status", "okay");
+        node.bytes("64-bit", &[]);
+        let cells = [
+            ("reg", number),
+            ("ibm,ppc-interrupt-server#s", number),
+            ("cpu-version", processor.logical_pvr()),
+            ("timebase-frequency", c.timebase_hz),
+            // Unknown, and used for display only.
+            ("clock-frequency", 1_000_000_000),
+            ("d-cache-size", LEVEL1),
+            ("d-cache-line-size", LINE),
+            ("d-cache-block-size", LINE),
+            ("i-cache-size", LEVEL1),
+            ("i-cache-line-size", LINE),
+            ("i-cache-block-size", LINE),
+            // 1 is vectors, 2 is vector-scalar instructions as well.
+            ("ibm,vmx", 2),
+            ("ibm,dfp", 1),
+            ("ibm,purr", 1),
+            ("ibm,spurr", 1),
+        ];
+        cells.iter().for_each(|(name, value)| node.cell(name, *value));
+        node.bytes("ibm,pa-features", &pa_features());
+        node.cells("ibm,processor-radix-AP-encodings", &RADIX_PAGES);
+    });
 }
 
 /// One attribute descriptor: its length, its kind (0), the attributes.

@@ -1,8 +1,7 @@
 //! The tree's firmware, interrupt controller and virtual devices.
 
-use dtoolkit::model::DeviceTreeNode;
-
-use super::{RTAS_REGION, TreeConfig, mark, new, set};
+use super::{RTAS_REGION, TreeConfig};
+use crate::flat::Writer;
 use crate::papr::rtas::token;
 use crate::papr::{VTY_SOURCE, VTY_UNIT};
 
@@ -17,69 +16,65 @@ const INTERRUPT_CONTROLLER: u32 = 1;
 const HYPERTAS: [&str; 4] = ["hcall-term", "hcall-interrupt", "hcall-splpar", "hcall-set-mode"];
 
 /// `/rtas`: run-time firmware, already in memory.
-pub fn rtas(c: &TreeConfig<'_>) -> DeviceTreeNode {
-    let mut node = new("rtas");
-    // The check of the configuration made sure that both fit.
-    let base = c.rtas.0 as u32;
-    set(&mut node, "rtas-size", RTAS_REGION as u32);
-    set(&mut node, "linux,rtas-base", base);
-    set(&mut node, "linux,rtas-entry", base);
-    set(&mut node, "rtas-version", 1_u32);
-    set(&mut node, "rtas-error-log-max", 2048_u32);
-    // Scans a minute; there is never anything to find.
-    set(&mut node, "rtas-event-scan-rate", 1_u32);
-    // ibm,os-term is safe to call: it does what it says.
-    mark(&mut node, "ibm,extended-os-term");
-    set(&mut node, "ibm,hypertas-functions", &HYPERTAS[..]);
-    for token in token::ALL {
-        set(&mut node, token.name(), token as u32);
-    }
-    node
+pub fn rtas(root: &mut Writer, c: &TreeConfig<'_>) {
+    root.node(&"rtas", |node| {
+        // The check of the configuration made sure that both fit.
+        let base = c.rtas.0 as u32;
+        node.cell("rtas-size", RTAS_REGION as u32);
+        node.cell("linux,rtas-base", base);
+        node.cell("linux,rtas-entry", base);
+        node.cell("rtas-version", 1);
+        node.cell("rtas-error-log-max", 2048);
+        // Scans a minute; there is never anything to find.
+        node.cell("rtas-event-scan-rate", 1);
+        // ibm,os-term is safe to call: it does what it says.
+        node.bytes("ibm,extended-os-term", &[]);
+        node.texts("ibm,hypertas-functions", &HYPERTAS);
+        for token in token::ALL {
+            node.cell(token.name(), token as u32);
+        }
+    });
 }
 
 /// The interrupt presentation controllers, which are reached by hypervisor calls.
-pub fn interrupt_controller(c: &TreeConfig<'_>) -> DeviceTreeNode {
-    let mut node = new("interrupt-controller");
-    set(&mut node, "device_type", "PowerPC-External-Interrupt-Presentation");
-    set(&mut node, "compatible", "IBM,ppc-xicp");
-    set(&mut node, "ibm,interrupt-server-ranges", &[0, u32::from(c.vcpus)][..]);
-    mark(&mut node, "interrupt-controller");
-    set(&mut node, "#interrupt-cells", 2_u32);
-    set(&mut node, "phandle", INTERRUPT_CONTROLLER);
-    set(&mut node, "linux,phandle", INTERRUPT_CONTROLLER);
-    node
+pub fn interrupt_controller(root: &mut Writer, c: &TreeConfig<'_>) {
+    root.node(&"interrupt-controller", |node| {
+        node.text("device_type", "PowerPC-External-Interrupt-Presentation");
+        node.text("compatible", "IBM,ppc-xicp");
+        node.cells("ibm,interrupt-server-ranges", &[0, u32::from(c.vcpus)]);
+        node.bytes("interrupt-controller", &[]);
+        node.cell("#interrupt-cells", 2);
+        node.cell("phandle", INTERRUPT_CONTROLLER);
+        node.cell("linux,phandle", INTERRUPT_CONTROLLER);
+    });
 }
 
 /// `/vdevice`: virtual devices, whose interrupt sources belong to the node itself.
-pub fn vdevice() -> DeviceTreeNode {
-    let mut node = new("vdevice");
-    set(&mut node, "device_type", "vdevice");
-    set(&mut node, "compatible", "IBM,vdevice");
-    set(&mut node, "#address-cells", 1_u32);
-    set(&mut node, "#size-cells", 0_u32);
-    mark(&mut node, "interrupt-controller");
-    set(&mut node, "#interrupt-cells", 2_u32);
-    node.add_child(vty());
-    node
-}
-
-fn vty() -> DeviceTreeNode {
-    let mut node = new("vty@71000000");
-    set(&mut node, "device_type", "serial");
-    set(&mut node, "compatible", "hvterm1");
-    set(&mut node, "reg", VTY_UNIT);
-    // The second cell says that it is edge-triggered.
-    set(&mut node, "interrupts", &[VTY_SOURCE, 0][..]);
-    node
+pub fn vdevice(root: &mut Writer) {
+    root.node(&"vdevice", |node| {
+        node.text("device_type", "vdevice");
+        node.text("compatible", "IBM,vdevice");
+        node.cell("#address-cells", 1);
+        node.cell("#size-cells", 0);
+        node.bytes("interrupt-controller", &[]);
+        node.cell("#interrupt-cells", 2);
+        node.node(&"vty@71000000", |vty| {
+            vty.text("device_type", "serial");
+            vty.text("compatible", "hvterm1");
+            vty.cell("reg", VTY_UNIT);
+            // The second cell says that it is edge-triggered.
+            vty.cells("interrupts", &[VTY_SOURCE, 0]);
+        });
+    });
 }
 
 /// Facilities without a device: random numbers by H_RANDOM.
-pub fn platform_facilities() -> DeviceTreeNode {
-    let mut random = new("ibm,random-v1");
-    set(&mut random, "device_type", "ibm,random-v1");
-    set(&mut random, "compatible", "ibm,random");
-    let mut node = new("ibm,platform-facilities");
-    set(&mut node, "device_type", "ibm,platform-facilities");
-    node.add_child(random);
-    node
+pub fn platform_facilities(root: &mut Writer) {
+    root.node(&"ibm,platform-facilities", |node| {
+        node.text("device_type", "ibm,platform-facilities");
+        node.node(&"ibm,random-v1", |random| {
+            random.text("device_type", "ibm,random-v1");
+            random.text("compatible", "ibm,random");
+        });
+    });
 }

@@ -12,16 +12,13 @@ mod devices;
 #[cfg(test)]
 mod tests;
 
-use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use dtoolkit::ToPropertyValue;
-use dtoolkit::memreserve::MemoryReservation;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-
 use hv_core::addr::{Gpa, PAGE_SIZE};
+
+use crate::flat::{Writer, tree};
 
 pub use cpus::Processor;
 
@@ -83,6 +80,8 @@ pub enum TreeError {
     Shared(Gpa),
     /// A zero byte in the command line or in the name.
     ZeroByte,
+    /// There is no heap for it.
+    NoHeap,
 }
 
 impl fmt::Display for TreeError {
@@ -95,6 +94,7 @@ impl fmt::Display for TreeError {
             Self::Initrd(at) => write!(f, "the initial RAM disk at {:#x} lies outside memory", at.0),
             Self::Shared(at) => write!(f, "shared memory at {:#x} does not lie behind the VM's own", at.0),
             Self::ZeroByte => write!(f, "a zero byte in the command line or in the name"),
+            Self::NoHeap => write!(f, "no heap for a tree of so many vCPUs"),
         }
     }
 }
@@ -106,32 +106,31 @@ impl core::error::Error for TreeError {}
 /// # Errors
 /// [`TreeError`] if the configuration contradicts itself.
 pub fn build(c: &TreeConfig<'_>) -> Result<Vec<u8>, TreeError> {
-    check(c)?;
-    let mut tree = DeviceTree::new();
-    tree.memory_reservations.push(MemoryReservation::new(c.rtas.0, RTAS_REGION));
-    let root = &mut tree.root;
-    set(root, "device_type", "chrp");
-    set(root, "model", "Trivet PAPR guest");
-    set(root, "compatible", "trivet,pseries");
-    set(root, "ibm,partition-name", c.name);
-    set(root, "#address-cells", 2_u32);
-    set(root, "#size-cells", 2_u32);
-    root.add_child(chosen(c));
-    root.add_child(cpus::cpus(c)?);
-    root.add_child(memory(c));
-    if let Some(at) = &c.shared {
-        root.add_child(shared(at));
-    }
-    root.add_child(devices::rtas(c));
-    root.add_child(devices::interrupt_controller(c));
-    root.add_child(devices::vdevice());
-    if c.random == Random::Offered {
-        root.add_child(devices::platform_facilities());
-    }
-    Ok(tree.to_dtb())
+    let processor = check(c)?;
+    let written = tree(&[(c.rtas.0, RTAS_REGION)], |root| {
+        root.text("device_type", "chrp");
+        root.text("model", "Trivet PAPR guest");
+        root.text("compatible", "trivet,pseries");
+        root.text("ibm,partition-name", c.name);
+        root.cell("#address-cells", 2);
+        root.cell("#size-cells", 2);
+        chosen(root, c);
+        cpus::cpus(root, c, processor);
+        memory(root, c);
+        if let Some(at) = &c.shared {
+            shared(root, at);
+        }
+        devices::rtas(root, c);
+        devices::interrupt_controller(root, c);
+        devices::vdevice(root);
+        if c.random == Random::Offered {
+            devices::platform_facilities(root);
+        }
+    });
+    written.map_err(|_| TreeError::NoHeap)
 }
 
-fn check(c: &TreeConfig<'_>) -> Result<(), TreeError> {
+fn check(c: &TreeConfig<'_>) -> Result<Processor, TreeError> {
     if c.vcpus == 0 {
         return Err(TreeError::NoProcessors);
     }
@@ -156,7 +155,7 @@ fn check(c: &TreeConfig<'_>) -> Result<(), TreeError> {
     if c.bootargs.contains('\0') || c.name.contains('\0') {
         return Err(TreeError::ZeroByte);
     }
-    Ok(())
+    Processor::from_pvr(c.pvr).ok_or(TreeError::UnknownProcessor(c.pvr))
 }
 
 /// What PAPR calls option vector 5: the outcome of the negotiation. The first byte is the length less one; after it,
@@ -171,49 +170,33 @@ fn vector5() -> [u8; 27] {
     vector
 }
 
-fn chosen(c: &TreeConfig<'_>) -> DeviceTreeNode {
-    let mut node = new("chosen");
-    set(&mut node, "bootargs", c.bootargs);
-    if let Some(initrd) = &c.initrd {
-        set(&mut node, "linux,initrd-start", initrd.start.0);
-        set(&mut node, "linux,initrd-end", initrd.end.0);
-    }
-    set(&mut node, "stdout-path", devices::VTY_PATH);
-    set(&mut node, "linux,stdout-path", devices::VTY_PATH);
-    set(&mut node, "ibm,architecture-vec-5", &vector5()[..]);
-    if let Some(seed) = &c.seed {
-        set(&mut node, "rng-seed", &seed[..]);
-    }
-    node
+fn chosen(root: &mut Writer, c: &TreeConfig<'_>) {
+    root.node(&"chosen", |node| {
+        node.text("bootargs", c.bootargs);
+        if let Some(initrd) = &c.initrd {
+            node.wide("linux,initrd-start", &[initrd.start.0]);
+            node.wide("linux,initrd-end", &[initrd.end.0]);
+        }
+        node.text("stdout-path", devices::VTY_PATH);
+        node.text("linux,stdout-path", devices::VTY_PATH);
+        node.bytes("ibm,architecture-vec-5", &vector5());
+        if let Some(seed) = &c.seed {
+            node.bytes("rng-seed", seed);
+        }
+    });
 }
 
-fn memory(c: &TreeConfig<'_>) -> DeviceTreeNode {
-    let mut node = new("memory@0");
-    set(&mut node, "device_type", "memory");
-    set(&mut node, "reg", [0, c.memory].map(u64::to_be_bytes).as_flattened());
-    node
+fn memory(root: &mut Writer, c: &TreeConfig<'_>) {
+    root.node(&"memory@0", |node| {
+        node.text("device_type", "memory");
+        node.wide("reg", &[0, c.memory]);
+    });
 }
 
 /// Memory that is no RAM of the guest's: it finds it here, and maps it as a device's.
-fn shared(at: &Range<Gpa>) -> DeviceTreeNode {
-    let mut node = new(&format!("shared-memory@{:x}", at.start.0));
-    set(&mut node, "compatible", "trivet,shared-memory");
-    set(&mut node, "reg", [at.start.0, at.end.0.saturating_sub(at.start.0)].map(u64::to_be_bytes).as_flattened());
-    node
-}
-
-/// A node. Names here are ours, and valid.
-fn new(name: &str) -> DeviceTreeNode {
-    DeviceTreeNode::new_unchecked(name)
-}
-
-/// Gives a node a property. Names here are PAPR's, some of them longer than the 31 characters that the Devicetree
-/// Specification allows.
-fn set<T: ToPropertyValue>(node: &mut DeviceTreeNode, name: &str, value: T) {
-    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
-}
-
-/// Gives a node a property whose presence is all it says.
-fn mark(node: &mut DeviceTreeNode, name: &str) {
-    set(node, name, &[][..] as &[u8]);
+fn shared(root: &mut Writer, at: &Range<Gpa>) {
+    root.node(&format_args!("shared-memory@{:x}", at.start.0), |node| {
+        node.text("compatible", "trivet,shared-memory");
+        node.wide("reg", &[at.start.0, at.end.0.saturating_sub(at.start.0)]);
+    });
 }
