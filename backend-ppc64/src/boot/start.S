@@ -73,8 +73,8 @@ find_image:
 .Lrows_toc:         .quad .TOC. - _start
 .Lrows_bss:         .quad __bss_start - _start
 .Lrows_bss_end:     .quad __bss_end - _start
-.Lrows_rela:        .quad __rela_start - _start
-.Lrows_rela_end:    .quad __rela_end - _start
+.Lrows_relr:        .quad __relr_start - _start
+.Lrows_relr_end:    .quad __relr_end - _start
 .Lrows_stack:       .quad __boot_stack_top - _start
 
     .section .text.boot, "ax", @progbits
@@ -100,21 +100,35 @@ boot_cpu:
     addi    4, 4, 8
     b       2b
 
-3:  ld      4, (.Lrows_rela - _start)(30)
-    ld      5, (.Lrows_rela_end - _start)(30)
+    /* Relative relocations, packed (ELF gABI, "RELR"; the linker script admits no others): an even word is where a word
+       to be relocated is, an odd one has a bit for each of the 63 words behind the last. Addends are in place. */
+3:  ld      4, (.Lrows_relr - _start)(30)
+    ld      5, (.Lrows_relr_end - _start)(30)
     add     4, 4, 30
     add     5, 5, 30
 4:  cmpld   4, 5
     bge     5f
-    ld      6, 0(4)                 /* r_offset */
-    lwz     7, 8(4)                 /* type, the low half of r_info */
-    ld      8, 16(4)                /* r_addend */
-    addi    4, 4, 24
-    cmplwi  7, 22                   /* R_PPC64_RELATIVE, the only type the linker script admits */
-    bne     4b
-    add     8, 8, 30
-    stdx    8, 6, 30
+    ld      6, 0(4)
+    addi    4, 4, 8
+    andi.   7, 6, 1
+    bne     6f
+    add     8, 6, 30
+    ld      7, 0(8)
+    add     7, 7, 30
+    std     7, 0(8)
+    addi    8, 8, 8
     b       4b
+6:  mr      9, 8
+    addi    8, 8, 63 * 8
+7:  srdi.   6, 6, 1
+    beq     4b
+    andi.   7, 6, 1
+    beq     8f
+    ld      7, 0(9)
+    add     7, 7, 30
+    std     7, 0(9)
+8:  addi    9, 9, 8
+    b       7b
 
 5:  ld      1, (.Lrows_stack - _start)(30)
     add     1, 1, 30
