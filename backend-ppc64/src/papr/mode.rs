@@ -33,7 +33,7 @@ const GTSE: u64 = 0x01;
 ///
 /// Of the resources, the byte order of interrupts and the place where they are taken with translation on are there.
 /// Both hold for the whole VM.
-pub fn set_mode<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Status, Status> {
+pub fn set_mode(p: &Papr, args: &Args<'_>, s: &dyn Services) -> Result<Status, Status> {
     let (flags, resource) = (args.param::<1>(), args.param::<2>());
     let (mask, value) = match resource {
         RESOURCE_ENDIAN => (LPCR_ILE, ile(flags)),

@@ -13,7 +13,7 @@ const fn is_terminal(number: u64) -> bool {
 }
 
 /// H_GET_TERM_CHAR(terminal): r4 how many characters, r5 and r6 the characters.
-pub fn get<S: Services>(args: &mut Args<'_>, s: &S) -> Status {
+pub fn get(args: &mut Args<'_>, s: &dyn Services) -> Status {
     if !is_terminal(args.param::<1>()) {
         return Status::Parameter;
     }
@@ -28,7 +28,7 @@ pub fn get<S: Services>(args: &mut Args<'_>, s: &S) -> Status {
 }
 
 /// H_PUT_TERM_CHAR(terminal, how many, characters, characters).
-pub fn put<S: Services>(args: &Args<'_>, s: &S) -> Status {
+pub fn put(args: &Args<'_>, s: &dyn Services) -> Status {
     let mut text = [0; 16];
     let (first, second) = text.split_at_mut(8);
     first.copy_from_slice(&args.param::<3>().to_be_bytes());

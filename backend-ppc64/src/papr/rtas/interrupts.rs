@@ -6,7 +6,7 @@ use super::{Block, Outcome, Papr};
 use crate::irq::xics::{Route, Unknown};
 
 /// `ibm,set-xive`: source, server, priority.
-pub fn set_xive<S: Services>(p: &Papr, block: &Block, me: u16, s: &S) -> Outcome {
+pub fn set_xive(p: &Papr, block: &Block, me: u16, s: &dyn Services) -> Outcome {
     let [source, server, priority, ..] = block.args;
     let (Ok(server), Ok(priority)) = (u16::try_from(server), u8::try_from(priority)) else {
         return Outcome::ParameterError;
@@ -24,7 +24,7 @@ pub fn get_xive(p: &Papr, block: &mut Block) -> Outcome {
 }
 
 /// `ibm,int-on`: source.
-pub fn int_on<S: Services>(p: &Papr, block: &Block, me: u16, s: &S) -> Outcome {
+pub fn int_on(p: &Papr, block: &Block, me: u16, s: &dyn Services) -> Outcome {
     woken(p.xics.unmask(block.args[0]), me, s)
 }
 
@@ -33,7 +33,7 @@ pub fn int_off(p: &Papr, block: &Block) -> Outcome {
     p.xics.mask(block.args[0]).map_or(Outcome::ParameterError, |()| Outcome::Success)
 }
 
-fn woken<S: Services>(wake: Result<Option<u16>, Unknown>, me: u16, s: &S) -> Outcome {
+fn woken(wake: Result<Option<u16>, Unknown>, me: u16, s: &dyn Services) -> Outcome {
     match wake {
         Err(Unknown) => return Outcome::ParameterError,
         // The caller looks at its own line before it enters again.

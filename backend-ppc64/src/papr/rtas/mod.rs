@@ -67,11 +67,13 @@ impl From<Outcome> for End {
     }
 }
 
-/// The private hypervisor call behind run-time firmware: r4 is the block's guest real address.
-pub fn call<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Answer, Status> {
+/// The private hypervisor call behind run-time firmware: r4 is the block's guest real address. Guests boot and end by it,
+/// and no way that has to be fast leads here: it is compiled once, for size.
+#[inline(never)]
+pub fn call(p: &Papr, args: &Args<'_>, s: &dyn Services) -> Result<Answer, Status> {
     // The topmost four bits of a real address are not part of it.
     let at = args.param::<1>() & (u64::MAX >> 4);
-    let [token, nargs, nret] = cells::<3, S>(at, s)?;
+    let [token, nargs, nret] = cells::<3>(at, s)?;
     let (nargs, nret) = (bounded(nargs)?, bounded(nret)?);
     let mut block = Block { args: [0; MAX_CELLS], values: [0; MAX_CELLS] };
     let mut raw = [0; MAX_CELLS * CELL as usize];
@@ -100,7 +102,7 @@ pub fn call<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Answer, Sta
     Ok(Answer::then(next))
 }
 
-fn carry_out<S: Services>(p: &Papr, token: Token, block: &mut Block, me: u16, s: &S) -> End {
+fn carry_out(p: &Papr, token: Token, block: &mut Block, me: u16, s: &dyn Services) -> End {
     match token {
         Token::DisplayCharacter => system::display_character(block, s).into(),
         Token::PowerOff | Token::PowerOffUps => system::power_off(),
@@ -124,7 +126,7 @@ fn bounded(count: u32) -> Result<usize, Status> {
     usize::try_from(count).ok().filter(|&n| n <= MAX_CELLS).ok_or(Status::Parameter)
 }
 
-fn cells<const N: usize, S: Services>(at: u64, s: &S) -> Result<[u32; N], Status> {
+fn cells<const N: usize>(at: u64, s: &dyn Services) -> Result<[u32; N], Status> {
     let mut raw = [[0; 4]; N];
     s.read(Gpa(at), raw.as_flattened_mut())?;
     Ok(raw.map(u32::from_be_bytes))

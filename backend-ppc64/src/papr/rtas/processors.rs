@@ -12,7 +12,7 @@ const STOPPED: u32 = 0;
 const NOT_STOPPED: u32 = 2;
 
 /// `start-cpu`: processor, address, value for r3. It begins there in real mode, big-endian.
-pub fn start<S: Services>(p: &Papr, block: &Block, s: &S) -> Outcome {
+pub fn start(p: &Papr, block: &Block, s: &dyn Services) -> Outcome {
     let [processor, address, r3, ..] = block.args;
     let Some(vcpu) = p.named(processor.into()) else {
         return Outcome::ParameterError;
@@ -31,7 +31,7 @@ pub const fn stop_self() -> End {
 }
 
 /// `query-cpu-stopped-state`: processor; state.
-pub fn query<S: Services>(p: &Papr, block: &mut Block, s: &S) -> Outcome {
+pub fn query(p: &Papr, block: &mut Block, s: &dyn Services) -> Outcome {
     let state = p.named(block.args[0].into()).and_then(|vcpu| s.vcpu_state(vcpu));
     block.values[0] = match state {
         None => return Outcome::ParameterError,

@@ -14,7 +14,7 @@ const MAX_LAST_WORDS: usize = 512;
 const SPLPAR_CHARACTERISTICS: u32 = 20;
 
 /// `display-character`: the operator's panel is the console.
-pub fn display_character<S: Services>(block: &Block, s: &S) -> Outcome {
+pub fn display_character(block: &Block, s: &dyn Services) -> Outcome {
     let [_, _, _, character] = block.args[0].to_be_bytes();
     s.console_write(&[character]);
     Outcome::Success
@@ -31,7 +31,7 @@ pub const fn reboot() -> End {
 }
 
 /// `ibm,os-term`: address of the last words, a string that ends with a zero byte.
-pub fn os_term<S: Services>(block: &Block, s: &S) -> End {
+pub fn os_term(block: &Block, s: &dyn Services) -> End {
     let mut text = [0; MAX_LAST_WORDS];
     let mut at = u64::from(block.args[0]);
     let mut rest = &mut text[..];
@@ -51,7 +51,7 @@ pub fn os_term<S: Services>(block: &Block, s: &S) -> End {
 
 /// `ibm,get-system-parameter`: parameter, buffer, its length. Writes the value's length in two bytes, then the value, as
 /// much of it as there is room for.
-pub fn get_parameter<S: Services>(block: &Block, s: &S) -> Outcome {
+pub fn get_parameter(block: &Block, s: &dyn Services) -> Outcome {
     let [parameter, buffer, length, ..] = block.args;
     if parameter != SPLPAR_CHARACTERISTICS {
         return Outcome::ParameterError;

@@ -7,7 +7,7 @@ use super::{Block, Outcome, Papr};
 use crate::papr::calendar::Moment;
 
 /// `get-time-of-day`: year, month, day, hour, minute, second, nanosecond.
-pub fn get<S: Services>(p: &Papr, block: &mut Block, s: &S) -> Outcome {
+pub fn get(p: &Papr, block: &mut Block, s: &dyn Services) -> Outcome {
     let ahead = p.clock_ahead.load(Ordering::Relaxed);
     let Some(m) = Moment::from_seconds(s.wall_clock().wrapping_add(ahead)) else {
         return Outcome::HardwareError;
@@ -17,7 +17,7 @@ pub fn get<S: Services>(p: &Papr, block: &mut Block, s: &S) -> Outcome {
 }
 
 /// `set-time-of-day`, in the same order.
-pub fn set<S: Services>(p: &Papr, block: &Block, s: &S) -> Outcome {
+pub fn set(p: &Papr, block: &Block, s: &dyn Services) -> Outcome {
     let [year, month, day, hour, minute, second, nanosecond, ..] = block.args;
     let moment = Moment { year, month, day, hour, minute, second };
     match moment.seconds() {

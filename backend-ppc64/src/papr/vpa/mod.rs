@@ -57,7 +57,8 @@ pub struct Areas {
 }
 
 /// H_REGISTER_VPA(function, vCPU, address).
-pub fn register<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Status, Status> {
+#[inline(never)] // once in a vCPU's life
+pub fn register(p: &Papr, args: &Args<'_>, s: &dyn Services) -> Result<Status, Status> {
     let (flags, address) = (args.param::<1>(), args.param::<3>());
     let vcpu = p.named(args.param::<2>()).ok_or(Status::Parameter)?;
     let seat = p.seat(vcpu).ok_or(Status::Parameter)?;
@@ -96,7 +97,7 @@ pub fn register<S: Services>(p: &Papr, args: &Args<'_>, s: &S) -> Result<Status,
 }
 
 impl Areas {
-    fn register_vpa<S: Services>(&mut self, address: u64, dispatches: u32, s: &S) -> Result<(), Status> {
+    fn register_vpa(&mut self, address: u64, dispatches: u32, s: &dyn Services) -> Result<(), Status> {
         aligned(address)?;
         let size = word(address, VPA_SIZE_AT, s)? >> 16;
         fits(address, size.into(), VPA_SIZE)?;
@@ -178,7 +179,7 @@ fn fits(address: u64, size: u64, least: u64) -> Result<(), Status> {
     if size < least || size > BLOCK - address % BLOCK { Err(Status::Parameter) } else { Ok(()) }
 }
 
-fn word<S: Services>(area: u64, offset: u64, s: &S) -> Result<u32, Status> {
+fn word(area: u64, offset: u64, s: &dyn Services) -> Result<u32, Status> {
     let mut bytes = [0; 4];
     s.read(field(area, offset), &mut bytes)?;
     Ok(u32::from_be_bytes(bytes))
