@@ -8,11 +8,11 @@
 
 use core::fmt;
 
-use elf::ElfBytes;
-use elf::abi::{ET_DYN, ET_EXEC, PT_LOAD};
+use elf::abi::{EI_NIDENT, ET_DYN, ET_EXEC, PT_LOAD};
 use elf::endian::{AnyEndian, EndianParse};
-use elf::file::Class;
-use elf::segment::ProgramHeader;
+use elf::file::{Class, FileHeader, parse_ident};
+use elf::parse::ParseAt;
+use elf::segment::{ProgramHeader, SegmentTable};
 
 use crate::addr::{Gpa, PAGE_SIZE};
 use crate::vcpu::services::MemError;
@@ -142,7 +142,8 @@ impl Span {
 /// A kernel that has been checked: every segment lies in the file and on no other one, and the entry in one of them.
 #[derive(Debug)]
 pub struct Kernel<'a> {
-    file: ElfBytes<'a, AnyEndian>,
+    file: &'a [u8],
+    table: SegmentTable<'a, AnyEndian>,
     /// Where the first instruction is.
     pub entry: Gpa,
     /// First address after all segments, their zero tails included.
@@ -163,52 +164,68 @@ pub enum ByteOrder {
 impl<'a> Kernel<'a> {
     /// Checks a kernel for a board whose ELF `e_machine` is `machine`. Addresses are the segments' physical ones.
     pub fn parse(file: &'a [u8], machine: u16) -> Result<Self, LoadError> {
-        let file = ElfBytes::<AnyEndian>::minimal_parse(file).map_err(|_| LoadError::NotElf)?;
-        if file.ehdr.class != Class::ELF64 || !matches!(file.ehdr.e_type, ET_EXEC | ET_DYN) {
+        let (header, table) = headers(file).ok_or(LoadError::NotElf)?;
+        if header.class != Class::ELF64 || !matches!(header.e_type, ET_EXEC | ET_DYN) {
             return Err(LoadError::NotExecutable);
         }
-        if file.ehdr.e_machine != machine {
-            return Err(LoadError::Machine { found: file.ehdr.e_machine, want: machine });
+        if header.e_machine != machine {
+            return Err(LoadError::Machine { found: header.e_machine, want: machine });
         }
-        let listed = file.segments().map_or(0, |table| table.len());
-        let count = segments(&file).count();
-        if count == 0 || listed > MAX_SEGMENTS {
-            return Err(LoadError::Segments(listed));
+        if segments(&table).count() == 0 || table.len() > MAX_SEGMENTS {
+            return Err(LoadError::Segments(table.len()));
         }
         let (mut entry, mut end) = (None, 0);
-        for (number, segment) in segments(&file) {
+        for (number, segment) in segments(&table) {
             let span = extent(number, &segment)?;
-            if segment.p_filesz > segment.p_memsz || file.segment_data(&segment).is_err() {
+            if segment.p_filesz > segment.p_memsz || content(file, &segment).is_none() {
                 return Err(LoadError::Segment(number));
             }
-            for (earlier, other) in segments(&file).take_while(|(n, _)| *n < number) {
+            for (earlier, other) in segments(&table).take_while(|(n, _)| *n < number) {
                 if extent(earlier, &other)?.overlaps(span) {
                     return Err(LoadError::Overlap(earlier, number));
                 }
             }
             end = span.end.0.max(end);
-            if let Some(offset) = file.ehdr.e_entry.checked_sub(segment.p_vaddr).filter(|o| *o < segment.p_memsz) {
+            if let Some(offset) = header.e_entry.checked_sub(segment.p_vaddr).filter(|o| *o < segment.p_memsz) {
                 entry = span.start.checked_add(offset);
             }
         }
-        let order = if file.ehdr.endianness.is_big() { ByteOrder::Big } else { ByteOrder::Little };
-        let entry = entry.ok_or(LoadError::Entry(file.ehdr.e_entry))?;
-        Ok(Self { file, entry, end: Gpa(end), order })
+        let order = if header.endianness.is_big() { ByteOrder::Big } else { ByteOrder::Little };
+        let entry = entry.ok_or(LoadError::Entry(header.e_entry))?;
+        Ok(Self { file, table, entry, end: Gpa(end), order })
     }
 
     /// Writes the segments.
     pub fn load(&self, mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>) -> Result<(), LoadError> {
-        for (number, segment) in segments(&self.file) {
-            let bytes = self.file.segment_data(&segment).map_err(|_| LoadError::Segment(number))?;
+        for (number, segment) in segments(&self.table) {
+            let bytes = content(self.file, &segment).ok_or(LoadError::Segment(number))?;
             copy(Gpa(segment.p_paddr), bytes, &mut write)?;
         }
         Ok(())
     }
 }
 
+/// The header and the table of segments, which is all that is read of the file's own account: nothing here needs sections.
+fn headers(file: &[u8]) -> Option<(FileHeader<AnyEndian>, SegmentTable<'_, AnyEndian>)> {
+    let (ident, tail) = file.split_at_checked(EI_NIDENT)?;
+    let header = FileHeader::parse_tail(parse_ident(ident).ok()?, tail).ok()?;
+    let entry = ProgramHeader::validate_entsize(header.class, header.e_phentsize.into()).ok()?;
+    let table = slice(file, header.e_phoff, entry.checked_mul(header.e_phnum.into())? as u64)?;
+    Some((header, SegmentTable::new(header.endianness, header.class, table)))
+}
+
+/// The bytes that a segment has in the file.
+fn content<'a>(file: &'a [u8], segment: &ProgramHeader) -> Option<&'a [u8]> {
+    slice(file, segment.p_offset, segment.p_filesz)
+}
+
+fn slice(file: &[u8], at: u64, len: u64) -> Option<&[u8]> {
+    file.get(usize::try_from(at).ok()?..usize::try_from(at.checked_add(len)?).ok()?)
+}
+
 /// Segments to load with their places in the table; those without bytes in memory count as none.
-fn segments(file: &ElfBytes<'_, AnyEndian>) -> impl Iterator<Item = (usize, ProgramHeader)> {
-    let table = file.segments().into_iter().flat_map(|table| table.iter()).take(MAX_SEGMENTS);
+fn segments<'a>(table: &SegmentTable<'a, AnyEndian>) -> impl Iterator<Item = (usize, ProgramHeader)> + use<'a> {
+    let table = table.iter().take(MAX_SEGMENTS);
     table.enumerate().filter(|(_, segment)| segment.p_type == PT_LOAD && segment.p_memsz != 0)
 }
 
