@@ -39,8 +39,8 @@ impl<I: Isa> Vm<I> {
     /// A VM that has not been started.
     pub fn new(config: VmConfig) -> Self {
         Self {
+            life: Mutex::new(Life::with(config.out_of_memory)),
             config,
-            life: Mutex::new(Life::new()),
             ready: Readiness::new(),
             running: Mutex::new(None),
             last_words: Mutex::new(heapless::String::new()),

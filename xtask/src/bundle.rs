@@ -72,7 +72,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::{Image, Temporary, pack};
-    use hv_core::guest::manifest::{Backing, Config, Huge, Sum, Sums, VmConfig};
+    use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, Sum, Sums, VmConfig};
     use hv_core::link::LinkMode;
     use std::io::Read as _;
 
@@ -86,6 +86,9 @@ mod tests {
             backing: Backing::Anon,
             huge: Huge::Always,
             shared: None,
+            swap: true,
+            out_of_memory: OutOfMemory::Stop,
+            dirty_log: false,
             kernel: "k".into(),
             initrd: None,
             cmdline: String::new(),

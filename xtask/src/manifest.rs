@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use hv_core::guest::manifest::{Backing, Huge, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, Shared, is_name};
+use hv_core::guest::manifest::{
+    Backing, Huge, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, OutOfMemory, Shared, is_name,
+};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -37,6 +39,12 @@ pub struct Vm {
     pub huge: Huge,
     /// A window onto memory shared with other VMs.
     pub shared: Option<Shared>,
+    /// Whether its pages may be compressed when the machine's memory runs short.
+    pub swap: bool,
+    /// What becomes of it if it uses most when nothing can be freed any more.
+    pub out_of_memory: OutOfMemory,
+    /// Whether its writes are logged from the start.
+    pub dirty_log: bool,
     /// Its kernel.
     pub kernel: Source,
     /// Its RAM disk.
@@ -56,7 +64,20 @@ impl Vm {
     }
 }
 
-const KEYS: [&str; 9] = ["name", "vcpus", "memory", "backing", "huge", "shared", "kernel", "initrd", "cmdline"];
+const KEYS: [&str; 12] = [
+    "name",
+    "vcpus",
+    "memory",
+    "backing",
+    "huge",
+    "shared",
+    "swap",
+    "out-of-memory",
+    "dirty-log",
+    "kernel",
+    "initrd",
+    "cmdline",
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +87,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Table {
     name: Spanned<String>,
     vcpus: Option<Spanned<i64>>,
@@ -74,6 +95,9 @@ struct Table {
     backing: Option<Spanned<BackingKey>>,
     huge: Option<Spanned<String>>,
     shared: Option<SharedKey>,
+    swap: Option<bool>,
+    out_of_memory: Option<Spanned<String>>,
+    dirty_log: Option<bool>,
     kernel: Option<String>,
     initrd: Option<String>,
     cmdline: Option<String>,
@@ -157,6 +181,9 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
         backing: table.backing.map_or(Ok(Backing::Anon), backing)?,
         huge: table.huge.map_or(Ok(Huge::Always), huge)?,
         shared: table.shared.map(shared).transpose()?,
+        swap: table.swap.unwrap_or(true),
+        out_of_memory: table.out_of_memory.map_or(Ok(OutOfMemory::Stop), out_of_memory)?,
+        dirty_log: table.dirty_log.unwrap_or(false),
         kernel: image(table.kernel),
         initrd: image(table.initrd),
         cmdline: table.cmdline.unwrap_or_default(),
@@ -193,6 +220,17 @@ fn huge(key: Spanned<String>) -> Result<Huge, Wrong> {
     }
 }
 
+fn out_of_memory(key: Spanned<String>) -> Result<OutOfMemory, Wrong> {
+    match key.get_ref().as_str() {
+        "stop" => Ok(OutOfMemory::Stop),
+        "restart" => Ok(OutOfMemory::Restart),
+        other => {
+            let what = format!("out-of-memory = {other:?}: \"stop\" or \"restart\" are possible");
+            Err(Wrong::at(&key, what + &suggestion(other, ["stop", "restart"])))
+        }
+    }
+}
+
 fn shared(key: SharedKey) -> Result<Shared, Wrong> {
     if !is_name(key.tmpfs.get_ref()) {
         return Err(Wrong::at(&key.tmpfs, object_name(key.tmpfs.get_ref())));
@@ -222,7 +260,7 @@ fn memory(text: Spanned<String>) -> Result<u64, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::{Source, parse};
-    use hv_core::guest::manifest::{Backing, Huge, Shared};
+    use hv_core::guest::manifest::{Backing, Huge, OutOfMemory, Shared};
     use std::path::{Path, PathBuf};
 
     fn wrong(text: &str) -> (usize, String) {
@@ -242,12 +280,14 @@ mod tests {
         assert_eq!((&vms[0].kernel, &vms[0].initrd), (&Source::File(PathBuf::from("d/k")), &Source::None));
         assert_eq!((vms[1].vcpus, vms[1].memory), (1, 512 << 20));
         assert_eq!((&vms[1].backing, vms[1].huge, &vms[1].shared), (&Backing::Anon, Huge::Always, &None));
+        assert_eq!((vms[1].swap, vms[1].out_of_memory, vms[1].dirty_log), (true, OutOfMemory::Stop, false));
         let text = "[[vm]]\nname='a'\nbacking={tmpfs='ram'}\nhuge='never'\nshared={tmpfs='window',size='64MiB'}\n\
-                    [[vm]]\nname='b'\nbacking='tmpfs'\nhuge='advise'";
+                    [[vm]]\nname='b'\nbacking='tmpfs'\nhuge='advise'\nswap=false\nout-of-memory='restart'\ndirty-log=true";
         let vms = parse(text, Path::new("d")).ok().unwrap();
         assert_eq!((&vms[0].backing, vms[0].huge), (&Backing::Named("ram".to_owned()), Huge::Never));
         assert_eq!(vms[0].shared, Some(Shared { object: "window".to_owned(), size: 64 << 20 }));
         assert_eq!((&vms[1].backing, vms[1].huge), (&Backing::Tmpfs, Huge::Advise));
+        assert_eq!((vms[1].swap, vms[1].out_of_memory, vms[1].dirty_log), (false, OutOfMemory::Restart, true));
         assert_eq!((&vms[1].kernel, &vms[1].initrd), (&Source::Default, &Source::Default));
     }
 
@@ -266,6 +306,9 @@ mod tests {
             ("[[vm]]\nname='a'\nbacking={tmpfs='A'}\n", 3, "tmpfs object \"A\""),
             ("[[vm]]\nname='a'\nbacking={tmp='a'}\n", 3, "backing is \"anon\""),
             ("[[vm]]\nname='a'\nbacking=7\n", 3, "backing is \"anon\""),
+            ("[[vm]]\nname='a'\nswap='yes'\n", 3, "expected a boolean"),
+            ("[[vm]]\nname='a'\nout_of_memory='stop'\n", 3, "did you mean \"out-of-memory\"?"),
+            ("[[vm]]\nname='a'\nout-of-memory='restar'\n", 3, "did you mean \"restart\"?"),
             ("[[vm]]\nname='a'\nhuge='alway'\n", 3, "did you mean \"always\"?"),
             ("[[vm]]\nname='a'\nshared={tmpfs='b',size='1MiB'}\n", 3, "a multiple of 2MiB"),
             ("[[vm]]\nname='a'\nshared={tmpfs='b'}\n", 3, "missing field"),

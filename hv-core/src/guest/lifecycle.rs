@@ -3,7 +3,8 @@
 //! ```text
 //! Configured --start--> Running --end(how)--> Ending(how) --drained--> Ended(how) --start--> Running
 //!                          ^                       |
-//!                          +--- start (again) <----+ drained, if how is Reboot: back to Configured
+//!                          +--- start (again) <----+ drained, if how is Reboot, or OutOfMemory and its policy says so:
+//!                                                     back to Configured
 //! ```
 //!
 //! `Ending` is a state of its own because ending takes time: a vCPU of the VM may be in its guest on another CPU, and
@@ -13,6 +14,7 @@
 //! Nothing here locks or calls out: the runtime keeps each [`Life`] under a lock of its own and does what the
 //! returned value says after it let go of it.
 
+use crate::guest::manifest::OutOfMemory;
 use crate::machine::Verdict;
 use crate::vcpu::exit::End;
 
@@ -68,8 +70,8 @@ pub enum EndStep {
 /// What the caller of [`Life::drained`] has to do once it has freed what the VM owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// Call [`Life::start`] and build the VM anew: the guest asked for a reboot.
-    StartAgain,
+    /// Call [`Life::start`] and build the VM anew: the guest asked for a reboot, or its policy does.
+    StartAgain(End),
     /// The VM is over; ask [`fleet`] whether the machine is.
     Over(End),
     /// No end was pending: `drained` was called without [`EndStep::Drain`].
@@ -82,6 +84,7 @@ pub struct Life {
     state: State,
     restarts: u32,
     failed: bool,
+    policy: OutOfMemory,
 }
 
 impl Default for Life {
@@ -94,7 +97,18 @@ impl Life {
     /// A VM that has been described and not been started.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Configured, restarts: 0, failed: false }
+        Self::with(OutOfMemory::Stop)
+    }
+
+    /// The same, with its policy for when memory runs out.
+    #[must_use]
+    pub const fn with(policy: OutOfMemory) -> Self {
+        Self { state: State::Configured, restarts: 0, failed: false, policy }
+    }
+
+    /// Whether a VM that ends so is started again without being asked.
+    fn comes_back(&self, how: End) -> bool {
+        how == End::Reboot || (how == End::OutOfMemory && self.policy == OutOfMemory::Restart)
     }
 
     /// Where it is.
@@ -125,7 +139,7 @@ impl Life {
     }
 
     /// The VM is to run: `Ok` means that the caller now builds it. If that fails it calls [`Life::end`] with the reason
-    /// and [`Life::drained`] like for any other end.
+    /// and then, for [`Life::drained`], [`Life::not_built`].
     pub fn start(&mut self) -> Result<(), Refused> {
         self.may_start()?;
         if matches!(self.state, State::Ended(_)) {
@@ -143,8 +157,8 @@ impl Life {
                 self.failed |= is_failure(how);
                 EndStep::Drain
             }
-            // A guest that reboots over and over must still be stoppable, whenever the operator's word arrives.
-            State::Ending(End::Reboot) if how == End::Stopped => {
+            // A guest that comes back over and over must still be stoppable, whenever the operator's word arrives.
+            State::Ending(before) if how == End::Stopped && self.comes_back(before) => {
                 self.state = State::Ending(how);
                 EndStep::AlreadyEnding
             }
@@ -164,10 +178,10 @@ impl Life {
     /// No vCPU of the VM is in its guest nor will enter it again, and what it owned has been freed.
     pub fn drained(&mut self) -> After {
         match self.state {
-            State::Ending(End::Reboot) => {
+            State::Ending(how) if self.comes_back(how) => {
                 self.state = State::Configured;
                 self.restarts = self.restarts.saturating_add(1);
-                After::StartAgain
+                After::StartAgain(how)
             }
             State::Ending(how) => {
                 self.state = State::Ended(how);
@@ -175,6 +189,14 @@ impl Life {
             }
             State::Configured | State::Running | State::Ended(_) => After::NotEnding,
         }
+    }
+
+    /// [`Life::drained`] for a VM that could not even be built. It is not started again by itself, whatever its policy: it
+    /// would fail the same way, for ever.
+    pub fn not_built(&mut self) -> After {
+        let State::Ending(how) = self.state else { return After::NotEnding };
+        self.state = State::Ended(how);
+        After::Over(how)
     }
 }
 
@@ -195,7 +217,7 @@ pub const fn how_ended(how: End) -> &'static str {
         End::Reboot => "restarts",
         End::GuestPanic => "its operating system failed",
         End::Stopped => "stopped by the operator",
-        End::OutOfMemory => "the machine has too little memory",
+        End::OutOfMemory => "out of memory: it used most when nothing could be freed",
         End::Broken(what) => what,
     }
 }
@@ -235,6 +257,7 @@ pub fn verdict_now<'a>(lives: impl IntoIterator<Item = &'a Life>) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::{After, EndStep, Fleet, Life, Refused, State, fleet, verdict_now};
+    use crate::guest::manifest::OutOfMemory;
     use crate::machine::Verdict;
     use crate::vcpu::exit::End;
 
@@ -266,7 +289,7 @@ mod tests {
         assert_eq!(life.start(), Ok(()));
         assert_eq!(life.end(End::Reboot), EndStep::Drain);
         assert_eq!(life.start(), Err(Refused::Ending));
-        assert_eq!(life.drained(), After::StartAgain);
+        assert_eq!(life.drained(), After::StartAgain(End::Reboot));
         assert_eq!(fleet([&life]), Fleet::Alive, "a rebooting VM is not over");
         assert_eq!(life.start(), Ok(()));
         assert_eq!((life.state(), life.restarts()), (State::Running, 1));
@@ -279,6 +302,31 @@ mod tests {
         assert_eq!(life.end(End::Reboot), EndStep::Drain);
         assert_eq!(life.stop(), Ok(EndStep::AlreadyEnding));
         assert_eq!(life.drained(), After::Over(End::Stopped));
+    }
+
+    #[test]
+    fn memory_that_runs_out_restarts_a_vm_if_its_policy_says_so_and_fails_the_run() {
+        let mut life = Life::with(OutOfMemory::Restart);
+        assert_eq!(life.start(), Ok(()));
+        assert_eq!(life.end(End::OutOfMemory), EndStep::Drain);
+        assert_eq!(life.drained(), After::StartAgain(End::OutOfMemory));
+        assert_eq!((life.start(), life.restarts(), life.has_failed()), (Ok(()), 1, true));
+        assert_eq!(life.end(End::OutOfMemory), EndStep::Drain);
+        assert_eq!(life.stop(), Ok(EndStep::AlreadyEnding), "or nothing stops it from coming back");
+        assert_eq!(life.drained(), After::Over(End::Stopped));
+        assert_eq!(ended(End::OutOfMemory).state(), State::Ended(End::OutOfMemory), "by default it stays down");
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_not_tried_for_ever() {
+        let mut life = Life::with(OutOfMemory::Restart);
+        assert_eq!(life.start(), Ok(()));
+        assert_eq!(life.end(End::OutOfMemory), EndStep::Drain);
+        assert_eq!(life.not_built(), After::Over(End::OutOfMemory));
+        assert_eq!((life.has_failed(), life.start()), (true, Ok(())), "the operator may");
+        assert_eq!(life.stop(), Ok(EndStep::Drain));
+        assert_eq!(life.end(End::OutOfMemory), EndStep::AlreadyEnding);
+        assert_eq!(life.not_built(), After::Over(End::Stopped), "who said it first decides");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub const CONFIG_MEMBER: &str = "trivet.config";
 /// Name of the second member.
 pub const SUM_MEMBER: &str = "trivet.sum";
 /// What the first member begins with; the last byte is the format's version.
-pub const MAGIC: [u8; 8] = *b"TRIVET\0\x02";
+pub const MAGIC: [u8; 8] = *b"TRIVET\0\x03";
 
 /// Most VMs in one bundle; the console protocol can name no more.
 pub const MAX_VMS: usize = Stream::CONSOLES as usize;
@@ -67,6 +67,12 @@ pub struct VmConfig {
     pub huge: Huge,
     /// A window onto memory that it shares with other VMs, beside its own.
     pub shared: Option<Shared>,
+    /// Whether its pages may be put into the compressed store when the machine's memory runs short.
+    pub swap: bool,
+    /// What becomes of it if it uses most when nothing can be freed any more.
+    pub out_of_memory: OutOfMemory,
+    /// Whether its writes are logged from the first instruction on; the monitor can begin later.
+    pub dirty_log: bool,
     /// Member that holds the kernel (ELF).
     pub kernel: String,
     /// Member that holds the initial RAM disk.
@@ -95,6 +101,16 @@ pub enum Huge {
     Advise,
     /// Nowhere.
     Never,
+}
+
+/// What becomes of a VM that ran out of the machine's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutOfMemory {
+    /// It stays ended; the operator may start it again.
+    #[default]
+    Stop,
+    /// It is started anew.
+    Restart,
 }
 
 /// A window onto a tmpfs object. In the guest it lies behind the memory, see [`VmConfig::shared_window`].

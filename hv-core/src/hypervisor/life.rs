@@ -103,16 +103,15 @@ impl<I: Isa> Hypervisor<I> {
             self.take_apart(cpu, alone);
         }
         drop(drained);
-        self.over(index);
+        let after = vm.life.lock().drained();
+        self.over(index, vm, after);
     }
 
     /// A VM that ended owns nothing any more: what comes next.
-    fn over(&self, index: usize) {
-        let Some(vm) = self.vms.get(index) else { return };
-        let after = vm.life.lock().drained();
+    fn over(&self, index: usize, vm: &Vm<I>, after: After) {
         match after {
-            After::StartAgain => {
-                self.console.ended(index, End::Reboot, "");
+            After::StartAgain(how) => {
+                self.console.ended(index, how, "");
                 self.request_start(index);
             }
             After::Over(how) => {
@@ -179,7 +178,8 @@ impl<I: Isa> Hypervisor<I> {
                 };
                 vm.life.lock().end(how);
                 drop(building);
-                self.over(index);
+                let after = vm.life.lock().not_built();
+                self.over(index, vm, after);
             }
         }
     }

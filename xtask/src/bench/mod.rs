@@ -9,7 +9,7 @@ pub mod host;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use hv_core::guest::manifest::{Backing, Config, Huge, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use crate::batch;
@@ -70,6 +70,9 @@ pub fn run(board: &str) -> Result<()> {
         backing: Backing::Anon,
         huge: Huge::Never,
         shared: None,
+        swap: true,
+        out_of_memory: OutOfMemory::Stop,
+        dirty_log: false,
         kernel: guest.member.clone(),
         initrd: None,
         cmdline: String::new(),

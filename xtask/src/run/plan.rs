@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use hv_core::guest::manifest::{Backing, Config, Huge, MAX_VCPUS, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, MAX_VCPUS, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use super::kernel;
@@ -103,6 +103,9 @@ fn default_vm(cpus: u16) -> Vm {
         backing: Backing::Anon,
         huge: Huge::Always,
         shared: None,
+        swap: true,
+        out_of_memory: OutOfMemory::Stop,
+        dirty_log: false,
         kernel: Source::Default,
         initrd: Source::Default,
         cmdline: String::new(),
@@ -145,6 +148,9 @@ impl Images<'_> {
             backing: vm.backing,
             huge: vm.huge,
             shared: vm.shared,
+            swap: vm.swap,
+            out_of_memory: vm.out_of_memory,
+            dirty_log: vm.dirty_log,
             kernel: self.take(kernel, "kernel"),
             initrd: initrd.map(|file| self.take(file, "initrd")),
             cmdline: cmdline.trim().to_owned(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use hv_core::guest::manifest::{Backing, Config, Huge, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
 use hv_core::link::{LinkMode, Outcome, Stream, frames};
 
 use crate::board::Board;
@@ -92,6 +92,9 @@ impl Case {
             backing: Backing::Anon,
             huge: Huge::Always,
             shared: None,
+            swap: true,
+            out_of_memory: OutOfMemory::Stop,
+            dirty_log: false,
             kernel: guest.member.clone(),
             initrd: None,
             cmdline: cmdline.to_owned(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use hv_core::guest::manifest::{Backing, Config, Huge, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use crate::batch;
@@ -27,6 +27,9 @@ pub fn run(profile: Profile) -> Result<()> {
             backing: Backing::Anon,
             huge: Huge::Always,
             shared: None,
+            swap: true,
+            out_of_memory: OutOfMemory::Stop,
+            dirty_log: false,
             kernel: guest.member.clone(),
             initrd: None,
             cmdline: String::new(),

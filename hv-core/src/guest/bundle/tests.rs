@@ -1,7 +1,9 @@
 //! Tests of the bundle's reading side, against archives written here by hand.
 
 use super::{Bundle, BundleError, What};
-use crate::guest::manifest::{Backing, CONFIG_MEMBER, Config, Huge, ManifestError, SUM_MEMBER, Sum, Sums, VmConfig};
+use crate::guest::manifest::{
+    Backing, CONFIG_MEMBER, Config, Huge, ManifestError, OutOfMemory, SUM_MEMBER, Sum, Sums, VmConfig,
+};
 use crate::link::LinkMode;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -45,6 +47,9 @@ fn vm(name: &str) -> VmConfig {
         backing: Backing::Anon,
         huge: Huge::Always,
         shared: None,
+        swap: true,
+        out_of_memory: OutOfMemory::Stop,
+        dirty_log: false,
         kernel: "vmlinux".into(),
         initrd: Some("initrd".into()),
         cmdline: "quiet".into(),

@@ -1,6 +1,6 @@
 //! Tests of the configuration's form and limits.
 
-use super::{Backing, Config, Huge, MAGIC, ManifestError, Sum, Sums, VmConfig};
+use super::{Backing, Config, Huge, MAGIC, ManifestError, OutOfMemory, Sum, Sums, VmConfig};
 use crate::link::LinkMode;
 use alloc::{vec, vec::Vec};
 use proptest::prelude::{any, proptest};
@@ -13,6 +13,9 @@ fn vm(name: &str) -> VmConfig {
         backing: Backing::Anon,
         huge: Huge::Always,
         shared: None,
+        swap: true,
+        out_of_memory: OutOfMemory::Stop,
+        dirty_log: false,
         kernel: "kernel-0".into(),
         initrd: Some("initrd-0".into()),
         cmdline: "quiet".into(),
@@ -32,7 +35,8 @@ fn spoilt(change: impl FnOnce(&mut VmConfig)) -> Result<(), ManifestError> {
 
 #[test]
 fn what_is_encoded_comes_back() {
-    let config = config(vec![vm("a"), vm("b")]);
+    let other = VmConfig { swap: false, out_of_memory: OutOfMemory::Restart, dirty_log: true, ..vm("b") };
+    let config = config(vec![vm("a"), other]);
     assert_eq!(config.validate(), Ok(()));
     let bytes = config.encode().unwrap_or_default();
     assert_eq!(Config::decode(&bytes), Ok(config));
@@ -79,7 +83,7 @@ fn other_versions_and_damage_are_told_apart() {
     if let Some(version) = other.get_mut(MAGIC.len() - 1) {
         *version = 9;
     }
-    assert_eq!(Config::decode(&other), Err(ManifestError::Version { found: 9, want: 2 }));
+    assert_eq!(Config::decode(&other), Err(ManifestError::Version { found: 9, want: 3 }));
     for cut in MAGIC.len()..bytes.len() {
         let part = bytes.get(..cut).unwrap_or(&[]);
         assert_eq!(Config::decode(part), Err(ManifestError::Malformed(super::CONFIG_MEMBER)), "cut at {cut}");
