@@ -6,6 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::build::BuildArgs;
 use crate::conformance::Format;
+use crate::demo::DemoArgs;
 use crate::error::{refuse, suggestion};
 use crate::fmt::Mode;
 use crate::image::Profile;
@@ -13,7 +14,7 @@ use crate::model::ModelArgs;
 use crate::museum::MuseumArgs;
 use crate::run::RunArgs;
 use crate::test::Depth;
-use crate::{bench, build, conformance, doctor, fmt, guests, lint, model, museum, run, size, test};
+use crate::{bench, build, conformance, demo, doctor, fmt, guests, lint, model, museum, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -57,6 +58,8 @@ enum Command {
     Model(ModelArgs),
     /// Plant bugs that shipped in a copy of the source; the checkers must find each
     Museum(MuseumArgs),
+    /// Show what memory management can do, each in a run that judges itself
+    Demo(DemoArgs),
     /// Measure path lengths in instructions, beside KVM's; or page-table work, beside other crates'
     Bench {
         /// The board
@@ -123,6 +126,7 @@ pub fn run() -> Result<()> {
         }
         Command::Model(args) => model::run(&args),
         Command::Museum(args) => museum::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Bench { host: true, .. } => bench::host::run(),
         Command::Bench { board, host: false } => bench::run(&board),
         Command::Size { board } => size::run(board.as_deref()),

@@ -18,6 +18,7 @@ use crate::board::Board;
 use crate::progress::step;
 use crate::{process, workspace};
 use apt::Apt;
+use cpio::{Archive, Kind};
 pub use initramfs::READY;
 use lock::{Lock, Package, sha256};
 
@@ -59,6 +60,17 @@ pub fn default(board: &Board) -> Result<Guest> {
     let initrd = dir.join("initramfs.cpio");
     workspace::write_file(&initrd, &initramfs::archive(&program))?;
     Ok(Guest { kernel: kernel.path, initrd, version: format!("{} {}", kernel.package, kernel.version) })
+}
+
+/// The default guest's RAM disk with one program more, in `/bin`.
+pub fn initrd_with(board: &Board, name: &str, program: &Path) -> Result<Vec<u8>> {
+    let read = |file: &Path| std::fs::read(file).with_context(|| format!("cannot read {}", file.display()));
+    let mut more = Archive::default();
+    more.add(&format!("bin/{name}"), &Kind::Program(&read(program)?));
+    // Linux unpacks archives that stand one behind the other one after the other.
+    let mut archives = read(&default(board)?.initrd)?;
+    archives.extend(more.finish());
+    Ok(archives)
 }
 
 /// What has been fetched for `board`, if all of it has.

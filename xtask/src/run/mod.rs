@@ -6,6 +6,7 @@ mod session;
 mod shell;
 mod steps;
 pub mod tail;
+pub mod talk;
 mod terminal;
 pub mod watch;
 pub mod world;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::board::Board;
 use crate::image::Profile;
+use crate::tables::row;
 use crate::units::Size;
 use crate::workspace;
 
@@ -16,52 +17,6 @@ use crate::workspace;
 const WINDOW: u64 = 1 << 30;
 /// Small pages in a huge one.
 const TEAM: u64 = 512;
-
-/// One row of the monitor's tables: a VM's values by column.
-#[derive(Debug)]
-struct Row<'a>(Vec<(&'a str, &'a str)>);
-
-impl Row<'_> {
-    fn value(&self, column: &str) -> Result<&str> {
-        let found = self.0.iter().find(|(name, _)| *name == column);
-        Ok(found.with_context(|| format!("the monitor shows no {column}"))?.1)
-    }
-
-    fn number(&self, column: &str) -> Result<u64> {
-        self.value(column)?.parse().with_context(|| format!("{column} is no number"))
-    }
-
-    /// Bytes, as precise as the monitor shows them.
-    fn bytes(&self, column: &str) -> Result<f64> {
-        let text = self.value(column)?;
-        let (number, unit) = text.split_once(' ').with_context(|| format!("{column} is no size: {text}"))?;
-        let unit = match unit {
-            "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            _ => bail!("{column} has an unknown unit: {text}"),
-        };
-        Ok(number.parse::<f64>()? * f64::from(unit))
-    }
-}
-
-/// All that the tables of `text` say of `vm`. Columns are at least two spaces apart.
-fn row<'a>(text: &'a str, vm: &str) -> Row<'a> {
-    let cells = |line: &'a str| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>();
-    let mut names: Vec<&str> = Vec::new();
-    let mut values = Vec::new();
-    for line in text.lines() {
-        let line = cells(line);
-        match line.first() {
-            Some(&"VM") => names = line,
-            Some(name) if *name == vm && line.len() == names.len() => {
-                values.extend(names.iter().copied().zip(line));
-            }
-            _ => {}
-        }
-    }
-    Row(values)
-}
 
 /// Runs the demonstrations on every board.
 pub fn run(profile: Profile) -> Result<()> {
@@ -140,18 +95,4 @@ fn trivet(board: &Board, profile: Profile, manifest: &str, steps: &[&str]) -> Re
         bail!("{manifest}: {}\n--- stdout:\n{stdout}--- stderr:\n{tail}", out.status);
     }
     Ok(stdout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::row;
-
-    #[test]
-    fn the_monitors_tables_are_read_by_column() {
-        let text = "VM        MEMORY  IN 2M\na      512.0 MiB  2.0 KiB\nb      256.0 MiB    0 B\n\nVM  TEAMS\na       3\nb       0\n";
-        let a = row(text, "a");
-        assert_eq!((a.bytes("MEMORY").unwrap(), a.bytes("IN 2M").unwrap()), (512.0 * 1048576.0, 2048.0));
-        assert_eq!((a.number("TEAMS").unwrap(), row(text, "b").number("TEAMS").unwrap()), (3, 0));
-        assert!(a.value("BROKEN").is_err() && row(text, "c").value("MEMORY").is_err());
-    }
 }

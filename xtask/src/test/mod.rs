@@ -19,7 +19,7 @@ use crate::image::{self, Profile, Variant};
 use crate::model::{self, Runner};
 use crate::museum::{self, MuseumArgs};
 use crate::progress::step;
-use crate::{bench, fmt, guests, lint, process, setup, size, workspace};
+use crate::{bench, demo, fmt, guests, lint, process, setup, size, workspace};
 
 /// How long all of it should take on two cores. Said, never judged: the machine may have other work.
 const GOAL: Duration = Duration::from_secs(35 * 60);
@@ -58,6 +58,7 @@ const STEPS: &[Step] = &[
     Step { name: "guests, release", run: |_| boots::good(Profile::Release) },
     Step { name: "memory, release", run: |_| memory::run(Profile::Release) },
     Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
+    Step { name: "demo: lives", run: |_| demo::short("lives") },
     Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
     Step { name: "console input, release", run: |_| console::run(Profile::Release) },
     Step { name: "registers of neighbours", run: |_| state::run(Profile::Release) },

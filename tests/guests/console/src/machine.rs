@@ -19,6 +19,8 @@ pub enum Call {
     Cppr = 0x68,
     Ipoll = 0x70,
     Xirr = 0x74,
+    /// Enables interrupts, and sleeps until one comes.
+    Cede = 0xe0,
     SetMode = 0x31c,
     /// What the code behind `linux,rtas-entry` calls.
     Rtas = 0xf000,
@@ -59,10 +61,10 @@ impl Tree {
         Self { fdt: unsafe { Fdt::from_raw_unchecked(at) } }
     }
 
-    /// True if the command line is this.
-    pub fn cmdline_is(&self, text: &str) -> bool {
-        let words = self.property("/chosen", "bootargs");
-        words.is_some_and(|words| words.value().strip_suffix(&[0]) == Some(text.as_bytes()))
+    /// True if the command line has this word.
+    pub fn is_told(&self, word: &str) -> bool {
+        let Some(words) = self.property("/chosen", "bootargs") else { return false };
+        words.value().split(|byte| matches!(byte, b' ' | 0)).any(|told| told == word.as_bytes())
     }
 
     /// A number of one cell; of several, the first.

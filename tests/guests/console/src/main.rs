@@ -62,7 +62,7 @@ extern "C" fn guest_main(tree: *const u8) -> ! {
     install_vectors();
     // SAFETY: r3 at entry.
     let tree = unsafe { Tree::new(tree) };
-    if tree.cmdline_is("spin") {
+    if tree.is_told("spin") {
         loop {
             core::hint::spin_loop();
         }

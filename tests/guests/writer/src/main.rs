@@ -1,0 +1,150 @@
+//! Two vCPUs that write pages while their memory's dirty log is read, for `cargo xtask demo dirty`.
+//!
+//! Each page of the range has a kind, which depends on its number alone: neither vCPU writes it, or the first, or the
+//! second, or both. Before the line `READY` all of them have been written once. A key later both vCPUs go through the
+//! range, each in an order of its own: they write each page that is theirs once, read it if it is not, and wait a while
+//! (`s` a short one, `l` a long one). Whoever misses one of these writes never sees it again. Then the first vCPU reads
+//! everything back and says `DONE <pages written>`, and both sleep for ever.
+//!
+//! With the command line `sleep` it does nothing at all: a VM that keeps the machine from being over.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "bare metal: entry, hypercalls, raw memory")]
+
+#[allow(dead_code, reason = "another guest's, which needs more of it")]
+#[path = "../../console/src/machine.rs"]
+mod machine;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use machine::{Call, Tree, call, fail, must, say};
+
+core::arch::global_asm!(include_str!("../../ppc64/start.S"), include_str!("entry.S"), options(raw));
+
+unsafe extern "C" {
+    static __trivet_big_endian_second: u8;
+}
+
+const PAGE: u64 = 4096;
+/// The pages that are written: from 16 MiB, 32 MiB of them.
+const FIRST: u64 = (16 << 20) / PAGE;
+const PAGES: u64 = (32 << 20) / PAGE;
+/// Both are odd, so each leads through all pages.
+const STRIDES: [u64; 2] = [4099, 2741];
+/// Microseconds between two pages.
+const SHORT: u64 = 120;
+const LONG: u64 = 600;
+const SECOND: u32 = 1;
+
+/// Ticks between two pages; 0 until the key has come.
+static PACE: AtomicU64 = AtomicU64::new(0);
+/// Pages that the second vCPU has written, and one more: 0 until it has ended.
+static SECOND_WROTE: AtomicU64 = AtomicU64::new(0);
+
+#[unsafe(no_mangle)]
+extern "C" fn guest_main(tree: *const u8) -> ! {
+    // SAFETY: r3 at entry.
+    let tree = unsafe { Tree::new(tree) };
+    if tree.is_told("sleep") {
+        sleep();
+    }
+    for page in FIRST..FIRST + PAGES {
+        cell(page).store(0, Ordering::Relaxed);
+    }
+    let entry = (&raw const __trivet_big_endian_second).expose_provenance() as u32;
+    let status = tree.rtas("start-cpu", [SECOND, entry, 0]);
+    if status != 0 {
+        fail(format_args!("start-cpu: status {status}"));
+    }
+    say(format_args!("READY"));
+    let ticks_per_us = u64::from(tree.timebase_hz()) / 1_000_000;
+    PACE.store(ticks_per_us * key(ticks_per_us), Ordering::Release);
+    let own = write(0);
+    let other = loop {
+        match SECOND_WROTE.load(Ordering::Acquire) {
+            0 => core::hint::spin_loop(),
+            wrote => break wrote - 1,
+        }
+    };
+    for page in FIRST..FIRST + PAGES {
+        let (is, wanted) = (cell(page).load(Ordering::Relaxed), kind(page));
+        if is != wanted {
+            fail(format_args!("page {page:#x} holds {is}, not {wanted}"));
+        }
+    }
+    say(format_args!("DONE {}", own + other));
+    sleep()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn second_main() -> ! {
+    while PACE.load(Ordering::Acquire) == 0 {
+        core::hint::spin_loop();
+    }
+    let wrote = write(1);
+    SECOND_WROTE.store(wrote + 1, Ordering::Release);
+    sleep()
+}
+
+/// Goes through all pages; returns how many were written.
+fn write(vcpu: usize) -> u64 {
+    let (mut wrote, pace, own) = (0, PACE.load(Ordering::Relaxed), 1 << vcpu);
+    for n in 0..PAGES {
+        let page = FIRST + n * STRIDES[vcpu] % PAGES;
+        let begun = timebase();
+        if kind(page) & own == 0 {
+            cell(page).load(Ordering::Relaxed);
+        } else {
+            cell(page).fetch_add(own, Ordering::Relaxed);
+            wrote += 1;
+        }
+        while timebase().wrapping_sub(begun) < pace {}
+    }
+    wrote
+}
+
+/// Who writes a page: bit 0 the first vCPU, bit 1 the second. As in xtask, which knows nothing else of this program.
+const fn kind(page: u64) -> u64 {
+    (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) & 3
+}
+
+/// A word of a page, another one in each.
+fn cell(page: u64) -> &'static AtomicU64 {
+    let at = page * PAGE + page % (PAGE / 8) * 8;
+    // SAFETY: memory behind the program, which uses it as words only.
+    unsafe { AtomicU64::from_ptr(core::ptr::with_exposed_provenance_mut(at as usize)) }
+}
+
+/// Waits for a key; returns the microseconds that it stands for.
+fn key(ticks_per_us: u64) -> u64 {
+    loop {
+        let [count, typed, _] = must(Call::GetTermChar, [0; 4]);
+        match (count, (typed >> 56) as u8) {
+            (0, _) => {}
+            (_, b's') => return SHORT,
+            (_, b'l') => return LONG,
+            (_, other) => fail(format_args!("key {other:#x} means nothing")),
+        }
+        let begun = timebase();
+        while timebase().wrapping_sub(begun) < 1000 * ticks_per_us {}
+    }
+}
+
+/// Sleeps for ever: nothing wakes a vCPU that takes no interrupts and has no timer.
+fn sleep() -> ! {
+    loop {
+        call(Call::Cede, [0; 4]);
+    }
+}
+
+fn timebase() -> u64 {
+    let now: u64;
+    // SAFETY: reads the timebase.
+    unsafe { core::arch::asm!("mftb {0}", out(reg) now, options(nomem, nostack)) };
+    now
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    fail(format_args!("{info}"));
+}

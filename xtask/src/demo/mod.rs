@@ -1,0 +1,89 @@
+//! `cargo xtask demo`: what memory management can do, each in a run that judges itself.
+//!
+//! A demo boots a machine, has its guests do something hard, looks at the monitor's counters and ends with a table of
+//! them; the exit status says whether it held. `cargo xtask test` plays short forms of the same demos.
+
+mod lives;
+mod stage;
+mod story;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::board::Board;
+use crate::error::{refuse, suggestion};
+use crate::setup;
+use story::Story;
+
+/// The command's arguments.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Which one; all of them by default
+    pub name: Option<String>,
+    /// The board
+    #[arg(long, default_value = "pseries")]
+    pub board: String,
+    /// Name them and play none
+    #[arg(long)]
+    pub list: bool,
+    /// The short form, as `test` plays it
+    #[arg(long)]
+    pub short: bool,
+}
+
+/// How much is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All that is promised.
+    Whole,
+    /// The same in a tenth of the time.
+    Short,
+}
+
+struct Demo {
+    name: &'static str,
+    about: &'static str,
+    /// Fails if it did not hold. What it tells goes through the story.
+    play: fn(&Board, Form, &mut Story) -> Result<()>,
+}
+
+const DEMOS: [Demo; 1] =
+    [Demo { name: "lives", about: "guests started and ended over and over; nothing is lost", play: lives::play }];
+
+/// Carries out the command.
+pub fn run(args: &DemoArgs) -> Result<()> {
+    let names = DEMOS.iter().map(|demo| demo.name);
+    if let Some(name) = &args.name
+        && !names.clone().any(|known| known == name)
+    {
+        let hint = suggestion(name, names.clone());
+        let names: Vec<&str> = names.collect();
+        return Err(refuse(format!("there is no demo {name:?}{hint} (demos: {})", names.join(", "))));
+    }
+    let board = Board::named(&args.board)?;
+    if args.list {
+        DEMOS.iter().for_each(|demo| println!("{:12} {}", demo.name, demo.about));
+        return Ok(());
+    }
+    setup::need_to_run(&board)?;
+    let form = if args.short { Form::Short } else { Form::Whole };
+    let mut failed = Vec::new();
+    for demo in DEMOS.iter().filter(|demo| args.name.as_deref().is_none_or(|name| name == demo.name)) {
+        println!("{}: {}", demo.name, demo.about);
+        let mut story = Story::new();
+        let done = (demo.play)(&board, form, &mut story);
+        story.end(demo.name, done.is_ok());
+        if let Err(error) = done {
+            println!("FAILED: {error:#}");
+            failed.push(demo.name);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("did not hold: {}", failed.join(", ")) }
+}
+
+/// A step of `cargo xtask test`: the short form on every board.
+pub fn short(name: &str) -> Result<()> {
+    Board::all()?.into_iter().try_for_each(|board| {
+        run(&DemoArgs { name: Some(name.to_owned()), board: board.name, list: false, short: true })
+    })
+}

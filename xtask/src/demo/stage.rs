@@ -1,0 +1,107 @@
+//! The machine of a demo: which guests, with which program in their RAM disk; and a conversation with it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use hv_core::link::{CommandResult, LinkMode, Outcome};
+
+use crate::board::Board;
+use crate::bundle::{Temporary, pack};
+use crate::emulator::{Emulator, Launch};
+use crate::guests;
+use crate::image::{self, Profile, Variant};
+use crate::log::Log;
+use crate::run::plan::{Plan, Wish};
+use crate::run::tail::Echo;
+use crate::run::talk::Talk;
+use crate::run::watch::Waited;
+use crate::run::world::World;
+use crate::units::Size;
+
+/// How long a machine that was told to switch itself off may take.
+const POWER_OFF: Duration = Duration::from_secs(20);
+
+/// What is booted.
+pub struct Stage<'a> {
+    /// On what.
+    pub board: &'a Board,
+    /// The guests, as a manifest. Kernels and RAM disks that it does not name are the default guest's, with the program
+    /// `pages` in it.
+    pub manifest: String,
+    /// Physical CPUs.
+    pub cpus: u16,
+    /// Machine memory in MiB.
+    pub memory: u64,
+    /// How long a shell, a command or the monitor may take.
+    pub timeout: Duration,
+}
+
+impl Stage<'_> {
+    /// Boots it, plays, and ends it whatever came of it. What a failed run has said last is printed.
+    pub fn play<T>(&self, act: impl FnOnce(&mut Talk<'_>) -> Result<T>) -> Result<T> {
+        let board = self.board;
+        let pages = guests::initrd_with(board, "pages", &image::guest(board, "pages")?)?;
+        let initrd = Temporary::write("demo.cpio", &pages)?;
+        let manifest = Temporary::write("demo.toml", self.manifest.as_bytes())?;
+        let wish = Wish {
+            guests: Some(manifest.path().to_owned()),
+            kernel: None,
+            initrd: Some(initrd.path().to_owned()),
+            cpus: Some(self.cpus),
+            memory: Some(Size(self.memory << 20)),
+        };
+        let plan = Plan::new(board, &wish, LinkMode::Split)?;
+        let image = image::build(board, Profile::Release, Variant::Guests)?;
+        let bundle = Temporary::write("demo.tar", &pack(&plan.config, &plan.images)?)?;
+        let mut emulator = Emulator::start(&Launch {
+            board,
+            machine: board.machine(None)?,
+            args: &board.emulator.args,
+            cpus: plan.cpus,
+            memory: plan.memory,
+            image: &image,
+            bundle: Some(bundle.path()),
+        })?;
+        let mut world = World::new(plan.names().into_iter(), Log::of(&image)?, Echo::Kept);
+        let played = act(&mut Talk::new(&mut emulator, &mut world, self.timeout));
+        if played.is_err() {
+            world.finish();
+            world.print_tails();
+            let complaints = emulator.complaints();
+            if !complaints.trim().is_empty() {
+                eprintln!("--- {}, its complaints:\n{}", board.emulator.program, complaints.trim_end());
+            }
+        }
+        played
+    }
+}
+
+/// A bare-metal guest for a manifest.
+pub fn kernel(board: &Board, name: &str) -> Result<PathBuf> {
+    let file = image::guest(board, name)?;
+    std::path::absolute(&file).with_context(|| format!("cannot name {}", file.display()))
+}
+
+/// What a command of the monitor prints; that it fails is an error.
+pub fn monitor(talk: &mut Talk<'_>, line: &str) -> Result<String> {
+    let mut text = Vec::new();
+    let result = talk.monitor(line, &mut |part| {
+        text.extend_from_slice(part);
+        Ok(())
+    })?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match result {
+        CommandResult::Done => Ok(text),
+        CommandResult::Failed => bail!("the monitor's {line:?} failed: {}", text.trim_end()),
+    }
+}
+
+/// Has the monitor switch the machine off; Trivet's verdict.
+pub fn power_off(talk: &mut Talk<'_>) -> Result<Outcome> {
+    monitor(talk, "poweroff")?;
+    match talk.watch.wait(Instant::now() + POWER_OFF, |_| false)? {
+        Waited::Ended(_) => talk.watch.world.outcome.context("the machine went off without a verdict of Trivet"),
+        Waited::Yes | Waited::TimedOut => bail!("the machine did not switch itself off"),
+    }
+}
