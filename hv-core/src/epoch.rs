@@ -70,7 +70,7 @@ impl Domain {
         if self.members.fetch_or(bit, Ordering::SeqCst) & bit != 0 {
             return None;
         }
-        Some(Cpu { id, depth: Cell::new(0), ranks: Cell::new(0), not_send: PhantomData })
+        Some(Cpu { id, depth: Cell::new(0), ranks: Cell::new(0), reclaiming: Cell::new(false), not_send: PhantomData })
     }
 
     /// Gives a CPU's number back. Called when it leaves for good.
@@ -151,6 +151,8 @@ pub struct Cpu {
     depth: Cell<u32>,
     /// Bit n: a lock of rank n is held. Kept in the dev profile only.
     ranks: Cell<u8>,
+    /// It is freeing frames, and may take from the reserve to do so.
+    reclaiming: Cell<bool>,
     not_send: PhantomData<*mut ()>,
 }
 
@@ -159,6 +161,16 @@ impl Cpu {
     #[must_use]
     pub fn id(&self) -> CpuId {
         self.id
+    }
+
+    /// True while it is freeing frames.
+    pub(crate) fn is_reclaiming(&self) -> bool {
+        self.reclaiming.get()
+    }
+
+    /// It is, or it has ended; returns what it was before. For `page/reserve.rs`.
+    pub(crate) fn set_reclaiming(&self, now: bool) -> bool {
+        self.reclaiming.replace(now)
     }
 
     /// Notes a lock of `rank` as held; it must lie above all that are held already.

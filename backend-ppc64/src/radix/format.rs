@@ -116,8 +116,8 @@ impl RadixFormat for PartitionScoped {
     fn encode(pte: Pte, _level: u8) -> u64 {
         let v = match pte {
             Pte::Hole => 0,
-            // An unknown word is never written; busy is what it would mean to whoever met it.
-            Pte::Transition(Transition::Busy | Transition::Unknown) => BUSY,
+            // None of the others is ever written; busy is what it would mean to whoever met it.
+            Pte::Transition(Transition::Busy | Transition::Arriving(_) | Transition::Unknown) | Pte::Swapped(_) => BUSY,
             Pte::Transition(Transition::Splitting) => SPLITTING,
             Pte::Transition(Transition::Frozen) => FROZEN,
             Pte::Table { table, bits } => VALID | (table.base().0 << PAGE_SHIFT & TABLE) | u64::from(bits),

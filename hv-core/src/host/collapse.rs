@@ -137,7 +137,7 @@ impl<I: Isa> HostSpace<I> {
     fn judge(&self, cpu: &Cpu, m: &I::Machine, start: Hvn, order: Order) -> Result<Collapsed, NotCollapsed> {
         let guard = m.epoch().enter(cpu);
         let (mut there, mut at, mut first) = (0_u64, 0_u64, None);
-        let mut in_place = true;
+        let (mut in_place, mut swapped) = (true, false);
         let surveyed = self.table.survey(m, &guard, start.0, order, |entry, small| {
             if let Pte::Leaf(leaf) = entry {
                 there = there.saturating_add(1);
@@ -145,12 +145,17 @@ impl<I: Isa> HostSpace<I> {
                 in_place &= leaf.pfn.0 == head.0 | at << small.get();
             } else {
                 in_place = false;
+                swapped |= matches!(entry, Pte::Swapped(_));
             }
             at = at.saturating_add(1);
         });
         if !surveyed {
             let leaf = self.table.walk(m, &guard, start.0).is_some_and(|seen| matches!(seen.pte, Pte::Leaf(_)));
             return Err(if leaf { NotHuge::AlreadyHuge.into() } else { NotCollapsed::Sparse });
+        }
+        if swapped {
+            // What was not worth a frame is not worth a block.
+            return Err(NotHuge::Swapped.into());
         }
         if in_place && first.is_some_and(|pfn: Pfn| pfn.is_aligned(order)) {
             Ok(Collapsed::InPlace)
@@ -186,7 +191,7 @@ impl<I: Isa> HostSpace<I> {
         let mut entries = frozen.entries();
         let block = frame.fill(m, |_| match entries.next() {
             Some(Pte::Leaf(leaf)) => Content::CopyOf(leaf.pfn),
-            Some(Pte::Hole | Pte::Table { .. } | Pte::Transition(_)) | None => Content::Zeros,
+            Some(Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_)) | None => Content::Zeros,
         });
         drop(entries);
         let (small, leaf) = (frozen.small(), Leaf { pfn: block.pfn(), prot: Prot::all(), rc: Rc::empty() });

@@ -20,6 +20,16 @@ pub struct HostStats {
     pub collapses: u64,
     /// Pages zeroed in place because there was no table to split their leaf with.
     pub zeroed: u64,
+    /// Pages that the store keeps just now.
+    pub swapped: u64,
+    /// How often a page was brought back.
+    pub swapped_in: u64,
+    /// How often a page was given to the store, or to nobody because it was zeros.
+    pub swapped_out: u64,
+    /// Blocks in which reclaim looked for pages that are not used.
+    pub aged: u64,
+    /// Pages that were found to be used.
+    pub used: u64,
 }
 
 /// The counters behind [`HostStats`].
@@ -31,12 +41,29 @@ pub(super) struct Counts {
     pub splits: AtomicU64,
     pub collapses: AtomicU64,
     pub zeroed: AtomicU64,
+    pub swapped: AtomicU64,
+    pub swapped_in: AtomicU64,
+    pub swapped_out: AtomicU64,
+    pub aged: AtomicU64,
+    pub used: AtomicU64,
 }
 
 impl Counts {
     pub fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { small: zero(), huge: zero(), giant: zero(), splits: zero(), collapses: zero(), zeroed: zero() }
+        Self {
+            small: zero(),
+            huge: zero(),
+            giant: zero(),
+            splits: zero(),
+            collapses: zero(),
+            zeroed: zero(),
+            swapped: zero(),
+            swapped_in: zero(),
+            swapped_out: zero(),
+            aged: zero(),
+            used: zero(),
+        }
     }
 
     fn of(&self, order: Order) -> &AtomicU64 {
@@ -84,6 +111,11 @@ impl Counts {
             splits: load(&self.splits),
             collapses: load(&self.collapses),
             zeroed: load(&self.zeroed),
+            swapped: load(&self.swapped),
+            swapped_in: load(&self.swapped_in),
+            swapped_out: load(&self.swapped_out),
+            aged: load(&self.aged),
+            used: load(&self.used),
         }
     }
 }

@@ -30,10 +30,10 @@ use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::mmu::space::Space;
 use crate::mmu::zap::{Bracket, invalidate};
-use crate::page::GuestFrame;
+use crate::page::{GuestFrame, Token};
 use crate::radix::Split;
 use crate::radix::edit::{EditError, Removed};
-use crate::radix::format::{Leaf, Pte, TableRef};
+use crate::radix::format::{Leaf, Place, Pte, TableRef};
 use crate::sync::{Ordering, spin_loop};
 
 /// How many blocks one step of a punch holds before it waits for a grace period.
@@ -47,16 +47,22 @@ const ZEROS: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 #[must_use = "frames and tables are freed by HostSpace::release"]
 struct Punched {
     frames: Vec<GuestFrame, FRAMES_AT_ONCE>,
+    tokens: Vec<Token, FRAMES_AT_ONCE>,
     tables: Vec<TableRef, TABLES_AT_ONCE>,
 }
 
 impl Removed for Punched {
     fn room(&self) -> bool {
-        !self.frames.is_full() && !self.tables.is_full()
+        !self.frames.is_full() && !self.tokens.is_full() && !self.tables.is_full()
     }
 
     fn leaf(&mut self, _key: u64, order: Order, leaf: Leaf) {
         let pushed = self.frames.push(GuestFrame::owned(leaf.pfn, order));
+        debug_assert!(pushed.is_ok(), "room() was not asked");
+    }
+
+    fn swapped(&mut self, _key: u64, place: Place) {
+        let pushed = self.tokens.push(Token::owned(place));
         debug_assert!(pushed.is_ok(), "room() was not asked");
     }
 
@@ -120,7 +126,7 @@ impl<I: Isa> HostSpace<I> {
         let order = match self.table.walk(m, &guard, page.0) {
             Some(seen) => match seen.pte {
                 Pte::Leaf(_) => seen.order,
-                Pte::Hole | Pte::Table { .. } | Pte::Transition(_) => seen.order.min(HUGE),
+                Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => seen.order.min(HUGE),
             },
             None => Order::PAGE,
         };
@@ -179,6 +185,7 @@ impl<I: Isa> HostSpace<I> {
     fn punch(&self, cpu: &Cpu, m: &I::Machine, from: Hvn, to: Hvn) -> (Punched, Hvn) {
         let mut out = Punched::default();
         let next = self.table.unmap(m, &m.epoch().enter(cpu), from.0, to.0, &mut out);
+        self.counts.swapped.fetch_sub(out.tokens.len() as u64, Ordering::Relaxed);
         for frame in &out.frames {
             self.counts.sub(frame.order(), 1);
         }
@@ -200,8 +207,13 @@ impl<I: Isa> HostSpace<I> {
 
     /// Waits for a grace period and frees what was taken out. True if there was anything.
     fn release(&self, cpu: &Cpu, m: &I::Machine, mut taken: Punched) -> bool {
+        // Nobody but the entry knew of them.
+        let forgotten = !taken.tokens.is_empty();
+        while let Some(token) = taken.tokens.pop() {
+            self.regions.forget(cpu, m, token);
+        }
         if taken.frames.is_empty() && taken.tables.is_empty() {
-            return false;
+            return forgotten;
         }
         let grace = m.epoch().synchronize(cpu);
         while let Some(frame) = taken.frames.pop() {

@@ -4,26 +4,30 @@
 //!   63            12 11       8 7      4 3    0
 //!   | frame number  | prot     | rc     | code |     leaf
 //!   | frame number  | bits             | code |     table (bits 11:4)
+//!   | place in a store | 0             | code |     swapped, arriving: at the leaf level only
 //! ```
 //!
-//! Codes: 0 none, 1 table, 2 leaf, 3 busy, 4 splitting, 5 kept for swapped entries, 6 frozen.
+//! Codes: 0 none, 1 table, 2 leaf, 3 busy, 4 splitting, 5 swapped, 6 frozen, 7 arriving.
 
 use crate::addr::Pfn;
 use crate::isa::RadixFormat;
-use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+use crate::radix::format::{Leaf, Place, Prot, Pte, Rc, TableRef, Transition};
 
 const NONE: u64 = 0;
 const TABLE: u64 = 1;
 const LEAF: u64 = 2;
 const BUSY: u64 = 3;
 const SPLITTING: u64 = 4;
+const SWAPPED: u64 = 5;
 const FROZEN: u64 = 6;
+const ARRIVING: u64 = 7;
 
 const CODE_MASK: u64 = 0xf;
 const RC_SHIFT: u32 = 4;
 const PROT_SHIFT: u32 = 8;
 const PFN_SHIFT: u32 = 12;
 const BITS_SHIFT: u32 = 4;
+const PLACE_SHIFT: u32 = u64::BITS - Place::BITS;
 
 /// The format.
 #[derive(Debug)]
@@ -57,6 +61,7 @@ impl RadixFormat for HostFormat {
             BUSY => Pte::Transition(Transition::Busy),
             SPLITTING => Pte::Transition(Transition::Splitting),
             FROZEN => Pte::Transition(Transition::Frozen),
+            SWAPPED | ARRIVING => kept(raw, level),
             _ => Pte::Transition(Transition::Unknown),
         }
     }
@@ -73,7 +78,19 @@ impl RadixFormat for HostFormat {
             Pte::Transition(Transition::Busy | Transition::Unknown) => BUSY,
             Pte::Transition(Transition::Splitting) => SPLITTING,
             Pte::Transition(Transition::Frozen) => FROZEN,
+            Pte::Transition(Transition::Arriving(place)) => place.number() << PLACE_SHIFT | ARRIVING,
+            Pte::Swapped(place) => place.number() << PLACE_SHIFT | SWAPPED,
         }
+    }
+}
+
+/// What an entry with a place means. Not inlined: no walk that finds a page asks.
+#[inline(never)]
+fn kept(raw: u64, level: u8) -> Pte {
+    match (Place::new(raw >> PLACE_SHIFT), raw & ((1 << PLACE_SHIFT) - 1)) {
+        (Some(place), SWAPPED) if level == 0 => Pte::Swapped(place),
+        (Some(place), ARRIVING) if level == 0 => Pte::Transition(Transition::Arriving(place)),
+        _ => Pte::Transition(Transition::Unknown),
     }
 }
 

@@ -8,6 +8,8 @@
 //!   discard.rs    leaf -> hole, splitting at the edges           host lock, bracket over every leaf it touches
 //!   collapse.rs   table of small leaves -> one large leaf        host lock, bracket over the block
 //!   shared.rs     the same three for pages of shared objects       their extent's lock as well
+//!   swap.rs       leaf -> swapped -> leaf                        out: host lock, bracket; in: any CPU, no lock
+//!   reclaim.rs    looks for pages that are not used              the machine's one reclaimer
 //!   scan.rs       looks for blocks to collapse                   a CPU between turns, one block a step
 //! ```
 
@@ -16,15 +18,19 @@ mod counts;
 mod discard;
 mod format;
 mod populate;
+mod reclaim;
 mod region;
 mod scan;
 pub(crate) mod shared;
 mod space;
+mod swap;
 
 pub use collapse::{Collapsed, ENOUGH, NotCollapsed};
 pub use counts::HostStats;
 pub(crate) use discard::discard;
 pub use format::HostFormat;
+pub use reclaim::Reclaimed;
+pub(crate) use reclaim::reclaim;
 pub use region::{Backing, HugePolicy, MAX_REGIONS, NotHuge, Region, RegionError, Regions};
 pub(crate) use scan::scan;
 pub use scan::{ScanCursor, Scanned};

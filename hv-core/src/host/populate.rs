@@ -17,7 +17,7 @@
 //!     before, and a page that comes after it is new.
 //! ```
 //!
-//! Pages of shared objects: [`super::shared`].
+//! Pages of shared objects: [`super::shared`]. Pages that the store has: [`super::swap`].
 //!
 //! The frame is zeroed before it can be found (R19), and a lost race leaks none (R24).
 
@@ -41,8 +41,13 @@ impl<I: Isa> HostSpace<I> {
             match seen.pte {
                 Pte::Leaf(leaf) => return Populate::Present(page_of(page, seen.order, leaf)),
                 Pte::Table { .. } | Pte::Transition(_) => return Populate::Retry,
-                Pte::Hole => seen.order,
+                Pte::Swapped(place) => Err(place),
+                Pte::Hole => Ok(seen.order),
             }
+        };
+        let hole = match hole {
+            Ok(order) => order,
+            Err(place) => return self.swap_in(cpu, m, page, place),
         };
         let Some(region) = self.regions.find(page) else { return Populate::OutOfReach };
         match region.backing() {
@@ -89,7 +94,7 @@ impl<I: Isa> HostSpace<I> {
             // Mapping the same frame twice is no error, so this may have been another CPU's doing.
             Ok(()) => match self.peek(m, &guard, page) {
                 Peek::Page(found) => Populate::Present(found),
-                Peek::Absent | Peek::Retry | Peek::OutOfReach => Populate::Retry,
+                Peek::Absent | Peek::Swapped | Peek::Retry | Peek::OutOfReach => Populate::Retry,
             },
             Err(error) => refused(error),
         }

@@ -9,8 +9,10 @@ use core::fmt;
 
 use super::HUGE;
 use crate::addr::{Hvn, HvnRange, Order, Pfn};
+use crate::epoch::Cpu;
 use crate::isa::Isa;
 use crate::page::tmpfs::Tmpfs;
+use crate::page::{Store, Token};
 use crate::sync::{AtomicU64, Ordering};
 
 /// The most regions of one VM.
@@ -85,7 +87,7 @@ pub enum NotHuge {
     NoTeam,
     /// Not all of the team's pages live yet.
     Incomplete,
-    /// Swapping has the team.
+    /// Swapping has the team, or pages of the block.
     Swapped,
     /// A frame is mapped there that is not the team's.
     NotHead,
@@ -194,12 +196,20 @@ impl Advice {
 }
 
 /// The regions of one VM: sorted, apart from each other.
-#[derive(Debug)]
-pub struct Regions<I: Isa>(heapless::Vec<Region<I>, MAX_REGIONS>);
+pub struct Regions<I: Isa> {
+    list: heapless::Vec<Region<I>, MAX_REGIONS>,
+    store: Option<Arc<dyn Store<I::Machine>>>,
+}
+
+impl<I: Isa> fmt::Debug for Regions<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.list.iter().map(|region| region.hvns)).finish()
+    }
+}
 
 impl<I: Isa> Default for Regions<I> {
     fn default() -> Self {
-        Self(heapless::Vec::new())
+        Self { list: heapless::Vec::new(), store: None }
     }
 }
 
@@ -213,25 +223,43 @@ pub enum RegionError {
 }
 
 impl<I: Isa> Regions<I> {
+    /// Where pages of anonymous regions go when memory is short; nowhere if this is not said.
+    pub fn swap_to(&mut self, store: Arc<dyn Store<I::Machine>>) {
+        self.store = Some(store);
+    }
+
+    /// Has the store keep a page no longer.
+    pub(super) fn forget(&self, cpu: &Cpu, m: &I::Machine, token: Token) {
+        match &self.store {
+            Some(store) => store.forget(cpu, m, token),
+            None => debug_assert!(false, "a kept page without a store: {:?}", token.into_place()),
+        }
+    }
+
+    /// The same, for who takes pages there and back.
+    pub(super) fn store(&self) -> Option<&dyn Store<I::Machine>> {
+        self.store.as_deref()
+    }
+
     /// Adds one.
     pub fn add(&mut self, region: Region<I>) -> Result<(), RegionError> {
-        if self.0.iter().any(|other| other.hvns.intersect(&region.hvns).is_some()) {
+        if self.list.iter().any(|other| other.hvns.intersect(&region.hvns).is_some()) {
             return Err(RegionError::Overlap);
         }
-        self.0.push(region).map_err(|_| RegionError::TooMany)?;
-        self.0.sort_unstable_by_key(|region| region.hvns.start());
+        self.list.push(region).map_err(|_| RegionError::TooMany)?;
+        self.list.sort_unstable_by_key(|region| region.hvns.start());
         Ok(())
     }
 
     /// The region of `page`.
     #[must_use]
     pub fn find(&self, page: Hvn) -> Option<&Region<I>> {
-        self.0.iter().find(|region| region.hvns.contains(page))
+        self.list.iter().find(|region| region.hvns.contains(page))
     }
 
     /// Those that are backed by objects: the object, the pages, and the object's page behind the first.
     pub fn shared(&self) -> impl Iterator<Item = (&Arc<Tmpfs<I>>, HvnRange, u64)> {
-        self.0.iter().filter_map(|region| match &region.backing {
+        self.list.iter().filter_map(|region| match &region.backing {
             Backing::Shared { object, first } => Some((object, region.hvns, *first)),
             Backing::Anon | Backing::Fixed { .. } => None,
         })
@@ -239,7 +267,7 @@ impl<I: Isa> Regions<I> {
 
     /// All of them, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = &Region<I>> {
-        self.0.iter()
+        self.list.iter()
     }
 }
 

@@ -81,7 +81,8 @@ impl<I: Isa> HostSpace<I> {
             let Some(seen) = self.table.walk(m, &guard, page.0) else { return Populate::OutOfReach };
             match seen.pte {
                 Pte::Leaf(leaf) => return Populate::Present(page_of(page, seen.order, leaf)),
-                Pte::Table { .. } | Pte::Transition(_) => return Populate::Retry,
+                // An object keeps its own account of what the store has.
+                Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => return Populate::Retry,
                 Pte::Hole => seen.order,
             }
         };
@@ -131,7 +132,7 @@ pub(super) fn collapse<I: Isa>(
     let ask = |usage| {
         let standing = match host.peek(m, &m.epoch().enter(cpu), page) {
             Peek::Page(found) if found.order >= HUGE => Standing::Huge,
-            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Standing::Small,
+            Peek::Page(_) | Peek::Absent | Peek::Swapped | Peek::Retry | Peek::OutOfReach => Standing::Small,
         };
         may_map_huge(&Question { page, index, usage, region: region.block(page, HUGE), standing })
     };
@@ -150,7 +151,7 @@ pub(super) fn collapse<I: Isa>(
         let own = |(n, entry)| match entry {
             Pte::Hole => true,
             Pte::Leaf(leaf) => leaf.pfn == Pfn(head.0 | n as u64),
-            Pte::Table { .. } | Pte::Transition(_) => false,
+            Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => false,
         };
         if !frozen.entries().enumerate().all(own) {
             host.thaw(cpu, m, frozen);

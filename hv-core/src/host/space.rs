@@ -11,11 +11,11 @@ use crate::host::region::{Backing, Regions};
 use crate::host::{HostFormat, HostStats};
 use crate::isa::Isa;
 use crate::machine::Machine;
-use crate::page::GuestFrame;
+use crate::page::{GuestFrame, Token};
 use crate::radix::Radix;
 use crate::radix::format::{Leaf, Prot, Pte, TableRef};
 use crate::radix::walk::{Cursor, Seen};
-use crate::sync::{Rank, Ranked, RankedGuard};
+use crate::sync::{AtomicU64, Rank, Ranked, RankedGuard};
 
 /// A VM's host table and what it accounts for.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct HostSpace<I: Isa> {
     pub(super) table: Radix<HostFormat>,
     pub(super) regions: Regions<I>,
     pub(super) counts: Counts,
+    /// Where the last reclaim stopped: a host page. Written by reclaimers, of which there is one.
+    pub(super) hand: AtomicU64,
     lock: Ranked<()>,
 }
 
@@ -59,6 +61,8 @@ pub enum Peek {
     Page(HostPage),
     /// Nothing yet: reads as zeros.
     Absent,
+    /// The store has it: populate it.
+    Swapped,
     /// In transition: try again.
     Retry,
     /// Beyond the host space.
@@ -68,8 +72,8 @@ pub enum Peek {
 impl<I: Isa> HostSpace<I> {
     /// An empty host space of these regions; `None` if there is no memory for its root.
     pub fn new(cpu: &Cpu, m: &I::Machine, regions: Regions<I>) -> Option<Self> {
-        let (counts, lock) = (Counts::new(), Ranked::new(Rank::Host, ()));
-        Some(Self { table: Radix::new(cpu, m)?, regions, counts, lock })
+        let (counts, hand, lock) = (Counts::new(), AtomicU64::new(0), Ranked::new(Rank::Host, ()));
+        Some(Self { table: Radix::new(cpu, m)?, regions, counts, hand, lock })
     }
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
@@ -112,11 +116,14 @@ impl<I: Isa> HostSpace<I> {
     pub fn destroy(self, cpu: &Cpu, m: &I::Machine) {
         let regions = self.regions;
         let grace = m.epoch().synchronize(cpu);
-        self.table.destroy(cpu, m, |key, order, leaf| match regions.find(Hvn(key)).map(|r| r.backing()) {
-            Some(Backing::Anon) => m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(leaf.pfn, order))),
+        self.table.destroy(cpu, m, |key, order, entry| match (entry, regions.find(Hvn(key)).map(|r| r.backing())) {
+            (Pte::Leaf(leaf), Some(Backing::Anon)) => {
+                m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(leaf.pfn, order)));
+            }
             // Frames of somebody else.
-            Some(Backing::Shared { .. } | Backing::Fixed { .. }) => {}
-            None => debug_assert!(false, "a page outside of every region"),
+            (Pte::Leaf(_), Some(Backing::Shared { .. } | Backing::Fixed { .. })) => {}
+            (Pte::Swapped(place), Some(Backing::Anon)) => regions.forget(cpu, m, Token::owned(place)),
+            _ => debug_assert!(false, "an entry that no region can have"),
         });
     }
 }
@@ -140,6 +147,7 @@ fn told(page: Hvn, seen: Option<Seen<'_>>) -> Peek {
     match seen.pte {
         Pte::Hole => Peek::Absent,
         Pte::Leaf(leaf) => Peek::Page(page_of(page, seen.order, leaf)),
+        Pte::Swapped(_) => Peek::Swapped,
         Pte::Table { .. } | Pte::Transition(_) => Peek::Retry,
     }
 }

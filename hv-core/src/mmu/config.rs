@@ -1,5 +1,8 @@
 //! What memory a VM is to have, and where it lies in the guest's and in the host's addresses.
 
+use alloc::sync::Arc;
+use core::fmt;
+
 use heapless::Vec;
 
 use super::space::MemoryError;
@@ -7,13 +10,13 @@ use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
 use crate::host::{Backing, HugePolicy, Region, Regions};
 use crate::isa::Isa;
 use crate::memslot::{MAX_SLOTS, Slot};
+use crate::page::Store;
 use crate::radix::format::Prot;
 
 /// Where guest frame 0 lies in the host space: not at 0, so that a gfn taken for a host page shows.
 const RAM_BASE: Hvn = if cfg!(any(loom, shuttle)) { Hvn(0) } else { Hvn(1 << 32) };
 
 /// A VM's memory.
-#[derive(Debug)]
 pub struct MemoryConfig<I: Isa> {
     /// RAM from guest physical address 0, in bytes: a multiple of the page size, not 0.
     pub ram_bytes: u64,
@@ -21,6 +24,8 @@ pub struct MemoryConfig<I: Isa> {
     pub backing: Backing<I>,
     /// When the RAM is mapped in large blocks.
     pub huge: HugePolicy,
+    /// Where pages of anonymous memory go when the machine's is short: nowhere if `None`.
+    pub store: Option<Arc<dyn Store<I::Machine>>>,
     /// More memory, beside the RAM.
     pub windows: Vec<Window<I>, { MAX_SLOTS - 1 }>,
 }
@@ -43,11 +48,23 @@ pub struct Window<I: Isa> {
 
 impl<I: Isa> From<u64> for MemoryConfig<I> {
     fn from(ram_bytes: u64) -> Self {
-        Self { ram_bytes, backing: Backing::Anon, huge: HugePolicy::default(), windows: Vec::new() }
+        Self { ram_bytes, backing: Backing::Anon, huge: HugePolicy::default(), store: None, windows: Vec::new() }
+    }
+}
+
+impl<I: Isa> fmt::Debug for MemoryConfig<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryConfig").field("ram_bytes", &self.ram_bytes).finish_non_exhaustive()
     }
 }
 
 impl<I: Isa> MemoryConfig<I> {
+    /// The same, with pages going to `store` when memory is short.
+    #[must_use]
+    pub fn swap(self, store: Arc<dyn Store<I::Machine>>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
     /// The regions of the host space and the windows onto them.
     pub(super) fn lay_out(self) -> Result<(Regions<I>, Vec<Slot, MAX_SLOTS>), MemoryError> {
         let pages = self.ram_bytes >> PAGE_SHIFT;
@@ -57,6 +74,9 @@ impl<I: Isa> MemoryConfig<I> {
         let gfns = GfnRange::new(Gfn(0), pages).ok_or(MemoryError::BadSize)?;
         let ram = Window { gfns, shift: 0, prot: Prot::all(), backing: self.backing, huge: self.huge };
         let (mut regions, mut slots) = (Regions::default(), Vec::new());
+        if let Some(store) = self.store {
+            regions.swap_to(store);
+        }
         for window in core::iter::once(ram).chain(self.windows) {
             let start = RAM_BASE.checked_add(window.gfns.start().0).and_then(|at| at.checked_add(window.shift));
             let start = start.ok_or(MemoryError::BadSize)?;

@@ -12,10 +12,10 @@ use super::space::{MemoryError, Space};
 use crate::addr::{GfnRange, Gpa, Hvn, PAGE_SIZE};
 use crate::context::Atomic;
 use crate::epoch::Cpu;
-use crate::host::{HostStats, Peek, Populate, ScanCursor, Scanned, discard, scan};
+use crate::host::{HostStats, Peek, Populate, Reclaimed, ScanCursor, Scanned, discard, reclaim, scan};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
-use crate::page::MapRefused;
+use crate::page::{MapRefused, RESERVE};
 use crate::radix::format::Prot;
 use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::vcpu::exit::Fault;
@@ -57,6 +57,16 @@ pub struct MemoryStats {
     pub collapses: u64,
     /// Pages that were zeroed in place instead of freed, for want of a table to split their leaf with.
     pub zeroed: u64,
+    /// Pages that the store keeps.
+    pub swapped: u64,
+    /// How often a page was brought back from there.
+    pub swapped_in: u64,
+    /// How often a page was given to it, or to nobody because it was zeros.
+    pub swapped_out: u64,
+    /// Blocks in which reclaim looked for pages that are not used.
+    pub aged: u64,
+    /// Pages that it found to be used.
+    pub used: u64,
     /// Frames that hold the host table and stage 2.
     pub tables: u64,
     /// Flushes that made CPUs forget translations.
@@ -69,7 +79,12 @@ impl<I: Isa> GuestMemory<I> {
     /// Memory for a VM, none of it populated. A number of bytes is a configuration too: that much anonymous RAM from
     /// guest physical address 0.
     pub fn new(cpu: &Cpu, m: &I::Machine, tag: VmTag, config: impl Into<MemoryConfig<I>>) -> Result<Self, MemoryError> {
-        let (regions, slots) = config.into().lay_out()?;
+        let config = config.into();
+        if config.store.is_some() {
+            // Without it nobody could give the store a page when there is no frame left.
+            m.frames().keep_reserve(cpu, RESERVE);
+        }
+        let (regions, slots) = config.lay_out()?;
         let space = Arc::new(Space::new(cpu, m, tag, regions, &slots)?);
         let memory = Self { space, retries: AtomicU64::new(0) };
         let refused = {
@@ -123,6 +138,11 @@ impl<I: Isa> GuestMemory<I> {
                             bytes.fill(0);
                             return Ok(());
                         }
+                        self.touch(cpu, m, page)?;
+                        continue;
+                    }
+                    Peek::Swapped => {
+                        drop(guard);
                         self.touch(cpu, m, page)?;
                         continue;
                     }
@@ -181,6 +201,14 @@ impl<I: Isa> GuestMemory<I> {
         &self.space
     }
 
+    /// Gives pages that are not used to the store, until `want` frames have been freed or none is left that it would take;
+    /// see [`crate::host::Reclaimed`]. Takes its turn among all reclaimers of the machine. The caller holds no guard and no
+    /// ranked lock.
+    pub fn reclaim(&self, cpu: &Cpu, m: &I::Machine, want: u64) -> Reclaimed {
+        let _turn = m.frames().reclaiming(cpu);
+        reclaim(cpu, m, &self.space, want)
+    }
+
     /// One step of the search for blocks to collapse; see [`crate::host::Scanned`]. For a CPU between turns, which holds no
     /// lock and no guard.
     pub fn scan(&self, cpu: &Cpu, m: &I::Machine, cursor: &mut ScanCursor) -> Scanned {
@@ -200,8 +228,14 @@ impl<I: Isa> GuestMemory<I> {
     /// What it amounts to just now.
     pub fn stats(&self) -> MemoryStats {
         let Space { host, stage2, .. } = &*self.space;
-        let HostStats { resident, huge, giant, splits, collapses, zeroed } = host.stats();
+        let now = host.stats();
+        let HostStats { resident, huge, giant, splits, collapses, zeroed, .. } = now;
         MemoryStats {
+            swapped: now.swapped,
+            swapped_in: now.swapped_in,
+            swapped_out: now.swapped_out,
+            aged: now.aged,
+            used: now.used,
             resident,
             huge,
             giant,

@@ -11,13 +11,15 @@
 //!
 //! Lock order, lowest first; a CPU takes locks in this order only, and the dev profile checks it (`sync::Rank`):
 //!
-//! 1. `Rank::Memslots`: replacing a VM's set of slots
-//! 2. `Rank::Team`: one extent of an object that VMs share
-//! 3. `Rank::Mappers`: the list of those VMs
-//! 4. `Rank::Host`: structural changes of a VM's host table
-//! 5. `Rank::Mmu`: the mmu lock of a VM
-//! 6. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
-//! 7. the frame allocator's locks, innermost
+//! 1. `Rank::Reclaim`: the machine's one reclaimer
+//! 2. `Rank::Memslots`: replacing a VM's set of slots
+//! 3. `Rank::Team`: one extent of an object that VMs share
+//! 4. `Rank::Mappers`: the list of those VMs
+//! 5. `Rank::Host`: structural changes of a VM's host table
+//! 6. `Rank::Mmu`: the mmu lock of a VM
+//! 7. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
+//! 8. a store's locks, outside of walk guards
+//! 9. the frame allocator's locks, innermost
 //!
 //! A grace period may be awaited under any of the locks, since who walks takes none. A fault takes none at all, with two
 //! exceptions, both outside of its section: the first touch of a shared page takes its extent's, and where a table stands

@@ -23,9 +23,10 @@
 //! witness for that is [`PrimaryTested`], which only `mmu/lock.rs` makes, where the commit is. Frames are yielded by
 //! `Breaking<Over>` alone, to which there is no other way.
 
-use super::Swap;
 use super::extent::{Extent, Held};
 use super::team::{Bits, Usage};
+use super::{GuestFrame, Store};
+use crate::addr::Order;
 use crate::epoch::Cpu;
 use crate::host::HUGE;
 use crate::machine::Machine;
@@ -48,7 +49,6 @@ pub struct MarkFirst<'e> {
 #[derive(Debug)]
 pub struct InvalidateFirst<'e> {
     extent: &'e Extent,
-    base: u64,
 }
 
 /// Both: nothing maps the pages, and nobody will take the extent for a team.
@@ -87,20 +87,20 @@ impl<'e> Breaking<InvalidateFirst<'e>> {
         _: PrimaryTested,
         unmap: impl FnOnce(u64, u64),
     ) -> Self {
-        let held = extent.lock(cpu, base);
+        let held = extent.lock(cpu);
         match held.usage() {
             Usage::Building(_) | Usage::Complete { .. } => held.set_usage(Usage::Swap(base)),
             Usage::Empty | Usage::Swap(_) | Usage::Broken => {}
         }
         unmap(0, HUGE.pages());
         drop(held);
-        Self(InvalidateFirst { extent, base })
+        Self(InvalidateFirst { extent })
     }
 
     /// Marks the extent. Of its pages those go that `in_use` does not claim: nobody has touched them since.
     pub(super) fn then_mark<M: Machine>(self, cpu: &'e Cpu, m: &M, in_use: impl Fn(u64) -> bool) -> Breaking<Over<'e>> {
-        let Self(InvalidateFirst { extent, base }) = self;
-        let extent = extent.lock(cpu, base);
+        let Self(InvalidateFirst { extent }) = self;
+        let extent = extent.lock(cpu);
         let rest = mark(cpu, m, &extent);
         let there = extent.there(cpu, m);
         let mut pages = there;
@@ -110,26 +110,24 @@ impl<'e> Breaking<InvalidateFirst<'e>> {
 }
 
 impl Breaking<Over<'_>> {
-    /// Hands the pages to the store and frees their frames; those for which it has no room stay. Returns how many it took.
-    pub(super) fn keep<M: Machine>(&mut self, cpu: &Cpu, m: &M, base: u64, swap: &dyn Swap<M>) -> u64 {
+    /// Hands the pages to the store and frees their frames; those for which it has no room stay. Returns how many went.
+    pub(super) fn keep<M: Machine>(&mut self, cpu: &Cpu, m: &M, store: &dyn Store<M>) -> u64 {
         // Who found a frame before it was unmapped may still be writing to it. Nobody finds it any more.
         let grace = m.epoch().synchronize(cpu);
         let (mut taken, Over { extent, pages, .. }) = (0_u64, &mut self.0);
         for n in core::mem::take(pages).iter() {
             let Some(pfn) = extent.frame(cpu, m, n) else { continue };
-            if swap.keep(cpu, m, base.saturating_add(n), pfn) == Ok(())
-                && let Some(frame) = extent.kept(cpu, m, n)
-            {
-                m.frames().free_guest(cpu, grace.retire(frame));
-                taken = taken.saturating_add(1);
-            }
+            let Ok(kept) = store.keep(cpu, m, pfn) else { continue };
+            extent.kept(cpu, m, n, kept);
+            m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(pfn, Order::PAGE)));
+            taken = taken.saturating_add(1);
         }
         taken
     }
 
     /// Has the store forget what it keeps of the pages: they are to be zero.
-    pub(super) fn forget<M: Machine>(&mut self, cpu: &Cpu, m: &M, swap: Option<&dyn Swap<M>>) {
-        self.0.extent.forget(cpu, m, self.0.pages, swap);
+    pub(super) fn forget<M: Machine>(&mut self, cpu: &Cpu, m: &M, store: Option<&dyn Store<M>>) {
+        self.0.extent.forget(cpu, m, self.0.pages, store);
     }
 
     /// Frees the pages after a grace period. Returns how many frames went back.

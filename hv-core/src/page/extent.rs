@@ -15,12 +15,12 @@
 //! which takes it as well, meets every leaf. The usage word is written under the lock and may be read without: as a hint.
 
 use super::team::{Bits, Usage};
-use super::{Frame, GuestFrame, Swap, zeroed};
+use super::{Frame, GuestFrame, Kept, Store, Token, zeroed};
 use crate::addr::{Order, Pfn};
 use crate::epoch::{Cpu, Grace, never_published};
 use crate::host::HUGE;
 use crate::machine::Machine;
-use crate::radix::format::TableRef;
+use crate::radix::format::{Place, TableRef};
 use crate::sync::{AtomicU64, Ordering, Rank, Ranked, RankedGuard};
 
 /// How an object's pages come to be.
@@ -59,20 +59,21 @@ enum Page {
     InBlock(Pfn),
     /// Alive, in a frame of its own.
     Apart(Pfn),
-    /// The swap store keeps it.
-    Out,
+    /// The store keeps it there.
+    Out(Place),
 }
 
 impl Page {
     const KIND: u64 = 3;
     const PFN_SHIFT: u32 = 2;
+    const PLACE_SHIFT: u32 = u64::BITS - Place::BITS;
 
     const fn encode(self) -> u64 {
         match self {
             Self::Unborn => 0,
             Self::InBlock(pfn) => pfn.0 << Self::PFN_SHIFT | 1,
             Self::Apart(pfn) => pfn.0 << Self::PFN_SHIFT | 2,
-            Self::Out => 3,
+            Self::Out(place) => place.number() << Self::PLACE_SHIFT | 3,
         }
     }
 
@@ -81,7 +82,10 @@ impl Page {
         match word & Self::KIND {
             1 => Self::InBlock(pfn),
             2 => Self::Apart(pfn),
-            3 => Self::Out,
+            3 => match Place::new(word >> Self::PLACE_SHIFT) {
+                Some(place) => Self::Out(place),
+                None => Self::Unborn,
+            },
             _ => Self::Unborn,
         }
     }
@@ -96,8 +100,6 @@ pub struct NoFrame;
 pub struct Held<'e> {
     usage: &'e AtomicU64,
     state: RankedGuard<'e, State>,
-    /// Index of its first page in the object.
-    base: u64,
 }
 
 impl Extent {
@@ -110,9 +112,9 @@ impl Extent {
         Usage::decode(self.usage.load(Ordering::Relaxed))
     }
 
-    /// Takes its lock. `base` is the index of its first page.
-    pub(super) fn lock<'e>(&'e self, cpu: &'e Cpu, base: u64) -> Held<'e> {
-        Held { usage: &self.usage, state: self.state.lock(cpu), base }
+    /// Takes its lock.
+    pub(super) fn lock<'e>(&'e self, cpu: &'e Cpu) -> Held<'e> {
+        Held { usage: &self.usage, state: self.state.lock(cpu) }
     }
 }
 
@@ -170,7 +172,7 @@ impl Held<'_> {
     pub fn frame<M: Machine>(&self, cpu: &Cpu, m: &M, n: u64) -> Option<Pfn> {
         match self.page(cpu, m, n) {
             Page::InBlock(pfn) | Page::Apart(pfn) => Some(pfn),
-            Page::Unborn | Page::Out => None,
+            Page::Unborn | Page::Out(_) => None,
         }
     }
 
@@ -186,13 +188,13 @@ impl Held<'_> {
         m: &M,
         n: u64,
         grow: Grow,
-        swap: Option<&dyn Swap<M>>,
+        store: Option<&dyn Store<M>>,
     ) -> Result<Pfn, NoFrame> {
         if let Some(pfn) = self.frame(cpu, m, n) {
             return Ok(pfn);
         }
         self.found(cpu, m, grow)?;
-        let Usage::Building(alive) = self.usage() else { return self.touch_apart(cpu, m, n, swap) };
+        let Usage::Building(alive) = self.usage() else { return self.touch_apart(cpu, m, n, store) };
         let head = self.state.head.ok_or(NoFrame)?;
         // The block is the extent's; this page of it was nobody's so far.
         let page = Frame::owned(Pfn(head.0 | n), Order::PAGE).zero(m);
@@ -220,13 +222,13 @@ impl Held<'_> {
         cpu: &Cpu,
         m: &M,
         n: u64,
-        swap: Option<&dyn Swap<M>>,
+        store: Option<&dyn Store<M>>,
     ) -> Result<Pfn, NoFrame> {
         let page = zeroed::take(cpu, m, Order::PAGE).ok_or(NoFrame)?;
-        if self.page(cpu, m, n) == Page::Out
-            && let Some(swap) = swap
-        {
-            swap.bring(cpu, m, self.base.saturating_add(n), &page);
+        if let (Page::Out(place), Some(store)) = (self.page(cpu, m, n), store) {
+            let token = Token::owned(place);
+            store.bring(cpu, m, &token, &page);
+            store.forget(cpu, m, token);
         }
         let pfn = GuestFrame::from(page).into_pfn();
         self.set_page(cpu, m, n, Page::Apart(pfn));
@@ -289,21 +291,22 @@ impl Held<'_> {
         }
     }
 
-    /// Hands the frame of page `n` on: the store has its content now.
-    pub(super) fn kept<M: Machine>(&mut self, cpu: &Cpu, m: &M, n: u64) -> Option<GuestFrame> {
-        let pfn = self.frame(cpu, m, n)?;
-        self.set_page(cpu, m, n, Page::Out);
-        Some(GuestFrame::owned(pfn, Order::PAGE))
+    /// Page `n` lives no more: this is left of it. The caller frees its frame.
+    pub(super) fn kept<M: Machine>(&mut self, cpu: &Cpu, m: &M, n: u64, kept: Kept) {
+        let page = match kept {
+            Kept::Zeros => Page::Unborn,
+            Kept::As(token) => Page::Out(token.into_place()),
+        };
+        self.set_page(cpu, m, n, page);
     }
 
     /// Has the store forget those of `pages` that it keeps.
-    pub(super) fn forget<M: Machine>(&mut self, cpu: &Cpu, m: &M, pages: Bits, swap: Option<&dyn Swap<M>>) {
-        let out = self.pages(cpu, m, |page| page == Page::Out);
-        for n in pages.iter().filter(|n| out.has(*n)) {
-            if let Some(swap) = swap {
-                swap.forget(self.base.saturating_add(n));
+    pub(super) fn forget<M: Machine>(&mut self, cpu: &Cpu, m: &M, pages: Bits, store: Option<&dyn Store<M>>) {
+        for n in pages.iter() {
+            if let (Page::Out(place), Some(store)) = (self.page(cpu, m, n), store) {
+                store.forget(cpu, m, Token::owned(place));
+                self.set_page(cpu, m, n, Page::Unborn);
             }
-            self.set_page(cpu, m, n, Page::Unborn);
         }
     }
 }

@@ -24,6 +24,8 @@
 //!   drain all; take, or None                                 None: at this moment there was no such block
 //! ```
 //!
+//! Beside all this there is a small reserve for who is freeing frames (`reserve.rs`): it is tried last, and counts apart.
+//!
 //! The one exception is what an idle CPU is zeroing at the moment (`zeroed.rs`), which is in nobody's place for the few
 //! microseconds of a step: it is counted, and waited for rather than said not to be there.
 
@@ -34,6 +36,7 @@ use heapless::Vec;
 use super::buddy::{self, Buddy, MAX_ZONES};
 use super::cache::Cache;
 use super::ledger::Ledger;
+use super::reserve::Reserve;
 use super::zeroed::{Pool, Stock};
 use super::{Frame, GuestFrame, Zeroed};
 use crate::addr::{Order, Pfn, PfnRange};
@@ -57,8 +60,10 @@ pub enum FramesError {
 pub struct Counts {
     /// Under the allocator's care.
     pub total: u64,
-    /// Not allocated.
+    /// Not allocated, and to be had by anybody.
     pub free: u64,
+    /// Not allocated, and to be had only by who is freeing others.
+    pub reserve: u64,
     /// Blocks given back that were not allocated, and refused. Anything but 0 is a bug in Trivet.
     pub refused: u64,
 }
@@ -71,6 +76,7 @@ pub struct Frames {
     caches: alloc::vec::Vec<Line<Mutex<Cache>>>,
     pool: Line<Pool>,
     shared: Line<Shared>,
+    reserve: Reserve,
     ledger: Ledger,
 }
 
@@ -138,7 +144,14 @@ impl Frames {
             #[cfg(test)]
             trips: AtomicU64::new(0),
         };
-        Ok(Self { ranges: own, caches, pool: Line(Pool::new()), shared: Line(shared), ledger: Ledger::default() })
+        Ok(Self {
+            ranges: own,
+            caches,
+            pool: Line(Pool::new()),
+            shared: Line(shared),
+            reserve: Reserve::new(),
+            ledger: Ledger::default(),
+        })
     }
 
     /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no range has one.
@@ -152,7 +165,7 @@ impl Frames {
     pub fn free(&self, cpu: &Cpu, frame: Frame) {
         let order = frame.order();
         let pfn = frame.into_pfn();
-        if LOOK_TWICE && self.all().any_free(pfn, order) {
+        if LOOK_TWICE && (self.all().any_free(pfn, order) || self.reserve.has(pfn)) {
             return self.buddy().refuse(pfn, order);
         }
         self.ledger.give(pfn, order);
@@ -186,7 +199,7 @@ impl Frames {
     pub fn is_free(&self, pfn: Pfn) -> bool {
         match self.ledger.is_taken(pfn) {
             Some(taken) => !taken && self.is_ours(pfn, Order::PAGE),
-            None => self.all().any_free(pfn, Order::PAGE),
+            None => self.all().any_free(pfn, Order::PAGE) || self.reserve.has(pfn),
         }
     }
 
@@ -196,7 +209,8 @@ impl Frames {
         let total = self.ranges.iter().map(PfnRange::pages).fold(0, u64::saturating_add);
         let all = self.all();
         let kept = all.caches.iter().map(|c| c.free()).fold(all.pool.free(), u64::saturating_add);
-        Counts { total, free: all.buddy.free().saturating_add(kept), refused: all.buddy.refused() }
+        let (free, reserve) = (all.buddy.free().saturating_add(kept), self.reserve.frames());
+        Counts { total, free, reserve, refused: all.buddy.refused() }
     }
 
     fn take(&self, cpu: &Cpu, order: Order) -> Option<Pfn> {
@@ -218,7 +232,23 @@ impl Frames {
         {
             found = shelves.refill(&mut self.buddy());
         }
-        found.or_else(|| self.buddy().take(order)).or_else(|| self.take_back(order))
+        let found = found.or_else(|| self.buddy().take(order)).or_else(|| self.take_back(order));
+        found.or_else(|| self.reserve.take(cpu, order))
+    }
+
+    /// Takes a frame for the reserve. No ledger knows of it: it stays free.
+    pub(super) fn spare(&self, cpu: &Cpu) -> Option<Pfn> {
+        self.take(cpu, Order::PAGE)
+    }
+
+    /// Gives one back that the reserve had no room for.
+    pub(super) fn return_spare(&self, cpu: &Cpu, pfn: Pfn) {
+        self.give_slowly(cpu, pfn, Order::PAGE);
+    }
+
+    /// Frames for who is freeing others.
+    pub(super) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// What is left of `free` when the CPU's cache has no room.

@@ -7,6 +7,8 @@
 //!   zeroed.rs     frames that idle CPUs have zeroed in advance
 //!   buddy.rs      all other free blocks, up to 1 GiB
 //!   bitmap.rs     a set of numbers with a fast minimum
+//!   reserve.rs  frames for who is freeing others
+//!   swap.rs     what a store of pages is; packed.rs, one that packs them
 //!   ledger.rs   what is kept account of under a model checker
 //! ```
 
@@ -18,6 +20,8 @@ pub mod extent;
 mod frame;
 mod frames;
 mod ledger;
+mod packed;
+mod reserve;
 mod swap;
 pub mod team;
 #[cfg(all(test, not(any(loom, shuttle))))]
@@ -29,5 +33,7 @@ pub use buddy::{MAX_ORDER, MAX_ZONES};
 pub use extent::Grow;
 pub use frame::{Content, Frame, GuestFrame, Zeroed};
 pub use frames::{Counts, Frames, FramesError};
-pub use swap::{Full, NoSwap, Swap};
+pub use packed::Packed;
+pub use reserve::{RESERVE, Reclaiming};
+pub use swap::{Full, Kept, NoSwap, Store, StoreStats, Token};
 pub use tmpfs::{MapRefused, Tmpfs, TmpfsStats};

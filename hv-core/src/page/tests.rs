@@ -124,7 +124,7 @@ proptest! {
                 Step::Give(at) => give(&mut held, cpu, at),
                 Step::GiveMany(at, n) => (0..*n).for_each(|n| give(&mut held, &cpus[n % 3], at)),
             }
-            prop_assert_eq!(all.counts(), Counts { total, free: total - held.pages(), refused: 0 });
+            prop_assert_eq!(all.counts(), Counts { total, free: total - held.pages(), reserve: 0, refused: 0 });
         }
         for (n, (_, frame)) in held.0.into_iter().enumerate() {
             all.free(&cpus[n % 3], frame);
@@ -242,7 +242,7 @@ fn g1_no_frame_has_two_owners_among_threads() {
             });
         }
     });
-    assert_eq!(all.counts(), Counts { total: 700, free: 700, refused: 0 });
+    assert_eq!(all.counts(), Counts { total: 700, free: 700, reserve: 0, refused: 0 });
 }
 
 #[test]

@@ -32,7 +32,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::Swap;
+use super::Store;
 use super::breaking::Breaking;
 use super::extent::{Extent, Grow, Held};
 use super::team::{Bits, Usage};
@@ -47,7 +47,7 @@ use crate::sync::{AtomicU64, Ordering, Rank, Ranked};
 pub struct Tmpfs<I: Isa> {
     pages: AtomicU64,
     grow: Grow,
-    pub(super) swap: Option<Arc<dyn Swap<I::Machine>>>,
+    pub(super) store: Option<Arc<dyn Store<I::Machine>>>,
     pub(super) extents: Vec<Extent>,
     pub(super) mappers: Ranked<Vec<Mapper<I>>>,
 }
@@ -106,13 +106,13 @@ impl<I: Isa> Tmpfs<I> {
 
     /// An empty object that grows, and is swapped, as told.
     #[must_use]
-    pub fn with(pages: u64, grow: Grow, swap: Option<Arc<dyn Swap<I::Machine>>>) -> Option<Arc<Self>> {
+    pub fn with(pages: u64, grow: Grow, store: Option<Arc<dyn Store<I::Machine>>>) -> Option<Arc<Self>> {
         let count = usize::try_from(pages.div_ceil(HUGE.pages())).ok()?;
         let mut extents = Vec::new();
         extents.try_reserve_exact(count).ok()?;
         extents.extend((0..count).map(|_| Extent::new()));
         let mappers = Ranked::new(Rank::Mappers, Vec::new());
-        Some(Arc::new(Self { pages: AtomicU64::new(pages), grow, swap, extents, mappers }))
+        Some(Arc::new(Self { pages: AtomicU64::new(pages), grow, store, extents, mappers }))
     }
 
     /// Its size in pages.
@@ -142,7 +142,7 @@ impl<I: Isa> Tmpfs<I> {
     pub(crate) fn unregister(&self, cpu: &Cpu, m: &I::Machine, space: &Arc<Space<I>>) {
         for (n, extent) in self.extents.iter().enumerate() {
             let base = (n as u64).saturating_mul(HUGE.pages());
-            let held = extent.lock(cpu, base);
+            let held = extent.lock(cpu);
             let gone = self.unmap(cpu, m, base, base.saturating_add(HUGE.pages()), |mapper| Arc::ptr_eq(mapper, space));
             held.huge_mapping(0_i64.saturating_sub_unsigned(gone));
         }
@@ -153,7 +153,7 @@ impl<I: Isa> Tmpfs<I> {
     pub(crate) fn hold<'a>(&'a self, cpu: &'a Cpu, index: u64) -> Option<(Held<'a>, u64)> {
         let n = index % HUGE.pages();
         let extent = self.extents.get(usize::try_from(index / HUGE.pages()).ok()?)?;
-        let held = extent.lock(cpu, HUGE.align_down(index));
+        let held = extent.lock(cpu);
         // Under the lock: a truncation lowers the size before it takes this lock.
         (index < self.pages()).then_some((held, n))
     }
@@ -166,7 +166,7 @@ impl<I: Isa> Tmpfs<I> {
 
     /// Brings a page of an extent to life.
     pub(crate) fn touch(&self, cpu: &Cpu, m: &I::Machine, extent: &mut Held<'_>, n: u64) -> Option<Pfn> {
-        extent.touch(cpu, m, n, self.grow, self.swap.as_deref()).ok()
+        extent.touch(cpu, m, n, self.grow, self.store.as_deref()).ok()
     }
 
     /// Brings all pages of an extent's team to life.
@@ -180,11 +180,11 @@ impl<I: Isa> Tmpfs<I> {
         let mut freed = 0_u64;
         self.each_extent(from, to, |extent, base| {
             let pages = Bits::range(from.saturating_sub(base), to.saturating_sub(base));
-            let marked = Breaking::mark_first(cpu, m, extent.lock(cpu, base), pages);
+            let marked = Breaking::mark_first(cpu, m, extent.lock(cpu), pages);
             let mut over = marked.then_invalidate(|first, last| {
                 self.unmap(cpu, m, base.saturating_add(first), base.saturating_add(last), |_| true);
             });
-            over.forget(cpu, m, self.swap.as_deref());
+            over.forget(cpu, m, self.store.as_deref());
             freed = freed.saturating_add(over.free(cpu, m));
         });
         freed
@@ -200,9 +200,9 @@ impl<I: Isa> Tmpfs<I> {
     /// are never picked, and no page moves. Returns how many frames that freed.
     pub fn shrink(&self, cpu: &Cpu, m: &I::Machine, wanted: u64) -> u64 {
         let mut freed = 0_u64;
-        self.each_extent(0, self.pages(), |extent, base| {
+        self.each_extent(0, self.pages(), |extent, _| {
             if freed < wanted && matches!(extent.usage(), Usage::Building(_)) {
-                let held = extent.lock(cpu, base);
+                let held = extent.lock(cpu);
                 // Looked at again: it may have become complete.
                 if matches!(held.usage(), Usage::Building(_)) {
                     // No page that lives goes, so there is nothing to invalidate.
@@ -217,8 +217,8 @@ impl<I: Isa> Tmpfs<I> {
     /// What it amounts to just now.
     pub fn stats(&self, cpu: &Cpu, m: &I::Machine) -> TmpfsStats {
         let mut all = TmpfsStats { pages: self.pages(), ..TmpfsStats::default() };
-        self.each_extent(0, self.pages(), |extent, base| {
-            let held = extent.lock(cpu, base);
+        self.each_extent(0, self.pages(), |extent, _| {
+            let held = extent.lock(cpu);
             all.resident = all.resident.saturating_add(held.there(cpu, m).count());
             all.tables = all.tables.saturating_add(held.tables());
             let counter = match held.usage() {

@@ -46,7 +46,7 @@ pub struct FrozenTable<F> {
 pub enum NotFrozen {
     /// No table stands there, or none can.
     NoTable,
-    /// An entry is a table itself, or in transition.
+    /// An entry is a table itself, names a kept page, or is in transition.
     InUse,
     /// No memory to keep the words in.
     NoMemory,
@@ -148,7 +148,7 @@ impl<F: RadixFormat> Radix<F> {
                 self.frames.fetch_sub(table.order().pages(), Ordering::Relaxed);
                 Some(table)
             }
-            Pte::Table { .. } | Pte::Hole | Pte::Leaf(_) | Pte::Transition(_) => None,
+            Pte::Table { .. } | Pte::Hole | Pte::Leaf(_) | Pte::Swapped(_) | Pte::Transition(_) => None,
         }
     }
 

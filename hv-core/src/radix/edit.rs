@@ -11,7 +11,7 @@ use crate::addr::Order;
 use crate::epoch::{Cpu, WalkGuard, never_published};
 use crate::isa::RadixFormat;
 use crate::machine::Machine;
-use crate::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+use crate::radix::format::{Leaf, Place, Prot, Pte, Rc, TableRef, Transition};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A radix table of format `F`.
@@ -44,6 +44,10 @@ pub trait Removed {
     fn room(&self) -> bool;
     /// A leaf of `order` at `key` was there.
     fn leaf(&mut self, key: u64, order: Order, leaf: Leaf);
+    /// An entry for a page that is kept at `place` was there. Host tables have such entries, and no other format.
+    fn swapped(&mut self, _key: u64, _place: Place) {
+        debug_assert!(false, "R24: an entry for a kept page is lost");
+    }
     /// A table was unlinked. Walkers may still be in it and hardware may have cached its address.
     fn table(&mut self, table: TableRef);
 }
@@ -145,6 +149,7 @@ impl<F: RadixFormat> Radix<F> {
                         }
                     }
                 },
+                Pte::Swapped(_) => return Err(EditError::Occupied),
                 Pte::Transition(_) => return Err(EditError::Retry),
             }
         }
@@ -166,8 +171,8 @@ impl<F: RadixFormat> Radix<F> {
         Ok(())
     }
 
-    /// Removes the leaves that cover any key of `from..to`, whole ones even if they reach beyond it, and gives them to
-    /// `out`. Returns the key to go on from: `to`, or earlier if `out` had no more room (R22).
+    /// Removes the leaves that cover any key of `from..to`, whole ones even if they reach beyond it, and the entries for
+    /// kept pages, and gives them to `out`; a page that is arriving finds nobody any more who waits for it. Returns the key to go on from: `to`, or earlier if `out` had no more room (R22).
     #[inline]
     pub fn unmap<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) -> u64 {
         // One page, as most often: one walk, one compare-and-swap.
@@ -186,14 +191,21 @@ impl<F: RadixFormat> Radix<F> {
     /// The general case: many pages, or a race was lost.
     #[inline(never)]
     fn unmap_each<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) -> u64 {
-        self.each_leaf(m, g, from, to, |seen, key, leaf| {
+        self.each_entry(m, g, from, to, |seen, key| {
+            if !matches!(seen.pte, Pte::Leaf(_) | Pte::Swapped(_) | Pte::Transition(Transition::Arriving(_))) {
+                return Step::Next;
+            }
             if !out.room() {
                 return Step::Stop;
             }
             if !seen.swap::<F>(Pte::Hole) {
                 return Step::Again;
             }
-            out.leaf(key, seen.order, leaf);
+            match seen.pte {
+                Pte::Leaf(leaf) => out.leaf(key, seen.order, leaf),
+                Pte::Swapped(place) => out.swapped(key, place),
+                Pte::Hole | Pte::Table { .. } | Pte::Transition(_) => {}
+            }
             Step::Next
         })
     }
@@ -261,12 +273,7 @@ impl<F: RadixFormat> Radix<F> {
         });
     }
 
-    /// Calls `f` for each leaf that covers a key of `from..to`, in order. Holes and transitions are skipped whole: a
-    /// transition belongs to another CPU, and none of them is a translation.
-    ///
-    /// Entries of one table are taken one after the other without a walk in between; the guard keeps it what it is. A
-    /// frozen entry says that the table is going away, and perhaps that another one has taken its place: back to the
-    /// root for that key.
+    /// Calls `f` for each leaf that covers a key of `from..to`, in order. Whatever else is there is no translation.
     #[inline]
     fn each_leaf<M: Machine>(
         &self,
@@ -276,17 +283,35 @@ impl<F: RadixFormat> Radix<F> {
         to: u64,
         mut f: impl FnMut(&Seen<'_>, u64, Leaf) -> Step,
     ) -> u64 {
+        self.each_entry(m, g, from, to, |seen, key| match seen.pte {
+            Pte::Leaf(leaf) => f(seen, key, leaf),
+            Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => Step::Next,
+        })
+    }
+
+    /// Calls `f` for each entry, but tables, that covers a key of `from..to`, in order.
+    ///
+    /// Entries of one table are taken one after the other without a walk in between; the guard keeps it what it is. A
+    /// frozen entry says that the table is going away, and perhaps that another one has taken its place: back to the
+    /// root for that key.
+    #[inline]
+    fn each_entry<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        from: u64,
+        to: u64,
+        mut f: impl FnMut(&Seen<'_>, u64) -> Step,
+    ) -> u64 {
         let mut key = from;
         while key < to {
             let Some((node, mut seen)) = self.walk_to(m, g, key) else { return to };
             loop {
                 let start = seen.order.align_down(key);
-                if let Pte::Leaf(leaf) = seen.pte {
-                    match f(&seen, start, leaf) {
-                        Step::Next => {}
-                        Step::Again => break,
-                        Step::Stop => return key,
-                    }
+                match f(&seen, start) {
+                    Step::Next => {}
+                    Step::Again => break,
+                    Step::Stop => return key,
                 }
                 let Some(next) = start.checked_add(seen.order.pages()) else { return to };
                 key = next;

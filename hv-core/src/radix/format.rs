@@ -73,6 +73,28 @@ pub struct Leaf {
     pub rc: Rc,
 }
 
+/// Names a page in a store ([`crate::page::Store`]), as a frame number names one in memory: who holds the
+/// [`crate::page::Token`], or stores the place, owns what is kept there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u64);
+
+impl Place {
+    /// Bits of a place: it shares a table entry with a code.
+    pub const BITS: u32 = 52;
+
+    /// The place with this number; `None` if it has more than [`Place::BITS`].
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if number >> Self::BITS == 0 { Some(Self(number)) } else { None }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// Why an entry may not be used or changed just now (R3). All of them read as "not present" to hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
@@ -82,6 +104,9 @@ pub enum Transition {
     Splitting,
     /// The table page that holds this entry is going away: start over at the root.
     Frozen,
+    /// One CPU is bringing a page back from this place, which is that CPU's from now on. Host tables only. Unlike the
+    /// others it may be taken away: the CPU finds out, and gives up what it brought ([`crate::host`], `swap.rs`).
+    Arriving(Place),
     /// No value that this format writes. Nothing may be concluded from it and nothing stored over it.
     Unknown,
 }
@@ -102,4 +127,6 @@ pub enum Pte {
     },
     /// A translation.
     Leaf(Leaf),
+    /// A page that a store keeps. Host tables only, at the leaf level.
+    Swapped(Place),
 }

@@ -18,6 +18,7 @@
 //! | unmap    | leaf -> hole; then, of an empty table, each hole -> frozen, table -> hole | the leaf: its frame stays until the guard ends. Frozen: start over at the root | an invalidator, `edit`, `reclaim` |
 //! | split    | leaf -> splitting -> table                 | the leaf: same frames. Splitting: retry        | a structural change, `split` |
 //! | collapse | of the table, each leaf or hole -> frozen; then table -> leaf | a small leaf: its frame stays until the guard ends. Frozen: start over at the root | a structural change, `collapse` |
+//! | swap     | of a host table, leaf -> busy -> swapped; swapped -> arriving -> leaf | busy, arriving: retry. Swapped: who wants the page brings it | `host/swap.rs` |
 //!
 //! A table page is unlinked only when it is frozen whole, so nothing can be published into it any more, and is freed
 //! after a flush (where hardware walks it) and a grace period (R2, R20). Museum: A1, A9, A11, C3, C4, C6, C9, C11.

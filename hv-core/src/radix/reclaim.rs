@@ -8,7 +8,7 @@ use crate::addr::Order;
 use crate::epoch::{Cpu, Grace, WalkGuard};
 use crate::isa::RadixFormat;
 use crate::machine::Machine;
-use crate::radix::format::{Leaf, Pte, Transition};
+use crate::radix::format::{Pte, Transition};
 use crate::sync::Ordering;
 
 impl<F: RadixFormat> Radix<F> {
@@ -114,12 +114,12 @@ impl<F: RadixFormat> Radix<F> {
         }
     }
 
-    /// Frees every table, and gives every leaf to `leaf`. Nobody else may know of the table any more: the caller has
+    /// Frees every table, and gives every leaf and every kept page's entry to `entry`. Nobody else may know of the table any more: the caller has
     /// seen to it that no CPU walks it, in software or in hardware, nor will.
-    pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M, mut leaf: impl FnMut(u64, Order, Leaf)) {
+    pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M, mut entry: impl FnMut(u64, Order, Pte)) {
         let grace = m.epoch().synchronize(cpu);
         if let Some(root) = Node::root::<F>(self.root) {
-            free_below::<F, M>(cpu, m, root, 0, &mut leaf, &grace);
+            free_below::<F, M>(cpu, m, root, 0, &mut entry, &grace);
         }
     }
 }
@@ -151,7 +151,7 @@ fn free_below<F: RadixFormat, M: Machine>(
     m: &M,
     node: Node,
     key: u64,
-    leaf: &mut impl FnMut(u64, Order, Leaf),
+    entry: &mut impl FnMut(u64, Order, Pte),
     grace: &Grace,
 ) {
     for slot in 0..node.len() {
@@ -161,10 +161,10 @@ fn free_below<F: RadixFormat, M: Machine>(
         match pte {
             Pte::Table { table, bits } => {
                 if let Some(child) = node.child(table, bits) {
-                    free_below::<F, M>(cpu, m, child, at, leaf, grace);
+                    free_below::<F, M>(cpu, m, child, at, entry, grace);
                 }
             }
-            Pte::Leaf(found) => leaf(at, node.leaf_order(), found),
+            Pte::Leaf(_) | Pte::Swapped(_) => entry(at, node.leaf_order(), pte),
             Pte::Hole | Pte::Transition(_) => {}
         }
     }

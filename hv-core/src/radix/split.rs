@@ -47,7 +47,7 @@ impl<F: RadixFormat> Radix<F> {
             let seen = self.walk(m, g, key).ok_or(EditError::Unfit)?;
             let leaf = match seen.pte {
                 Pte::Leaf(leaf) if seen.order > wanted => leaf,
-                Pte::Leaf(_) | Pte::Hole => return Ok(Split::Nothing),
+                Pte::Leaf(_) | Pte::Hole | Pte::Swapped(_) => return Ok(Split::Nothing),
                 Pte::Table { .. } | Pte::Transition(_) => return Err(EditError::Retry),
             };
             let level = seen.level.checked_sub(1).ok_or(EditError::Unfit)?;

@@ -12,16 +12,18 @@ use crate::epoch::Cpu;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
+    /// Freeing frames of whichever VM or object, for want of free ones.
+    Reclaim = 0,
     /// Replacing a VM's set of memslots.
-    Memslots = 0,
+    Memslots = 1,
     /// One extent of a shared object.
-    Team = 1,
+    Team = 2,
     /// Who maps a shared object.
-    Mappers = 2,
+    Mappers = 3,
     /// Structural changes of a host table.
-    Host = 3,
+    Host = 4,
     /// The mmu lock of one VM.
-    Mmu = 4,
+    Mmu = 5,
 }
 
 /// A lock with a rank.

@@ -86,7 +86,9 @@ impl FakeMachine {
             Peek::Page(page) => {
                 Err(format!("G3: {:?}, {hvn:?} and {:?} do not agree modulo the size", t.gfn, page.pfn))
             }
-            other @ (Peek::Absent | Peek::Retry | Peek::OutOfReach) => Err(format!("G2: the host table has {other:?}")),
+            other @ (Peek::Absent | Peek::Swapped | Peek::Retry | Peek::OutOfReach) => {
+                Err(format!("G2: the host table has {other:?}"))
+            }
         }
     }
 }

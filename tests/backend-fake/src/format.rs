@@ -83,7 +83,9 @@ impl RadixFormat for Skewed {
             Pte::Hole => return 0,
             Pte::Table { table, bits } => word(table.base(), TABLE, u64::from(bits)),
             Pte::Leaf(l) => word(l.pfn, LEAF, u64::from(l.prot.bits()) | u64::from(l.rc.bits()) << 4),
-            Pte::Transition(Transition::Busy | Transition::Unknown) => word(none, BUSY, 0),
+            Pte::Transition(Transition::Busy | Transition::Arriving(_) | Transition::Unknown) | Pte::Swapped(_) => {
+                word(none, BUSY, 0)
+            }
             Pte::Transition(Transition::Splitting) => word(none, SPLITTING, 0),
             Pte::Transition(Transition::Frozen) => word(none, FROZEN, 0),
         };

@@ -86,7 +86,9 @@ impl Walker<'_> {
                     let source = Source::Radix { table, slot, level };
                     return Ok(Entry { tag: self.tag, gfn: gfn.align_down(order), order, leaf, since, source });
                 }
-                Pte::Hole | Pte::Transition(_) | Pte::Leaf(_) | Pte::Table { .. } => return Err(Missed),
+                Pte::Hole | Pte::Swapped(_) | Pte::Transition(_) | Pte::Leaf(_) | Pte::Table { .. } => {
+                    return Err(Missed);
+                }
             }
         }
     }
@@ -180,7 +182,7 @@ fn radix_leaves(ram: &Ram, table: TableRef, level: u8, from: Gfn, found: &mut Ve
                 found.push(Translation { gfn, order, leaf });
             }
             Pte::Hole => {}
-            Pte::Table { .. } | Pte::Transition(_) => {
+            Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => {
                 ram.violation(format!("R3: an entry of {table:?} at rest is {raw:#x}"));
             }
         }

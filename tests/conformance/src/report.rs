@@ -5,6 +5,7 @@ use core::fmt;
 
 use hv_core::isa::Isa;
 use hv_core::machine::Machine;
+use hv_core::page::RESERVE;
 
 use crate::cases::{Case, table};
 use crate::rig::{Bench, Rig};
@@ -50,6 +51,8 @@ pub fn run<I: Isa, R: Rig<I>>(
 }
 
 fn one<I: Isa>(case: &Case<I>, rig: &dyn Rig<I>) -> Result<(), Stop> {
+    // Before the count: a case with a store would take them out of what is free.
+    rig.machine().frames().keep_reserve(rig.cpu(), RESERVE);
     let before = rig.machine().frames().counts();
     let run = (case.run)(&Bench::new(rig));
     let after = rig.machine().frames().counts();

@@ -1,4 +1,4 @@
-//! A swap store on the heap, for cases.
+//! A store on the heap, for cases.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,53 +6,81 @@ use alloc::vec::Vec;
 use hv_core::addr::{PAGE_SIZE, Pfn};
 use hv_core::epoch::Cpu;
 use hv_core::machine::Machine;
-use hv_core::page::{Full, Swap, Zeroed};
+use hv_core::page::{Full, Kept, Store, StoreStats, Token, Zeroed};
+use hv_core::radix::format::Place;
 use hv_core::sync::Mutex;
 
-/// Pages by index, so many at most.
-pub struct Store {
+/// So many pages at most. A place is never used twice.
+pub struct Heap {
     room: usize,
-    pages: Mutex<Vec<(u64, Vec<u8>)>>,
+    shelf: Mutex<Shelf>,
 }
 
-impl Store {
+#[derive(Default)]
+struct Shelf {
+    next: u64,
+    pages: Vec<(u64, Vec<u8>)>,
+    refused: u64,
+    damaged: u64,
+}
+
+impl Heap {
     /// An empty store.
     #[must_use]
     pub fn new(room: usize) -> Arc<Self> {
-        Arc::new(Self { room, pages: Mutex::new(Vec::new()) })
+        Arc::new(Self { room, shelf: Mutex::new(Shelf::default()) })
     }
 
     /// How many pages it keeps.
     #[must_use]
     pub fn kept(&self) -> usize {
-        self.pages.lock().len()
+        self.shelf.lock().pages.len()
     }
 }
 
-impl<M: Machine> Swap<M> for Store {
-    fn keep(&self, _cpu: &Cpu, m: &M, index: u64, frame: Pfn) -> Result<(), Full> {
-        let mut pages = self.pages.lock();
-        if pages.len() >= self.room {
-            return Err(Full);
-        }
+impl<M: Machine> Store<M> for Heap {
+    fn keep(&self, _cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, Full> {
         let mut bytes = alloc::vec![0; PAGE_SIZE];
         m.read(frame, 0, &mut bytes);
-        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        bytes.truncate(used);
+        let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return Ok(Kept::Zeros) };
+        bytes.truncate(last + 1);
         bytes.shrink_to_fit();
-        pages.push((index, bytes));
-        Ok(())
+        let mut shelf = self.shelf.lock();
+        if shelf.pages.len() >= self.room {
+            shelf.refused += 1;
+            return Err(Full);
+        }
+        shelf.next += 1;
+        let place = Place::new(shelf.next).ok_or(Full)?;
+        shelf.pages.push((place.number(), bytes));
+        Ok(Kept::As(Token::issue(place)))
     }
 
-    fn bring(&self, _cpu: &Cpu, m: &M, index: u64, page: &Zeroed) {
-        let mut pages = self.pages.lock();
-        if let Some(n) = pages.iter().position(|(kept, _)| *kept == index) {
-            let (_, bytes) = pages.swap_remove(n);
-            m.write(page.pfn(), 0, &bytes);
+    fn bring(&self, _cpu: &Cpu, m: &M, token: &Token, page: &Zeroed) {
+        let mut shelf = self.shelf.lock();
+        match shelf.pages.iter().find(|(place, _)| *place == token.place().number()) {
+            Some((_, bytes)) => m.write(page.pfn(), 0, bytes),
+            None => shelf.damaged += 1,
         }
     }
 
-    fn forget(&self, index: u64) {
-        self.pages.lock().retain(|(kept, _)| *kept != index);
+    fn forget(&self, _cpu: &Cpu, _m: &M, token: Token) {
+        let (mut shelf, place) = (self.shelf.lock(), token.into_place().number());
+        match shelf.pages.iter().position(|(kept, _)| *kept == place) {
+            Some(n) => _ = shelf.pages.swap_remove(n),
+            None => shelf.damaged += 1,
+        }
+    }
+
+    fn stats(&self) -> StoreStats {
+        let shelf = self.shelf.lock();
+        let bytes = shelf.pages.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        StoreStats {
+            pages: shelf.pages.len() as u64,
+            bytes,
+            refused: shelf.refused,
+            damaged: shelf.damaged,
+            ..StoreStats::default()
+        }
     }
 }

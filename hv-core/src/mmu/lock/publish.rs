@@ -112,7 +112,7 @@ impl<'g> Fresh<'g> {
             Peek::Page(now) if self.pages.contains(page) => {
                 Ok(Primary { page, pfn: now.pfn, order: now.order, prot: now.prot, section: PhantomData })
             }
-            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::OutOfReach => Err(Retry),
+            Peek::Page(_) | Peek::Absent | Peek::Swapped | Peek::Retry | Peek::OutOfReach => Err(Retry),
         }
     }
 

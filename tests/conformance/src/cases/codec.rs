@@ -3,21 +3,24 @@
 use hv_core::addr::{Order, Pfn};
 use hv_core::host::HostFormat;
 use hv_core::isa::Isa;
-use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
+use hv_core::radix::format::{Leaf, Place, Prot, Pte, Rc, TableRef, Transition};
 
 use super::{Case, case};
 use crate::rig::{Bench, Codec};
 use crate::verdict::{Run, Stop, check};
 
+/// What host tables have and no second stage.
+const KEPT: [u64; 4] = [0, 1, 0x5555_5555_5555, (1 << Place::BITS) - 1];
 const HOST: Codec = Codec::of::<HostFormat>("host");
 const TRANSITIONS: [Transition; 3] = [Transition::Busy, Transition::Splitting, Transition::Frozen];
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 6] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 7] {
     [
         case!("codec-zero-is-a-hole", "R1", zero_is_a_hole),
         case!("codec-leaves-round-trip", "R1", leaves_round_trip),
         case!("codec-tables-round-trip", "R1", tables_round_trip),
         case!("codec-transitions-are-distinct", "R3", transitions_are_distinct),
+        case!("codec-kept-pages-are-the-host-tables", "R3", kept_pages),
         case!("codec-any-word-is-total-and-stable", "R1", any_word),
         case!("codec-a-leaf-names-its-own-level", "G3", misaligned_leaves),
     ]
@@ -91,6 +94,23 @@ fn transitions_are_distinct<I: Isa>(b: &Bench<'_, I>) -> Run {
         }
         Ok(())
     })
+}
+
+fn kept_pages<I: Isa>(b: &Bench<'_, I>) -> Run {
+    for place in KEPT.into_iter().filter_map(Place::new) {
+        for pte in [Pte::Swapped(place), Pte::Transition(Transition::Arriving(place))] {
+            check((HOST.decode)((HOST.encode)(pte, 0), 0) == pte, "a kept page comes back as another")?;
+            for level in 1..HOST.bits.len() as u8 {
+                let read = (HOST.decode)((HOST.encode)(pte, 0), level);
+                check(read == Pte::Transition(Transition::Unknown), "a kept page is believed above the leaf level")?;
+            }
+            for c in b.rig.codecs() {
+                let read = (c.decode)((c.encode)(pte, 0), 0);
+                check(read == Pte::Transition(Transition::Busy), "hardware could take a kept page for something")?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn any_word<I: Isa>(b: &Bench<'_, I>) -> Run {

@@ -89,7 +89,7 @@ fn populate<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, hvn: Hvn) -> Run 
 fn mapped<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gfn: u64) -> Option<u64> {
     match memory.stage2().lookup(b.cpu, b.m, Gfn(gfn)) {
         Pte::Leaf(leaf) => Some(leaf.pfn.0),
-        Pte::Hole | Pte::Table { .. } | Pte::Transition(_) => None,
+        Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => None,
     }
 }
 

@@ -52,6 +52,7 @@ fn seen<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, pages: u64) -> Seen {
         Pte::Hole => 0,
         Pte::Table { .. } => 2,
         Pte::Transition(_) => 4,
+        Pte::Swapped(_) => 5,
     };
     // FNV-1a, by words.
     let translations =
@@ -158,7 +159,7 @@ fn block<I: Isa>(b: &Bench<'_, I>) -> Run {
         check(try_fast(b, memory, page(block + 5), Access::Write) == Fast::Done, "a block that is there was deferred")?;
         let leaf = |n| match memory.stage2().lookup(b.cpu, b.m, page(n).page()) {
             Pte::Leaf(_) => true,
-            Pte::Hole | Pte::Table { .. } | Pte::Transition(_) => false,
+            Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => false,
         };
         check(leaf(block + 5) && leaf(block + 6) == leaf(6), "the slow path would have mapped another size")
     })

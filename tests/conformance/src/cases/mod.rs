@@ -81,7 +81,7 @@ fn size_at<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa) -> Order
     let hvn = memory.space().slots.find(&guard, gpa.page()).and_then(|slot| slot.hvn(gpa.page()));
     match hvn.map(|hvn| memory.space().host.peek(b.m, &guard, hvn)) {
         Some(Peek::Page(now)) => now.order.min(HUGE),
-        Some(Peek::Absent | Peek::Retry | Peek::OutOfReach) | None => Order::PAGE,
+        Some(Peek::Absent | Peek::Swapped | Peek::Retry | Peek::OutOfReach) | None => Order::PAGE,
     }
 }
 

@@ -79,7 +79,7 @@ fn cell<'g, I: Isa>(b: &'g Bench<'_, I>, g: &'g hv_core::epoch::WalkGuard<'_>, t
         let entry = b.m.pte(g, at, ((KEY >> left) & ((1 << bits) - 1)) as usize);
         match HostFormat::decode(entry.load(Ordering::Acquire), level as u8) {
             Pte::Table { table, .. } => at = table,
-            Pte::Hole | Pte::Leaf(_) | Pte::Transition(_) => return entry,
+            Pte::Hole | Pte::Leaf(_) | Pte::Swapped(_) | Pte::Transition(_) => return entry,
         }
     }
     b.m.pte(g, at, 0)

@@ -15,7 +15,7 @@ use super::split::{fill, holds};
 use super::tmpfs::{shown, vm, with_object, with_two};
 use super::{Case, case, fault, gfns, page};
 use crate::rig::{Bench, FIRST, SECOND};
-use crate::store::Store;
+use crate::store::Heap;
 use crate::verdict::{Run, Stop, check};
 
 pub(super) fn cases<I: Isa>() -> [Case<I>; 13] {
@@ -160,7 +160,7 @@ fn swapping<I: Isa>(
     between: impl FnOnce(&Arc<Tmpfs<I>>, &GuestMemory<I>, &GuestMemory<I>) -> Run,
     after: impl FnOnce(&Arc<Tmpfs<I>>, &GuestMemory<I>, u64) -> Run,
 ) -> Run {
-    let store = Store::new(usize::MAX);
+    let store = Heap::new(usize::MAX);
     with_object(b, BLOCK, Some(store), |object| {
         with_two(b, object, [HugePolicy::Never, HugePolicy::Always], |small, huge| {
             fill(b, huge, 0..BLOCK)?;

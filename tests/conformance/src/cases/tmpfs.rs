@@ -6,7 +6,7 @@ use hv_core::host::{Backing, HugePolicy};
 use hv_core::isa::{Isa, Stage2, VmTag};
 use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, MemoryConfig, MemoryError, Outcome};
-use hv_core::page::{Grow, Swap, Tmpfs};
+use hv_core::page::{Grow, Store, Tmpfs};
 use hv_core::radix::format::Pte;
 use hv_core::sync::{AtomicU64, Ordering, spin_loop};
 use hv_core::vcpu::exit::Access;
@@ -17,7 +17,7 @@ use super::{Case, case, fault, gfns, page};
 use crate::guest::{read_word, write_word};
 use crate::hold::Hold;
 use crate::rig::{Bench, FIRST, SECOND};
-use crate::store::Store;
+use crate::store::Heap;
 use crate::verdict::{Run, Stop, check};
 
 pub(super) fn cases<I: Isa>() -> [Case<I>; 11] {
@@ -45,7 +45,7 @@ pub(super) fn shown<I: Isa>(object: &Arc<Tmpfs<I>>, first: u64, pages: u64, huge
 pub(super) fn with_object<I: Isa>(
     b: &Bench<'_, I>,
     pages: u64,
-    swap: Option<Arc<dyn Swap<I::Machine>>>,
+    swap: Option<Arc<dyn Store<I::Machine>>>,
     with: impl FnOnce(&Arc<Tmpfs<I>>) -> Run,
 ) -> Run {
     let object = Tmpfs::with(pages, Grow::Teams, swap).ok_or(Stop::Fail("no heap for an object"))?;
@@ -216,7 +216,7 @@ fn too_small<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn swap<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = Store::new(usize::MAX);
+    let store = Heap::new(usize::MAX);
     with_object(b, BLOCK, Some(store.clone()), |object| {
         with_two(b, object, HUGE_SMALL, |first, second| {
             fill(b, first, 0..BLOCK)?;
@@ -240,7 +240,7 @@ fn swap<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn full_store<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = Store::new(3);
+    let store = Heap::new(3);
     with_object(b, BLOCK, Some(store.clone()), |object| {
         with_two(b, object, SMALL, |first, second| {
             fill(b, first, 0..8)?;

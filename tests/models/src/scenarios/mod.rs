@@ -20,6 +20,7 @@ mod team;
 mod touch;
 mod vm;
 mod window;
+mod words;
 
 use crate::scenario::Model;
 

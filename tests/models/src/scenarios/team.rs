@@ -9,21 +9,21 @@
 //! What one VM stored the other one reads. A frame that went is nobody's (G1), no translation is larger than its host leaf
 //! (G3, A8), and what was stored is found again, in memory or in the store.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backend_fake::{FakeMachine, FakeRadix};
-use hv_core::addr::{Gpa, PAGE_SIZE, Pfn};
+use hv_core::addr::{Gpa, PAGE_SIZE};
 use hv_core::epoch::{Cpu, Domain};
 use hv_core::host::{Backing, HUGE, HugePolicy};
 use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, MemoryConfig};
-use hv_core::page::{Full, Grow, Swap, Tmpfs, Zeroed};
+use hv_core::page::{Grow, Tmpfs};
 
 use super::vm::{inherit, ram, read, store};
+use super::words::Words;
 use crate::scenario::{About, Model, Scenario, World, as_cpu};
 
 /// Frames for four trees, the team and its heir.
@@ -32,28 +32,6 @@ const FRAMES: usize = 24 + 2 * HUGE.pages() as usize;
 const ANY: u64 = u64::MAX;
 const FIRST: Gpa = Gpa(0);
 const LAST: Gpa = Gpa((HUGE.pages() - 1) * PAGE_SIZE as u64);
-
-/// Keeps the first word of each page; nobody in these worlds writes more. Book-keeping that no checker sees.
-#[derive(Debug, Default)]
-struct Words(Mutex<BTreeMap<u64, [u8; 8]>>);
-
-impl Swap<FakeMachine> for Words {
-    fn keep(&self, _cpu: &Cpu, m: &FakeMachine, index: u64, frame: Pfn) -> Result<(), Full> {
-        let mut word = [0; 8];
-        m.read(frame, 0, &mut word);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(index, word);
-        Ok(())
-    }
-
-    fn bring(&self, _cpu: &Cpu, m: &FakeMachine, index: u64, page: &Zeroed) {
-        let word = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
-        m.write(page.pfn(), 0, &word.expect("G2: the store never had the page"));
-    }
-
-    fn forget(&self, index: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
-    }
-}
 
 /// A machine, an object, and VMs that show all of it; the first of them may end during the race.
 pub struct Sharing {

@@ -1,0 +1,335 @@
+//! A store in memory: pages packed by LZ4, several to a frame.
+//!
+//! ```text
+//!   frame   | next | prev | used, fresh, free |  chunk 0  |  chunk 1  | ... |          all chunks of one size
+//!   chunk     length (2 bytes), LZ4 block     or, of the smallest size, the word that a page repeats
+//!             in a free one: the number of the next free one
+//!   place     | frame number (39 bits) | class of size (4) | chunk (9) |
+//! ```
+//!
+//! All of its account lies in its frames, so it takes no heap however much it keeps. For each size there is a list of the
+//! frames that have a free chunk: one is found, and given back, in constant time. A frame of which nothing is left goes back
+//! to the allocator. A page that does not pack into the largest size, half a frame, is refused: it would free nothing.
+//!
+//! Locks: the desk's for packing, then the shelves' for a chunk; both outside of the allocator's. To bring a page takes
+//! neither: who has a token knows where its chunk is, and nobody writes there.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+
+use super::swap::{Full, Kept};
+use super::{Frame, Store, StoreStats, Token, Zeroed};
+use crate::addr::{Order, PAGE_SIZE, Pfn};
+use crate::epoch::Cpu;
+use crate::machine::Machine;
+use crate::radix::format::Place;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+
+/// Sizes of chunks in bytes, smallest first: so many eights that a frame has no room for a smaller number of larger ones.
+const SIZES: [u16; 13] = [8, 64, 128, 200, 288, 400, 504, 576, 672, 808, 1016, 1352, 2032];
+/// The bytes of a frame before its first chunk.
+const HEADER: usize = 24;
+/// The bytes of a chunk before what it keeps.
+const LENGTH: usize = 2;
+/// The most that a chunk keeps.
+const MOST: usize = SIZES[SIZES.len() - 1] as usize - LENGTH;
+/// What LZ4 may make of a page that it cannot pack.
+const WORST: usize = get_maximum_output_size(PAGE_SIZE);
+/// No frame, no chunk.
+const NONE: u64 = u64::MAX;
+const NO_CHUNK: u16 = u16::MAX;
+
+const CHUNK_BITS: u32 = 9;
+const CLASS_BITS: u32 = 4;
+
+/// The store.
+#[derive(Debug)]
+pub struct Packed {
+    /// One, on the heap.
+    desk: Mutex<Vec<Desk>>,
+    /// Of each size, the first frame that has a free chunk.
+    shelves: Mutex<[u64; SIZES.len()]>,
+    pages: AtomicU64,
+    same: AtomicU64,
+    bytes: AtomicU64,
+    frames: AtomicU64,
+    refused: AtomicU64,
+    damaged: AtomicU64,
+}
+
+/// Where a page is packed.
+struct Desk {
+    page: [u8; PAGE_SIZE],
+    packed: [u8; WORST],
+    table: CompressTable,
+}
+
+impl core::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+/// A chunk's frame, size and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chunk {
+    pfn: Pfn,
+    class: usize,
+    number: u16,
+}
+
+/// What stands at the beginning of a frame.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    /// Neighbours in the list of those with a free chunk.
+    next: u64,
+    prev: u64,
+    /// Chunks in use.
+    used: u16,
+    /// Chunks from this one on have never been used.
+    fresh: u16,
+    /// The first of the others that are free.
+    free: u16,
+}
+
+impl Packed {
+    /// An empty store, which takes about 20 KiB of heap, once; `None` if there is none.
+    #[must_use]
+    pub fn new() -> Option<Arc<Self>> {
+        let mut desk = Vec::new();
+        desk.try_reserve_exact(1).ok()?;
+        desk.push(Desk { page: [0; PAGE_SIZE], packed: [0; WORST], table: CompressTable::small() });
+        let zero = || AtomicU64::new(0);
+        Some(Arc::new(Self {
+            desk: Mutex::new(desk),
+            shelves: Mutex::new([NONE; SIZES.len()]),
+            pages: zero(),
+            same: zero(),
+            bytes: zero(),
+            frames: zero(),
+            refused: zero(),
+            damaged: zero(),
+        }))
+    }
+
+    /// Packs what is in `frame`, and puts it into a chunk.
+    fn pack<M: Machine>(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Option<Kept> {
+        let mut desk = self.desk.lock();
+        let Desk { page, packed, table } = desk.first_mut()?;
+        m.read(frame, 0, page);
+        let same = repeated(page);
+        let (class, kept) = match &same {
+            Some(word) if *word == [0; 8] => return Some(Kept::Zeros),
+            Some(word) => (0, word.as_slice()),
+            None => {
+                let (length, block) = packed.split_at_mut(LENGTH);
+                let bytes = compress_into_with_table(page, block, table).ok().filter(|bytes| *bytes <= MOST)?;
+                length.copy_from_slice(&u16::try_from(bytes).ok()?.to_le_bytes());
+                let size = LENGTH.saturating_add(bytes);
+                let class = SIZES.iter().skip(1).position(|most| size <= usize::from(*most))?.saturating_add(1);
+                (class, packed.get(..size)?)
+            }
+        };
+        let chunk = self.take(cpu, m, class)?;
+        let token = Token::issue(chunk.place()?);
+        m.write(chunk.pfn, chunk.offset(), kept);
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        match same {
+            Some(_) => self.same.fetch_add(1, Ordering::Relaxed),
+            None => self.bytes.fetch_add(kept.len() as u64, Ordering::Relaxed),
+        };
+        Some(Kept::As(token))
+    }
+
+    /// Unpacks a chunk into `page`. `None` if what is in it is nothing that was put there.
+    fn unpack<M: Machine>(m: &M, chunk: Chunk, page: &mut [u8; PAGE_SIZE]) -> Option<()> {
+        let mut kept = [0; LENGTH + MOST];
+        let kept = kept.get_mut(..usize::from(*SIZES.get(chunk.class)?))?;
+        if chunk.class == 0 {
+            m.read(chunk.pfn, chunk.offset(), kept);
+            page.chunks_exact_mut(kept.len()).for_each(|word| word.copy_from_slice(kept));
+            return Some(());
+        }
+        let kept = kept.get_mut(..LENGTH.saturating_add(chunk.length(m)))?;
+        m.read(chunk.pfn, chunk.offset(), kept);
+        let unpacked = decompress_into(kept.get(LENGTH..)?, page).ok()?;
+        (unpacked == PAGE_SIZE).then_some(())
+    }
+
+    /// Takes a chunk; `None` if that takes a frame and there is none.
+    fn take<M: Machine>(&self, cpu: &Cpu, m: &M, class: usize) -> Option<Chunk> {
+        let mut shelves = self.shelves.lock();
+        let shelf = shelves.get_mut(class)?;
+        if *shelf == NONE {
+            // Zeroed, so that the machine takes it for one whose bytes may be read.
+            let frame = m.frames().alloc(cpu, Order::PAGE)?.zero(m).into_frame();
+            if (Chunk { pfn: frame.pfn(), class, number: 0 }).place().is_none() {
+                m.frames().free(cpu, frame);
+                return None;
+            }
+            self.frames.fetch_add(1, Ordering::Relaxed);
+            *shelf = frame.into_pfn().0;
+            Header { next: NONE, prev: NONE, used: 0, fresh: 0, free: NO_CHUNK }.store(m, Pfn(*shelf));
+        }
+        let pfn = Pfn(*shelf);
+        let mut header = Header::load(m, pfn);
+        let mut chunk = Chunk { pfn, class, number: header.free };
+        if header.free == NO_CHUNK {
+            chunk.number = header.fresh;
+            header.fresh = header.fresh.saturating_add(1);
+        } else {
+            header.free = chunk.next_free(m);
+        }
+        header.used = header.used.saturating_add(1);
+        if header.is_full(class) {
+            *shelf = header.next;
+            link(m, header.next, |next| next.prev = NONE);
+            header.next = NONE;
+        }
+        header.store(m, pfn);
+        Some(chunk)
+    }
+
+    /// Gives a chunk back, and its frame if that was the last.
+    fn give<M: Machine>(&self, cpu: &Cpu, m: &M, chunk: Chunk) {
+        let mut shelves = self.shelves.lock();
+        let Some(shelf) = shelves.get_mut(chunk.class) else { return };
+        let mut header = Header::load(m, chunk.pfn);
+        let was_full = header.is_full(chunk.class);
+        chunk.set_next_free(m, header.free);
+        header.free = chunk.number;
+        header.used = header.used.saturating_sub(1);
+        if was_full {
+            header.next = *shelf;
+            link(m, *shelf, |next| next.prev = chunk.pfn.0);
+            *shelf = chunk.pfn.0;
+        }
+        header.store(m, chunk.pfn);
+        if header.used == 0 {
+            link(m, header.next, |next| next.prev = header.prev);
+            link(m, header.prev, |prev| prev.next = header.next);
+            if header.prev == NONE {
+                *shelf = header.next;
+            }
+            self.frames.fetch_sub(1, Ordering::Relaxed);
+            // No guest and no walk was shown it.
+            m.frames().free(cpu, Frame::owned(chunk.pfn, Order::PAGE));
+        }
+    }
+}
+
+impl<M: Machine> Store<M> for Packed {
+    fn keep(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, Full> {
+        self.pack(cpu, m, frame).ok_or_else(|| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            Full
+        })
+    }
+
+    #[inline(never)]
+    fn bring(&self, _cpu: &Cpu, m: &M, token: &Token, page: &Zeroed) {
+        let mut bytes = [0; PAGE_SIZE];
+        if Self::unpack(m, Chunk::at(token.place()), &mut bytes).is_some() {
+            m.write(page.pfn(), 0, &bytes);
+        } else {
+            debug_assert!(false, "the store's own memory was overwritten");
+            self.damaged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, cpu: &Cpu, m: &M, token: Token) {
+        let chunk = Chunk::at(token.into_place());
+        self.pages.fetch_sub(1, Ordering::Relaxed);
+        if chunk.class == 0 {
+            self.same.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            self.bytes.fetch_sub(LENGTH.saturating_add(chunk.length(m)) as u64, Ordering::Relaxed);
+        }
+        self.give(cpu, m, chunk);
+    }
+
+    fn stats(&self) -> StoreStats {
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        StoreStats {
+            pages: load(&self.pages),
+            same: load(&self.same),
+            bytes: load(&self.bytes),
+            frames: load(&self.frames),
+            refused: load(&self.refused),
+            damaged: load(&self.damaged),
+        }
+    }
+}
+
+/// The word that the page consists of, if it is one over and over.
+fn repeated(page: &[u8; PAGE_SIZE]) -> Option<[u8; 8]> {
+    let (first, rest) = page.split_first_chunk::<8>()?;
+    rest.chunks_exact(8).all(|word| word == first).then_some(*first)
+}
+
+/// Changes the header of a frame in a list, if there is one.
+fn link<M: Machine>(m: &M, pfn: u64, change: impl FnOnce(&mut Header)) {
+    if pfn != NONE {
+        let mut header = Header::load(m, Pfn(pfn));
+        change(&mut header);
+        header.store(m, Pfn(pfn));
+    }
+}
+
+impl Chunk {
+    /// `None` if the frame's number is too large for a place.
+    fn place(self) -> Option<Place> {
+        let low = (self.class as u64) << CHUNK_BITS | u64::from(self.number);
+        let high = self.pfn.0 << (CHUNK_BITS + CLASS_BITS);
+        Place::new(high | low).filter(|_| high >> (CHUNK_BITS + CLASS_BITS) == self.pfn.0)
+    }
+
+    fn at(place: Place) -> Self {
+        let number = place.number();
+        let class = (number >> CHUNK_BITS & ((1 << CLASS_BITS) - 1)) as usize;
+        Self { pfn: Pfn(number >> (CHUNK_BITS + CLASS_BITS)), class, number: (number & ((1 << CHUNK_BITS) - 1)) as u16 }
+    }
+
+    /// Where it begins in its frame.
+    fn offset(self) -> usize {
+        let size = SIZES.get(self.class).copied().map_or(0, usize::from);
+        size.saturating_mul(usize::from(self.number)).saturating_add(HEADER)
+    }
+
+    /// The bytes of the block in it.
+    fn length<M: Machine>(self, m: &M) -> usize {
+        usize::from(self.next_free(m))
+    }
+
+    /// In a free one, the number of the next one.
+    fn next_free<M: Machine>(self, m: &M) -> u16 {
+        let mut bytes = [0; 2];
+        m.read(self.pfn, self.offset(), &mut bytes);
+        u16::from_le_bytes(bytes)
+    }
+
+    fn set_next_free<M: Machine>(self, m: &M, next: u16) {
+        m.write(self.pfn, self.offset(), &next.to_le_bytes());
+    }
+}
+
+impl Header {
+    fn load<M: Machine>(m: &M, pfn: Pfn) -> Self {
+        let mut words = [[0; 8]; HEADER / 8];
+        m.read(pfn, 0, words.as_flattened_mut());
+        let [next, prev, counts] = words.map(u64::from_le_bytes);
+        Self { next, prev, used: counts as u16, fresh: (counts >> 16) as u16, free: (counts >> 32) as u16 }
+    }
+
+    fn store<M: Machine>(&self, m: &M, pfn: Pfn) {
+        let counts = u64::from(self.free) << 32 | u64::from(self.fresh) << 16 | u64::from(self.used);
+        m.write(pfn, 0, [self.next, self.prev, counts].map(u64::to_le_bytes).as_flattened());
+    }
+
+    fn is_full(&self, class: usize) -> bool {
+        let size = SIZES.get(class).copied().map_or(PAGE_SIZE, usize::from);
+        usize::from(self.used) >= PAGE_SIZE.saturating_sub(HEADER).checked_div(size).unwrap_or(0)
+    }
+}
