@@ -17,9 +17,10 @@
 //! 4. `Rank::Mappers`: the list of those VMs
 //! 5. `Rank::Host`: structural changes of a VM's host table
 //! 6. `Rank::Mmu`: the mmu lock of a VM
-//! 7. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
-//! 8. a store's locks, outside of walk guards
-//! 9. the frame allocator's locks, innermost
+//! 7. `Rank::Derived`: the tables derived from a VM's stage 2
+//! 8. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
+//! 9. a store's locks, outside of walk guards
+//! 10. the frame allocator's locks, innermost
 //!
 //! A grace period may be awaited under any of the locks, since who walks takes none. A fault takes none at all, with two
 //! exceptions, both outside of its section: the first touch of a shared page takes its extent's, and where a table stands
@@ -32,6 +33,7 @@ mod age;
 pub mod cache;
 pub mod census;
 pub mod config;
+pub mod derived;
 pub mod fast;
 pub mod flush;
 pub mod level;

@@ -24,6 +24,8 @@ pub enum Rank {
     Host = 4,
     /// The mmu lock of one VM.
     Mmu = 5,
+    /// The tables derived from that VM's stage 2.
+    Derived = 6,
 }
 
 /// A lock with a rank.

@@ -28,7 +28,7 @@ pub struct Translation {
 
 impl Translation {
     /// True if whatever `other` allows is also found through this one.
-    fn includes(&self, other: &Self) -> bool {
+    pub fn includes(&self, other: &Self) -> bool {
         other.order <= self.order
             && other.gfn.align_down(self.order) == self.gfn
             && Pfn(self.leaf.pfn.0 + (other.gfn.0 - self.gfn.0)) == other.leaf.pfn

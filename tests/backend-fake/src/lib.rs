@@ -7,7 +7,7 @@
 //! - `walk`: how hardware finds a translation, and sets R and C; `tlb`: keeps every translation and every table address
 //!   until a flush names it, and prefers them to the tables; `agent`: what CPUs do through both, at any moment.
 //! - `hash`: a second stage of the other kind, which the guest fills and the hypervisor answers.
-//! - `check`: what must be true of a VM at rest.
+//! - `check`, `derived`: what must be true of a VM at rest, and of tables derived from its second stage.
 //! - `machine`: the seam's machine over these.
 //! - `script`: a vCPU whose guest is the probe of `conformance::probe`; `platform`: nothing beside.
 
@@ -17,6 +17,7 @@ mod cells;
 mod check;
 #[cfg(not(any(loom, shuttle)))]
 pub mod column;
+mod derived;
 mod format;
 mod hash;
 mod machine;

@@ -2,6 +2,7 @@
 
 mod arena;
 mod context;
+mod derived;
 mod fast;
 mod fixed;
 mod hardware;

@@ -3,6 +3,7 @@
 mod bbm;
 mod brackets;
 mod commit;
+mod derived;
 mod fast;
 mod fault_unmap;
 mod frames;
@@ -40,6 +41,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     commit::ALL,
     gpc::ALL,
     hash::ALL,
+    derived::ALL,
     hardware::ALL,
     ready::ALL,
     moves::ALL,

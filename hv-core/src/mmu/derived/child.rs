@@ -1,0 +1,173 @@
+//! One derived table, changed under its family's lock: what is published there and what is taken away again.
+
+use alloc::sync::Arc;
+
+use super::records::{End, NoMemory, Record, Records};
+use super::{Refused, Resolved, Taken, Wish};
+use crate::addr::{Gfn, GfnRange, Order, Pfn};
+use crate::epoch::{Cpu, WalkGuard};
+use crate::host::HUGE;
+use crate::isa::{RadixFormat, VmTag};
+use crate::machine::Machine;
+use crate::mmu::flush::FlushBatch;
+use crate::radix::format::{Leaf, Prot, Pte, Rc};
+use crate::radix::walk::Seen;
+use crate::radix::{Radix, Stage2Format};
+
+/// A child.
+#[derive(Debug)]
+pub(super) struct Child<F> {
+    /// Its name in translation caches.
+    pub tag: VmTag,
+    /// Its table, which hardware walks.
+    pub table: Arc<Radix<F>>,
+}
+
+/// Why nothing was published.
+pub(super) enum NotPublished {
+    Refused(Refused),
+    /// The child has another translation of these frames.
+    InWay(GfnRange),
+}
+
+impl From<NoMemory> for NotPublished {
+    fn from(_: NoMemory) -> Self {
+        Self::Refused(Refused::NoMemory)
+    }
+}
+
+impl From<Refused> for NotPublished {
+    fn from(why: Refused) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl<F: Stage2Format> Child<F> {
+    /// The section of [`super::Derived::publish`]: the parent is looked at again, and leaf and record appear.
+    pub fn publish<P: RadixFormat, M: Machine>(
+        &self,
+        m: &M,
+        walk: &WalkGuard<'_>,
+        parent: &Radix<P>,
+        records: &mut Records,
+        r: &Resolved,
+    ) -> Result<Order, NotPublished> {
+        let Wish { at, from, need, .. } = r.wish;
+        let above = parent.walk(m, walk, from.0).ok_or(Refused::Retry)?;
+        let Pte::Leaf(now) = above.pte else { return Err(Refused::Retry.into()) };
+        if frame(&above, now, from) != Some(r.pfn) {
+            return Err(Refused::Retry.into());
+        }
+        let prot = r.prot.intersection(now.prot);
+        let rc = r.rc.intersection(now.rc);
+        let leaf = settled(Leaf { pfn: r.pfn, prot, rc });
+        if !leaf.prot.contains(need) || !leaf.rc.contains(used(need)) {
+            return Err(Refused::Retry.into());
+        }
+        let seen = self.table.walk(m, walk, at.0).ok_or(Refused::Unfit)?;
+        let order = size::<F>(&r.wish, leaf.pfn, above.order.min(seen.order));
+        match seen.pte {
+            Pte::Hole => {
+                let record = Record { child: self.tag, at: at.align_down(order), from: from.align_down(order), order };
+                let leaf = Leaf { pfn: leaf.pfn.align_down(order), ..leaf };
+                // Nobody else changes the table, so there is but one thing that can be wrong.
+                let publish = || self.table.map(m, walk, record.at.0, order, leaf).map_err(|_| NoMemory);
+                records.with(record, publish)?;
+                Ok(order)
+            }
+            // More of the same. What it allows already is no more than the parent does: `weaken` saw to that.
+            Pte::Leaf(old) if seen.order == order && frame(&seen, old, at) == Some(leaf.pfn) => {
+                let new = Leaf { prot: old.prot.union(leaf.prot), rc: old.rc.union(leaf.rc), ..old };
+                seen.swap::<F>(Pte::Leaf(new)).then_some(order).ok_or(Refused::Retry.into())
+            }
+            Pte::Leaf(_) => Err(GfnRange::block(at, seen.order).map_or(Refused::Unfit.into(), NotPublished::InWay)),
+            Pte::Table { .. } | Pte::Transition(_) | Pte::Swapped(_) => Err(Refused::Retry.into()),
+        }
+    }
+
+    /// Removes what the records say of `r`, and the records; flushes.
+    pub fn lose<M: Machine>(&self, cpu: &Cpu, m: &M, records: &mut Records, end: End, r: &GfnRange) {
+        let mut batch = FlushBatch::new(self.tag);
+        records.take(end, r, self.tag, |record| {
+            self.change(m, &m.epoch().enter(cpu), record, |_| Pte::Hole);
+            note(&mut batch, record);
+        });
+        flush(m, batch);
+    }
+
+    /// Takes something away from what the records say of the parent's `r`; flushes.
+    pub fn weaken<M: Machine>(&self, cpu: &Cpu, m: &M, records: &Records, r: &GfnRange, taken: Taken) {
+        let mut batch = FlushBatch::new(self.tag);
+        records.each(End::Parent, r, self.tag, |record| {
+            self.change(m, &m.epoch().enter(cpu), record, |leaf| Pte::Leaf(settled(taken.from(leaf))));
+            note(&mut batch, record);
+        });
+        flush(m, batch);
+    }
+
+    /// Changes the leaf that a record is about.
+    fn change<M: Machine>(&self, m: &M, walk: &WalkGuard<'_>, record: &Record, to: impl Fn(Leaf) -> Pte) {
+        while let Some(seen) = self.table.walk(m, walk, record.at.0) {
+            let Pte::Leaf(leaf) = seen.pte else {
+                debug_assert!(false, "G7: {record:?} is about {:?}", seen.pte);
+                return;
+            };
+            if seen.swap::<F>(to(leaf)) {
+                return;
+            }
+        }
+    }
+}
+
+/// What an access sets.
+pub(super) fn used(need: Prot) -> Rc {
+    if need.contains(Prot::WRITE) { Rc::all() } else { Rc::REFERENCED }
+}
+
+/// A child's leaf with nothing for hardware to set.
+fn settled(leaf: Leaf) -> Leaf {
+    let prot = if leaf.rc.contains(Rc::CHANGED) { leaf.prot } else { leaf.prot.difference(Prot::WRITE) };
+    Leaf { prot, ..leaf }
+}
+
+/// The frame of `gfn`, which `leaf` covers.
+pub(super) fn frame(seen: &Seen<'_>, leaf: Leaf, gfn: Gfn) -> Option<Pfn> {
+    leaf.pfn.checked_add(gfn.since(gfn.align_down(seen.order))?)
+}
+
+/// How large a translation may be that nothing bounds but `most`, the guest's own table, and where it lies.
+fn size<F: Stage2Format>(wish: &Wish, pfn: Pfn, most: Order) -> Order {
+    let Wish { at, from, order, .. } = *wish;
+    let fits = F::LEAVES.contains(HUGE) && HUGE <= order.min(most) && HUGE.aligned((at.0 ^ from.0) | (at.0 ^ pfn.0));
+    if fits { HUGE } else { Order::PAGE }
+}
+
+/// Calls `f` for each leaf of `table` that covers any of `r`, with the block it covers; again if `f` says that it changed.
+pub(super) fn each<F: RadixFormat, M: Machine>(
+    m: &M,
+    walk: &WalkGuard<'_>,
+    table: &Radix<F>,
+    r: &GfnRange,
+    mut f: impl FnMut(&Seen<'_>, GfnRange, Leaf) -> bool,
+) {
+    let mut at = r.start();
+    while at < r.end() {
+        let Some(seen) = table.walk(m, walk, at.0) else { return };
+        let Some(block) = GfnRange::block(at, seen.order) else { return };
+        let done = if let Pte::Leaf(leaf) = seen.pte { f(&seen, block, leaf) } else { true };
+        if done {
+            at = block.end();
+        }
+    }
+}
+
+fn note(batch: &mut FlushBatch, record: &Record) {
+    if let Some(block) = GfnRange::block(record.at, record.order) {
+        batch.note(block, record.order);
+    }
+}
+
+/// Flushes a batch that holds no tables.
+pub(super) fn flush<M: Machine>(m: &M, batch: FlushBatch) {
+    drop(m.flush(batch));
+}
