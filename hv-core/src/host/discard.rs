@@ -9,7 +9,8 @@
 //!       split at either edge                         a walk: Splitting, retry; then the small leaves, same frames
 //!         no table for it -> those pages are
 //!         zeroed where they are, after a grace       a software writer that found the frame before is over by then
-//!       leaves of the range -> holes, by CAS         a first touch afterwards gets a new, zeroed frame
+//!       leaf tables of the range, whole: detach.rs
+//!       other leaves of the range -> holes, by CAS   a first touch afterwards gets a new, zeroed frame
 //!       grace                                        a software writer holds its guard across the store (R2)
 //!       frames are free
 //!       empty tables: frozen, unlinked, grace, free
@@ -99,6 +100,7 @@ fn discard_anon<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: HvnR
     let _structure = host.lock(cpu);
     invalidate(cpu, m, space, host.reach(cpu, m, range), |bracket| {
         if let Some(range) = host.fit(cpu, m, bracket, range) {
+            host.detach_all(cpu, m, bracket, range);
             let mut from = range.start();
             while from < range.end() {
                 let (taken, next) = host.punch(cpu, m, from, range.end());

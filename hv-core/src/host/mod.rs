@@ -6,6 +6,7 @@
 //!   region.rs     what the space is made of, and the policy      fixed when the VM is built
 //!   populate.rs   hole -> leaf, small or huge                    any CPU, no lock
 //!   discard.rs    leaf -> hole, splitting at the edges           host lock, bracket over every leaf it touches
+//!   detach.rs       leaf tables with all that they hold          the same
 //!   collapse.rs   table of small leaves -> one large leaf        host lock, bracket over the block
 //!   shared.rs     the same three for pages of shared objects       their extent's lock as well
 //!   swap.rs       leaf -> swapped -> leaf                        out: host lock, bracket; in: any CPU, no lock
@@ -15,6 +16,7 @@
 
 mod collapse;
 mod counts;
+mod detach;
 mod discard;
 mod format;
 mod populate;

@@ -6,6 +6,7 @@
 //!                      |   zeroed::take -> Zeroed           | out of the table again: bracket, grace period (R20)
 //!   Frames::free <-----+------ Zeroed::into_frame           v
 //!   Frames::free_guest <------------------------- Retired<GuestFrame>
+//!   Frames::free_run   <------------------------- Retired<GuestRun>: many that lie side by side
 //!
 //!   Frames::alloc_table -> TableRef -> unlinked, grace period -> Retired<TableRef> -> Frames::free_table
 //! ```
@@ -15,6 +16,9 @@
 //! guest's: what is a table has no value of these types, and a number is made one again only in this crate, by the owner
 //! of the table out of which it was just taken.
 
+use core::iter;
+
+use super::MAX_ORDER;
 use crate::addr::{Order, Pfn};
 use crate::machine::Machine;
 
@@ -179,6 +183,34 @@ impl GuestFrame {
     /// What the allocator takes back.
     pub(super) fn into_frame(self) -> Frame {
         self.0
+    }
+}
+
+/// Guest frames that lie side by side, on their way back together, however many blocks they came from.
+#[derive(Debug)]
+#[must_use = "frames are freed, never dropped"]
+pub struct GuestRun {
+    first: Pfn,
+    pages: u64,
+    owned: Owned,
+}
+
+impl GuestRun {
+    /// Only the owner of the table out of which the numbers were just taken.
+    pub(crate) fn owned(first: Pfn, pages: u64) -> Self {
+        Self { first, pages, owned: Owned(true) }
+    }
+
+    /// The largest blocks that it can be cut into, each aligned to its size.
+    pub(super) fn into_blocks(mut self) -> impl Iterator<Item = (Pfn, Order)> + Clone {
+        self.owned.0 = false;
+        let (mut at, mut left) = (self.first.0, self.pages);
+        iter::from_fn(move || {
+            let most = left.checked_ilog2()?.min(at.trailing_zeros()).min(MAX_ORDER.into());
+            let (pfn, order) = (Pfn(at), Order::new(most as u8)?);
+            (at, left) = (at.wrapping_add(order.pages()), left.wrapping_sub(order.pages()));
+            Some((pfn, order))
+        })
     }
 }
 

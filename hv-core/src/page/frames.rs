@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   alloc, free (one page or one huge block)      the CPU's own cache: a lock that is nobody else's, in a line of its own
-//!     shelf empty, shelf full, other sizes          the buddy, one batch at a time
+//!     shelf empty, shelf full, other sizes, runs    the buddy, one batch at a time
 //!       nothing there                               every cache in the order of CPUs, the pool, the buddy: take_back
 //! ```
 //!
@@ -38,7 +38,7 @@ use super::cache::Cache;
 use super::ledger::Ledger;
 use super::reserve::Reserve;
 use super::zeroed::{Pool, Stock};
-use super::{Frame, GuestFrame, Zeroed};
+use super::{Frame, GuestFrame, GuestRun, Zeroed};
 use crate::addr::{Order, Pfn, PfnRange};
 use crate::epoch::{Cpu, MAX_CPUS, Retired};
 use crate::radix::format::TableRef;
@@ -165,7 +165,7 @@ impl Frames {
     pub fn free(&self, cpu: &Cpu, frame: Frame) {
         let order = frame.order();
         let pfn = frame.into_pfn();
-        if LOOK_TWICE && (self.all().any_free(pfn, order) || self.reserve.has(pfn)) {
+        if LOOK_TWICE && self.any_free(pfn, order) {
             return self.buddy().refuse(pfn, order);
         }
         self.ledger.give(pfn, order);
@@ -183,6 +183,24 @@ impl Frames {
         self.free(cpu, frame.into_inner().into_frame());
     }
 
+    /// The same for frames that lie side by side. They go past the CPU's cache, which is for single frames, and are one
+    /// trip to the buddy, as the largest blocks that they make up.
+    pub fn free_run(&self, cpu: &Cpu, run: Retired<GuestRun>) {
+        let blocks = run.into_inner().into_blocks();
+        let mut two = blocks.clone();
+        if let (Some((pfn, order)), None) = (two.next(), two.next()) {
+            return self.free(cpu, Frame::owned(pfn, order));
+        }
+        if LOOK_TWICE && let Some((pfn, order)) = blocks.clone().find(|&(pfn, order)| self.any_free(pfn, order)) {
+            return self.buddy().refuse(pfn, order);
+        }
+        let mut buddy = self.buddy();
+        for (pfn, order) in blocks {
+            self.ledger.give(pfn, order);
+            buddy.give(pfn, order);
+        }
+    }
+
     /// Takes a block for a table. For implementations of [`crate::machine::Machine::alloc_table`], which zero it.
     pub fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
         Some(TableRef::new(self.alloc(cpu, order)?.into_pfn(), order))
@@ -194,12 +212,17 @@ impl Frames {
         self.free(cpu, Frame::owned(table.base(), table.order()));
     }
 
+    /// True if the first frame of a block is free, or any other outside of the reserve. For checks.
+    fn any_free(&self, pfn: Pfn, order: Order) -> bool {
+        self.all().any_free(pfn, order) || self.reserve.has(pfn)
+    }
+
     /// True if `pfn` is under the allocator's care and not allocated. For checks: the answer may be stale at once.
     #[must_use]
     pub fn is_free(&self, pfn: Pfn) -> bool {
         match self.ledger.is_taken(pfn) {
             Some(taken) => !taken && self.is_ours(pfn, Order::PAGE),
-            None => self.all().any_free(pfn, Order::PAGE) || self.reserve.has(pfn),
+            None => self.any_free(pfn, Order::PAGE),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Physical frames: who has them, and what they may be used for.
 //!
 //! ```text
-//!   frame.rs    Frame, Zeroed, GuestFrame: ownership as values
+//!   frame.rs    Frame, Zeroed, GuestFrame, GuestRun: ownership as values
 //!   frames.rs   Frames, the allocator: the locks around what follows, and their order
 //!   cache.rs      one CPU's own free frames
 //!   zeroed.rs     frames that idle CPUs have zeroed in advance
@@ -31,7 +31,7 @@ pub mod zeroed;
 
 pub use buddy::{MAX_ORDER, MAX_ZONES};
 pub use extent::Grow;
-pub use frame::{Content, Frame, GuestFrame, Zeroed};
+pub use frame::{Content, Frame, GuestFrame, GuestRun, Zeroed};
 pub use frames::{Counts, Frames, FramesError};
 pub use packed::Packed;
 pub use reserve::{RESERVE, Reclaiming};

@@ -12,6 +12,8 @@ use crate::host::HUGE;
 use crate::machine::CpuId;
 use crate::sync::{AtomicBool, Ordering};
 
+mod runs;
+
 /// A whole GiB, and ranges that nothing large fits into.
 const RANGES: [(u64, u64); 3] = [(3, 1000), (5000, 7), (1 << 18, 1 << 18)];
 

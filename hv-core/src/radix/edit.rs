@@ -38,7 +38,7 @@ pub enum EditError {
     TableInWay,
 }
 
-/// Takes what [`Radix::unmap`] and [`Radix::prune`] remove.
+/// Takes what [`Radix::unmap`], [`Radix::detach`] and [`Radix::prune`] remove.
 pub trait Removed {
     /// True if there is room for one more leaf or table. Asked before each removal; false ends the edit early.
     fn room(&self) -> bool;

@@ -1,5 +1,4 @@
-//! Taking table pages away: empty ones while others walk and map, full ones whose leaves are to go, and all of them at
-//! the end.
+//! Taking table pages away: empty ones while others walk and map, and all of them at the end. Full ones: [`super::detach`].
 
 use super::Radix;
 use super::edit::Removed;
@@ -63,59 +62,8 @@ impl<F: RadixFormat> Radix<F> {
         }
     }
 
-    /// Unlinks the leaf tables whose keys lie all in `from..to`, with the leaves that they hold, and gives them to `out`
-    /// while it has room: one compare-and-swap a table, none a page.
-    ///
-    /// Nothing is frozen, so the caller sees to it that nobody publishes a translation of these keys meanwhile (an open
-    /// bracket, R6), that what the leaves name is owned by somebody else, and that no two such calls overlap. Walks and
-    /// hardware may be in the tables, and hardware may mark their leaves, until they have been flushed and a grace period
-    /// is over.
-    pub fn detach<M: Machine, R: Removed>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, out: &mut R) {
-        if let Some(root) = Node::root::<F>(self.root) {
-            self.detach_below(m, g, root, from, to, out);
-        }
-    }
-
-    fn detach_below<M: Machine, R: Removed>(
-        &self,
-        m: &M,
-        g: &WalkGuard<'_>,
-        node: Node,
-        from: u64,
-        to: u64,
-        out: &mut R,
-    ) {
-        let span = node.leaf_order();
-        let mut key = from;
-        while key < to && in_reach::<F>(key) {
-            let start = span.align_down(key);
-            let Some(end) = start.checked_add(span.pages()) else { return };
-            let seen = look::<F, M>(m, g, node, start);
-            if let Pte::Table { table, bits } = seen.pte
-                && let Some(child) = node.child(table, bits)
-            {
-                if child.level > 0 {
-                    self.detach_below(m, g, child, key, end.min(to), out);
-                } else if from <= start && end <= to {
-                    if !out.room() {
-                        return;
-                    }
-                    // Nobody else changes an entry that holds a table, so this cannot fail.
-                    if seen.swap::<F>(Pte::Hole) {
-                        self.frames.fetch_sub(table.order().pages(), Ordering::Relaxed);
-                        out.table(table);
-                    }
-                }
-            }
-            if node.slot(start).saturating_add(1) >= node.len() {
-                return;
-            }
-            key = end;
-        }
-    }
-
-    /// Frees every table, and gives every leaf and every kept page's entry to `entry`. Nobody else may know of the table any more: the caller has
-    /// seen to it that no CPU walks it, in software or in hardware, nor will.
+    /// Frees every table, and gives every leaf and every kept page's entry to `entry`. Nobody else may know of the table
+    /// any more: the caller has seen to it that no CPU walks it, in software or in hardware, nor will.
     pub fn destroy<M: Machine>(self, cpu: &Cpu, m: &M, mut entry: impl FnMut(u64, Order, Pte)) {
         let grace = m.epoch().synchronize(cpu);
         if let Some(root) = Node::root::<F>(self.root) {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Between the look at a table and the CAS of its entries it may be unlinked: what `prune` unlinks is frozen before, and
-//! into what `detach` unlinks its caller lets nobody publish.
+//! what `detach` unlinks goes with all that comes into it (stage 2: nothing, since a section tests for its bracket).
 
 use core::ops::Range;
 

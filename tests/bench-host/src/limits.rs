@@ -15,6 +15,7 @@ pub fn of(op: Op, subject: &str) -> Option<(f64, f64)> {
         (Op::Independent, "trivet") => Some((53.0, 2.1)),
         (Op::Dependent, "trivet") => Some((49.0, 1.1)),
         (Op::Unmap, "trivet") => Some((55.0, 3.1)),
+        (Op::Discard, "trivet-vm") => Some((14.0, 0.75)),
         // 4,096 of each are the new table's zeroing, one `rep stosb`, of which callgrind counts every byte. The goal for
         // the rest is 1,400.
         (Op::Split, "trivet-vm") => Some((5_800.0, 4_700.0)),

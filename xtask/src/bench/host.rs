@@ -47,7 +47,7 @@ impl Goal {
 const BY_HAND: Measure = Measure::Times("by-hand");
 const LOCKED: Measure = Measure::Times("x86_64-rwlock");
 
-const GOALS: [Goal; 9] = [
+const GOALS: [Goal; 10] = [
     Goal::of_table("map, tables there", "map", BY_HAND, 1.05),
     Goal::of_table("look-up, dependent", "lookup-dependent", BY_HAND, 1.03),
     Goal::of_table("look-up, independent", "lookup", BY_HAND, 1.03),
@@ -56,6 +56,7 @@ const GOALS: [Goal; 9] = [
     Goal::of_table("unmap", "unmap", LOCKED, 0.6),
     Goal::of_table("range map, a page", "map-range", Measure::Nanoseconds, 2.0),
     Goal::of_table("range unmap, a page", "unmap-range", Measure::Nanoseconds, 2.0),
+    Goal { about: "discard, a page", op: "discard", subject: "trivet-vm", measure: Measure::Instructions, most: 15.0 },
     Goal { about: "split of 2 MiB", op: "split", subject: "trivet-vm", measure: Measure::Instructions, most: 1400.0 },
 ];
 
@@ -174,6 +175,7 @@ mod tests {
         }
         lines.push(format!("bench op=map-range subject=trivet ns={range} ratio=9.00"));
         lines.push("bench op=unmap-range subject=trivet ns=0.10 ratio=9.00".to_owned());
+        lines.push("count op=discard subject=trivet-vm instructions=15.00 loads=1.00 stores=1.00".to_owned());
         lines.push("count op=split subject=trivet-vm instructions=1400.00 loads=1.00 stores=1.00".to_owned());
         lines
     }

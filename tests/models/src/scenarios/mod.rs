@@ -17,6 +17,7 @@ mod ready;
 mod shared;
 mod slots;
 mod structure;
+mod tables;
 mod team;
 mod touch;
 mod vm;
@@ -35,6 +36,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     slots::ALL,
     huge::ALL,
     structure::ALL,
+    tables::ALL,
     team::ALL,
     touch::ALL,
     frames::ALL,
