@@ -73,6 +73,9 @@ pub enum MapError {
     /// A table of smaller translations, empty or not, stands where a leaf of this order belongs. It has to be broken up
     /// first (R10); nothing has been changed.
     TableInWay(Order),
+    /// A translation of this larger order, for the same frames, stands where a smaller one belongs that allows more. It has to
+    /// be broken up first (R10); nothing has been changed.
+    LeafInWay(Order),
     /// The guest chose a size that cannot be had there. Not an answer of a table, but of the level rule before it.
     Unfit(Limit),
 }
@@ -138,9 +141,21 @@ pub trait Stage2<I: Isa>: Sized + Send + Sync {
     }
     /// Removes every translation of `r`, noting in `f` what must be flushed. Ends with no translation of any gfn in `r`,
     /// which may mean that a larger leaf is dropped whole. The caller keeps two of overlapping ranges apart.
-    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped;
+    ///
+    /// If the table's method is [`DirtyMethod::HardwareBits`], `changed` is told of each leaf that went with its change bit
+    /// set; nobody may rely on that before the flush (R14).
+    fn unmap(
+        &self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        r: GfnRange,
+        f: &mut FlushBatch,
+        changed: Option<&mut dyn FnMut(Gfn, Order)>,
+    ) -> Unmapped;
     /// Removes write permission in `r`.
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch);
+    /// Clears change bits in `r`, and tells `changed` of each leaf that had its set. Final after the flush only (R14).
+    fn collect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, changed: &mut dyn FnMut(Gfn, Order));
     /// Tells `noted` which pages of `r` were used since the last call, as the leaves that translate them (first guest frame,
     /// size; a leaf may reach beyond `r`), and makes their next use noticeable. Where hardware sets reference bits they are
     /// cleared; elsewhere the translation is removed: one that exists was asked for. Called by [`crate::mmu::age`] only, in

@@ -166,7 +166,13 @@ impl<I: Isa> HostSpace<I> {
                 Ok(Split::Nothing) => return Ok(()),
                 Err(EditError::NoTable) => return Err(Uncut(leaf)),
                 // Nobody else changes a leaf under the host lock.
-                Err(EditError::Retry | EditError::Unfit | EditError::Occupied | EditError::TableInWay) => spin_loop(),
+                Err(
+                    EditError::Retry
+                    | EditError::Unfit
+                    | EditError::Occupied
+                    | EditError::TableInWay
+                    | EditError::LeafInWay(_),
+                ) => spin_loop(),
             }
         }
     }

@@ -105,7 +105,7 @@ pub(super) fn refused(error: EditError) -> Populate {
     match error {
         EditError::NoTable => Populate::NoMemory,
         // Occupied: another CPU populated the page first; its frame counts.
-        EditError::Retry | EditError::Occupied | EditError::TableInWay => Populate::Retry,
+        EditError::Retry | EditError::Occupied | EditError::TableInWay | EditError::LeafInWay(_) => Populate::Retry,
         EditError::Unfit => Populate::OutOfReach,
     }
 }

@@ -12,9 +12,8 @@
 //!
 //! An answer is a hint: what is used between the look and the flush, or by the hypervisor itself, does not show.
 
-use super::flush::FlushBatch;
 use super::space::Space;
-use super::zap::{finish, windows};
+use super::zap::weaken;
 use crate::addr::{Hvn, HvnRange, Order};
 use crate::epoch::Cpu;
 use crate::isa::{Isa, Stage2};
@@ -26,18 +25,14 @@ pub fn age<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: HvnRange,
     // Without the host lock it may be too narrow for a leaf that has just been collapsed, which is then published large, if
     // at all: no small one comes beside it.
     let range = space.host.reach(cpu, m, range);
-    let mut guard = space.mmu.lock(cpu);
-    guard.begin(m, &range);
-    let mut batch = FlushBatch::new(space.tag);
-    for (slot, gfns) in windows(cpu, m, space, &range) {
-        space.stage2.age(cpu, m, gfns, &mut batch, &mut |gfn, order| {
-            if let Some(page) = slot.hvn(gfn) {
-                noted(page, order);
-            }
-        });
-    }
-    let flushed = finish(m, space, batch);
-    guard.end();
-    drop(guard);
+    let (_, flushed) = weaken(cpu, m, space, &range, &mut |windows, batch| {
+        for (slot, gfns) in windows {
+            space.stage2.age(cpu, m, *gfns, batch, &mut |gfn, order| {
+                if let Some(page) = slot.hvn(gfn) {
+                    noted(page, order);
+                }
+            });
+        }
+    });
     flushed.release(cpu, m);
 }

@@ -38,7 +38,7 @@ use alloc::vec::Vec;
 use super::GuestMemory;
 use super::space::Space;
 use crate::addr::{Gfn, Gpa, Hvn, HvnRange, PAGE_SIZE, Pfn};
-use crate::epoch::Cpu;
+use crate::epoch::{Cpu, WalkGuard};
 use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::radix::format::Prot;
@@ -159,16 +159,29 @@ impl<I: Isa> GfnCache<I> {
     pub fn with(&self, cpu: &Cpu, m: &I::Machine, need: Prot, mut touch: impl FnMut(Pfn)) -> bool {
         let need = bits(need);
         let mut known = || {
-            let _walk = m.epoch().enter(cpu);
+            let walk = m.epoch().enter(cpu);
             // Acquire: who filled it has seen the page's zeros.
             let word = self.entry.word.load(Ordering::Acquire);
             let fits = word != 0 && word & need == need;
             if fits {
                 touch(Pfn(word >> SHIFT));
+                if need & bits(Prot::WRITE) != 0 && self.space.dirty.active().is_some() {
+                    self.wrote(m, &walk);
+                }
             }
             fits
         };
         known() || (self.refresh(cpu, m).is_some() && known())
+    }
+
+    /// Tells the dirty log of a store (R16, exhibit E5). The slot is the one that the word was derived from: no window changes
+    /// before the walks are over in which it was found valid.
+    #[cold]
+    fn wrote(&self, m: &I::Machine, walk: &WalkGuard<'_>) {
+        let slot = self.space.slots.find(walk, self.gfn);
+        if let Some(page) = slot.and_then(|slot| slot.hvn(self.gfn)) {
+            self.space.wrote(m, walk, page);
+        }
     }
 
     /// Learns the frame. `None` if it is not there, or if something is being invalidated.

@@ -14,7 +14,6 @@
 //!
 //! What it publishes is what the slow path would have: the same tests, in the same section, by the same functions.
 
-use super::lock::Target;
 use super::resolve::needs;
 use super::space::Space;
 use crate::addr::HvnRange;
@@ -49,6 +48,6 @@ fn attempt<I: Isa>(ctx: Atomic<'_>, m: &I::Machine, space: &Space<I>, fault: &Fa
     let hvn = slot.hvn(gfn)?;
     let fresh = section.revalidate(seq, HvnRange::new(hvn, 1)?).ok()?;
     let primary = fresh.primary(m, &space.host, hvn).ok()?;
-    let to = Target::<I> { stage2: &space.stage2, machine: m, claim: fault.claim, need };
+    let to = space.target(m, fault.claim, need);
     fresh.install(&to, &slot, gfn, primary).ok().map(drop)
 }

@@ -1,8 +1,5 @@
 //! How large a translation may be: the smallest of all the bounds (R11). Pure; called by `Fresh::install` only, with the
 //! host table's leaf as it is in the same commit section, never with what a page is part of (R12).
-//!
-//! A bound that a VM's dirty log sets (a logged slot is mapped 4 KiB by 4 KiB) belongs here too, as a field of
-//! [`Bounds`] and a variant of [`Limit`].
 
 use crate::addr::{Gfn, GfnRange, Hvn, Order, Orders, Pfn};
 use crate::isa::SizeRule;
@@ -23,6 +20,18 @@ pub struct Bounds<'a> {
     pub slot: &'a Slot,
     /// What stage 2 can do, or what the guest chose.
     pub rule: SizeRule,
+    /// What the VM's dirty log wants.
+    pub log: Logging,
+}
+
+/// Is it noted which pages are stored to?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logging {
+    /// No.
+    Off,
+    /// Yes, page by page: no translation whose size we choose is larger (exhibit E6). One whose size the guest chose is noted
+    /// whole.
+    On,
 }
 
 /// Why a translation may not have a size.
@@ -36,6 +45,8 @@ pub enum Limit {
     Slot,
     /// Stage 2 has no leaf of that size, or the guest chose another.
     Stage2,
+    /// The dirty log wants to know of each page.
+    DirtyLog,
 }
 
 /// The order to map with; an error only if the guest chose the size, and it cannot be had.
@@ -43,7 +54,7 @@ pub enum Limit {
 pub fn order(b: &Bounds<'_>) -> Result<Order, Limit> {
     match b.rule {
         // Most often, and no bound is lower.
-        SizeRule::AnyOf(_) if b.host == Order::PAGE => Ok(Order::PAGE),
+        SizeRule::AnyOf(_) if b.host == Order::PAGE || b.log == Logging::On => Ok(Order::PAGE),
         SizeRule::AnyOf(orders) => Ok(largest(b, orders)),
         SizeRule::Exactly(wanted) => allows(b, wanted).map(|()| wanted),
     }
@@ -64,12 +75,11 @@ fn largest(b: &Bounds<'_>, orders: Orders) -> Order {
 /// May the translation be of this size?
 #[inline]
 pub fn allows(b: &Bounds<'_>, order: Order) -> Result<(), Limit> {
-    let stage2 = match b.rule {
-        SizeRule::AnyOf(orders) => orders.contains(order),
-        SizeRule::Exactly(wanted) => wanted == order,
-    };
-    if !stage2 {
-        return Err(Limit::Stage2);
+    match b.rule {
+        SizeRule::AnyOf(_) if b.log == Logging::On && order > Order::PAGE => return Err(Limit::DirtyLog),
+        SizeRule::AnyOf(orders) if orders.contains(order) => {}
+        SizeRule::Exactly(wanted) if wanted == order => {}
+        SizeRule::AnyOf(_) | SizeRule::Exactly(_) => return Err(Limit::Stage2),
     }
     if order > b.host {
         return Err(Limit::Primary);
@@ -86,7 +96,7 @@ pub fn allows(b: &Bounds<'_>, order: Order) -> Result<(), Limit> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bounds, Limit, allows, order};
+    use super::{Bounds, Limit, Logging, allows, order};
     use crate::addr::{Gfn, GfnRange, Hvn, Order, Orders, Pfn};
     use crate::isa::SizeRule;
     use crate::memslot::Slot;
@@ -105,7 +115,8 @@ mod tests {
     }
 
     fn bounds(slot: &Slot, gfn: u64, pfn: u64, host: u8, rule: SizeRule) -> Bounds<'_> {
-        Bounds { gfn: Gfn(gfn), hvn: slot.hvn(Gfn(gfn)).unwrap(), pfn: Pfn(pfn), host: o(host), slot, rule }
+        let hvn = slot.hvn(Gfn(gfn)).unwrap();
+        Bounds { gfn: Gfn(gfn), hvn, pfn: Pfn(pfn), host: o(host), slot, rule, log: Logging::Off }
     }
 
     /// The size, and why the next larger one is refused.
@@ -145,6 +156,16 @@ mod tests {
             let b = bounds(&whole, 5, 5, host, two);
             assert_eq!(order(&b), Ok(o(want)), "host leaf of order {host}");
         }
+    }
+
+    #[test]
+    fn r11_with_a_dirty_log_only_the_guest_chooses_large_ones() {
+        let whole = slot(0, 1024, 0x10000);
+        let logged = |rule| Bounds { log: Logging::On, ..bounds(&whole, 5, 512 + 5, 9, rule) };
+        assert_eq!(order(&logged(up_to(12))), Ok(o(0)));
+        assert_eq!(allows(&logged(up_to(12)), o(1)), Err(Limit::DirtyLog));
+        assert_eq!(order(&logged(SizeRule::Exactly(o(9)))), Ok(o(9)));
+        assert_eq!(order(&logged(SizeRule::Exactly(o(10)))), Err(Limit::Primary));
     }
 
     #[test]

@@ -25,7 +25,7 @@
 //!                                      zap meets the leaf; flush; unlock
 //! ```
 //!
-//! Exhibits A1, B1, C1 (level from the mapping), H1 and H2 (a table where a leaf shall go).
+//! Exhibits A1, B1, C1 (level from the mapping), E6, H1 and H2 (a table where a leaf shall go).
 
 mod publish;
 
@@ -35,6 +35,8 @@ use crate::addr::{Gfn, Hvn, HvnRange, Order, Pfn};
 use crate::epoch::{Cpu, Domain, WalkGuard};
 use crate::isa::{Isa, MapError};
 use crate::machine::Machine;
+use crate::mmu::dirty::DirtyLog;
+use crate::mmu::level::Logging;
 use crate::notifier::{Brackets, InvalidateSeq, Notifier};
 use crate::radix::format::Prot;
 use crate::sync::{Rank, Ranked, RankedGuard};
@@ -111,6 +113,7 @@ pub struct Mapping {
     pfn: Pfn,
     order: Order,
     prot: Prot,
+    log: Logging,
 }
 
 /// Where a translation is to be published, by whom, for what access, and on what claim.
@@ -120,6 +123,8 @@ pub struct Target<'a, I: Isa> {
     pub stage2: &'a I::Stage2,
     /// The machine.
     pub machine: &'a I::Machine,
+    /// The log that wants to know which pages are stored to. Asked in the section.
+    pub dirty: &'a DirtyLog,
     /// What the fault must still find true.
     pub claim: I::Claim,
     /// What the access needs: a translation that allows less is no answer.

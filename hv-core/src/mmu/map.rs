@@ -4,8 +4,12 @@
 //! left of them, while the host table has come to have a large leaf there. Then the block is broken up before the leaf is
 //! made (R10), in a bracket of its own: nothing is replaced in place, and no CPU has both forms cached (exhibits H1, H2).
 //!
+//! The other way round while a dirty log is on: the block is mapped with one leaf, for loads only, and a page of it is stored
+//! to. It is broken up in the same way, and what is made is the page, writable, and the rest page by page for loads, so that
+//! the other 511 go on being read (exhibit E6). Of a leaf of 1 GiB that is the 2 MiB around the page.
+//!
 //! ```text
-//!   install: TableInWay(order)    the section ends here
+//!   install: TableInWay(order), LeafInWay(order)    the section ends here
 //!   replace: sample (R5) -> slot -> lock -> revalidate the block (R6)
 //!            bracket over it, grace -> unmap, unlink, flush -> install -> bracket closed, unlock
 //! ```
@@ -27,11 +31,13 @@ pub(super) fn map<I: Isa>(
     claim: I::Claim,
     r: Resolved,
 ) -> Result<(), MapError> {
-    let to = Target::<I> { stage2: &space.stage2, machine: m, claim, need: r.need };
+    let to = space.target(m, claim, r.need);
     let gfn = r.gfn;
     match publish(cpu, space, &to, r) {
         Ok(_) => Ok(()),
-        Err(MapError::TableInWay(order)) => (space.replace)(cpu, space, &to, gfn, order).map(|_| ()),
+        Err(MapError::TableInWay(order) | MapError::LeafInWay(order)) => {
+            (space.replace)(cpu, space, &to, gfn, order).map(|_| ())
+        }
         Err(error) => Err(error),
     }
 }
@@ -45,7 +51,7 @@ fn publish<I: Isa>(cpu: &Cpu, space: &Space<I>, to: &Target<'_, I>, r: Resolved)
     fresh.install(to, &r.slot, r.gfn, primary)
 }
 
-/// Breaks up the tables of the block of `order` around `gfn` and publishes what belongs there.
+/// Breaks up what the block of `order` around `gfn` is mapped with, and publishes what belongs there.
 pub(super) fn replace<I: Isa>(
     cpu: &Cpu,
     space: &Space<I>,
@@ -56,7 +62,6 @@ pub(super) fn replace<I: Isa>(
     let m = to.machine;
     let seq = space.mmu.sample();
     let slot = space.slots.find(&m.epoch().enter(cpu), gfn).ok_or(MapError::Retry)?;
-    let hvn = slot.hvn(gfn).ok_or(MapError::Retry)?;
     let block = GfnRange::block(gfn, order).ok_or(MapError::Retry)?;
     // All of the block, or it is not the slot any more that the leaf was fit for.
     let pages = slot.hvns_of(&block).filter(|pages| pages.pages() == order.pages()).ok_or(MapError::Retry)?;
@@ -64,10 +69,7 @@ pub(super) fn replace<I: Isa>(
     let alone = guard.revalidate(seq, pages)?;
     alone.replace(
         m,
-        || clear(cpu, m, space, &[block]).release(cpu, m),
-        |fresh| {
-            let primary = fresh.primary(m, &space.host, hvn)?;
-            fresh.install(to, &slot, gfn, primary)
-        },
+        || clear(cpu, m, space, &[(slot, block)], space.change_log()).release(cpu, m),
+        |fresh| fresh.install_among(to, &space.host, &slot, gfn, block),
     )
 }

@@ -67,12 +67,16 @@ pub struct MemoryStats {
     pub aged: u64,
     /// Pages that it found to be used.
     pub used: u64,
-    /// Frames that hold the host table and stage 2.
+    /// Frames that hold the host table, stage 2 and the dirty log.
     pub tables: u64,
     /// Flushes that made CPUs forget translations.
     pub flushes: u64,
     /// Faults that ended in [`Outcome::Retry`]. The faults themselves are counted by the vCPUs.
     pub retries: u64,
+    /// Harvests of the dirty log.
+    pub harvests: u64,
+    /// Pages that they reported.
+    pub harvested: u64,
 }
 
 impl<I: Isa> GuestMemory<I> {
@@ -112,7 +116,7 @@ impl<I: Isa> GuestMemory<I> {
             Ok(resolved) => match map(cpu, m, &self.space, fault.claim, resolved) {
                 Ok(()) => Outcome::Mapped,
                 // Another CPU has put another table there already.
-                Err(MapError::Retry | MapError::TableInWay(_)) => Outcome::Retry,
+                Err(MapError::Retry | MapError::TableInWay(_) | MapError::LeafInWay(_)) => Outcome::Retry,
                 Err(MapError::NoTable) => Outcome::NoMemory,
                 Err(MapError::Unfit(_)) => Outcome::NoSlot,
             },
@@ -170,6 +174,7 @@ impl<I: Isa> GuestMemory<I> {
                 let guard = m.epoch().enter(cpu);
                 if let Peek::Page(found) = self.space.host.peek(m, &guard, page) {
                     m.write(found.pfn, offset, bytes);
+                    self.space.wrote(m, &guard, page);
                     return Ok(());
                 }
                 drop(guard);
@@ -180,11 +185,13 @@ impl<I: Isa> GuestMemory<I> {
     }
 
     /// Gives the guest's pages `gfns` back to the machine; they read as zeros afterwards. What of the range no slot shows
-    /// is ignored. Once this has returned, no access begun before it lands in the old frames.
+    /// is ignored. Once this has returned, no access begun before it lands in the old frames. To the dirty log it is a store
+    /// to each of them.
     pub fn discard(&self, cpu: &Cpu, m: &I::Machine, gfns: GfnRange) {
         let slots = self.space.slots.all(&m.epoch().enter(cpu));
         for range in slots.iter().filter_map(|slot| slot.hvns_of(&gfns)) {
             discard(cpu, m, &self.space, range);
+            self.space.dirty.discarded(cpu, m, range);
         }
     }
 
@@ -227,7 +234,8 @@ impl<I: Isa> GuestMemory<I> {
 
     /// What it amounts to just now.
     pub fn stats(&self) -> MemoryStats {
-        let Space { host, stage2, .. } = &*self.space;
+        let Space { host, stage2, dirty, .. } = &*self.space;
+        let (harvests, harvested) = dirty.counts();
         let now = host.stats();
         let HostStats { resident, huge, giant, splits, collapses, zeroed, .. } = now;
         MemoryStats {
@@ -242,9 +250,11 @@ impl<I: Isa> GuestMemory<I> {
             splits,
             collapses,
             zeroed,
-            tables: host.table_frames().saturating_add(stage2.table_frames()),
+            tables: host.table_frames().saturating_add(stage2.table_frames()).saturating_add(dirty.frames()),
             flushes: self.space.flushes.load(Ordering::Relaxed),
             retries: self.retries.load(Ordering::Relaxed),
+            harvests,
+            harvested,
         }
     }
 

@@ -11,16 +11,17 @@
 //!
 //! Lock order, lowest first; a CPU takes locks in this order only, and the dev profile checks it (`sync::Rank`):
 //!
-//! 1. `Rank::Reclaim`: the machine's one reclaimer
-//! 2. `Rank::Memslots`: replacing a VM's set of slots
-//! 3. `Rank::Team`: one extent of an object that VMs share
-//! 4. `Rank::Mappers`: the list of those VMs
-//! 5. `Rank::Host`: structural changes of a VM's host table
-//! 6. `Rank::Mmu`: the mmu lock of a VM
-//! 7. `Rank::Derived`: the tables derived from a VM's stage 2
-//! 8. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
-//! 9. a store's locks, outside of walk guards
-//! 10. the frame allocator's locks, innermost
+//! 1. `Rank::Log`: starting, harvesting or stopping a VM's dirty log
+//! 2. `Rank::Reclaim`: the machine's one reclaimer
+//! 3. `Rank::Memslots`: replacing a VM's set of slots
+//! 4. `Rank::Team`: one extent of an object that VMs share
+//! 5. `Rank::Mappers`: the list of those VMs
+//! 6. `Rank::Host`: structural changes of a VM's host table
+//! 7. `Rank::Mmu`: the mmu lock of a VM
+//! 8. `Rank::Derived`: the tables derived from a VM's stage 2
+//! 9. walk guards, inside any of these; no ranked lock is taken and no grace period awaited inside a guard
+//! 10. a store's locks, outside of walk guards
+//! 11. the frame allocator's locks, innermost
 //!
 //! A grace period may be awaited under any of the locks, since who walks takes none. A fault takes none at all, with two
 //! exceptions, both outside of its section: the first touch of a shared page takes its extent's, and where a table stands
@@ -34,6 +35,7 @@ pub mod cache;
 pub mod census;
 pub mod config;
 pub mod derived;
+pub mod dirty;
 pub mod fast;
 pub mod flush;
 pub mod level;
@@ -49,5 +51,6 @@ pub mod zap;
 pub use age::age;
 pub use cache::GfnCache;
 pub use config::{MemoryConfig, Window};
+pub use dirty::{Harvest, LogError};
 pub use memory::{GuestMemory, MemoryStats, Outcome};
 pub use space::{MemoryError, Space};

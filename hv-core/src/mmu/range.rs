@@ -3,7 +3,7 @@
 //! A range is mapped in commit sections of at most [`BATCH`] pages, each with a sample and a test of its own, so that an
 //! invalidator never waits long and a bracket elsewhere in the range costs one section's work.
 
-use super::lock::{BATCH, Target};
+use super::lock::BATCH;
 use super::map::replace;
 use super::memory::{GuestMemory, Outcome};
 use super::resolve::{Unresolved, needs};
@@ -69,7 +69,7 @@ fn map_some<I: Isa<Claim = ()>>(
             Populate::OutOfReach => return Err(Unresolved::NoSlot),
         };
     }
-    let to = Target::<I> { stage2: &space.stage2, machine: m, claim: (), need };
+    let to = space.target(m, (), need);
     let done = {
         let section = space.mmu.enter(cpu, m.epoch());
         section
@@ -79,10 +79,12 @@ fn map_some<I: Isa<Claim = ()>>(
     };
     match done {
         Ok(next) => Ok(next),
-        Err(MapError::TableInWay(order)) => match replace(cpu, space, &to, gfns.start(), order) {
-            Err(MapError::NoTable) => Err(Unresolved::NoMemory),
-            Ok(_) | Err(_) => Ok(gfns.start()),
-        },
+        Err(MapError::TableInWay(order) | MapError::LeafInWay(order)) => {
+            match replace(cpu, space, &to, gfns.start(), order) {
+                Err(MapError::NoTable) => Err(Unresolved::NoMemory),
+                Ok(_) | Err(_) => Ok(gfns.start()),
+            }
+        }
         Err(MapError::NoTable) => Err(Unresolved::NoMemory),
         Err(MapError::Retry | MapError::Unfit(_)) => Ok(gfns.start()),
     }

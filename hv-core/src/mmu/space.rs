@@ -7,15 +7,17 @@
 use core::fmt;
 
 use super::cache::Caches;
+use super::dirty::DirtyLog;
 use super::lock::{Mmu, Target};
 use super::map;
-use crate::addr::{Gfn, Order};
-use crate::epoch::Cpu;
-use crate::host::{HostSpace, Regions};
-use crate::isa::{Isa, MapError, Stage2, VmTag};
+use crate::addr::{Gfn, Hvn, HvnRange, Order};
+use crate::epoch::{Cpu, WalkGuard};
+use crate::host::{HostSpace, Region, Regions};
+use crate::isa::{DirtyMethod, Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
 use crate::memslot::{Memslots, Slot};
 use crate::mmu::flush::FlushBatch;
+use crate::radix::format::Prot;
 use crate::sync::AtomicU64;
 
 /// Host space, memslots, mmu lock with the notifier, and stage 2 of one VM.
@@ -28,6 +30,8 @@ pub struct Space<I: Isa> {
     pub slots: Memslots,
     /// Who may publish and who invalidates.
     pub mmu: Mmu,
+    /// Which pages were stored to.
+    pub dirty: DirtyLog,
     /// Pages whose frames the hypervisor keeps in mind.
     pub caches: Caches,
     /// What is derived.
@@ -62,6 +66,7 @@ impl<I: Isa> Space<I> {
     ) -> Result<Self, MemoryError> {
         let slots = Memslots::new();
         slots.lock(cpu).replace(m.epoch(), windows).map_err(|_| MemoryError::BadSize)?;
+        let dirty = DirtyLog::new(regions.iter().map(Region::hvns));
         let host = HostSpace::new(cpu, m, regions).ok_or(MemoryError::NoMemory)?;
         let Some(stage2) = I::Stage2::create(cpu, m, tag) else {
             host.destroy(cpu, m);
@@ -72,6 +77,7 @@ impl<I: Isa> Space<I> {
             host,
             slots,
             mmu: Mmu::new(),
+            dirty,
             caches: Caches::new(),
             stage2,
             replace: map::replace::<I>,
@@ -79,11 +85,33 @@ impl<I: Isa> Space<I> {
         })
     }
 
+    /// Where a fault's answer goes.
+    #[inline]
+    pub fn target<'a>(&'a self, m: &'a I::Machine, claim: I::Claim, need: Prot) -> Target<'a, I> {
+        Target { stage2: &self.stage2, machine: m, dirty: &self.dirty, claim, need }
+    }
+
+    /// Notes that the hypervisor has stored to a page, in the guard in which it did (R16).
+    #[inline]
+    pub(super) fn wrote(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn) {
+        if let Some(log) = self.dirty.active()
+            && let Some(page) = HvnRange::new(page, 1)
+        {
+            log.mark(m, g, &page);
+        }
+    }
+
+    /// The dirty log, if it is on and wants to know of leaves that hardware marked.
+    pub(super) fn change_log(&self) -> Option<&DirtyLog> {
+        self.dirty.active().filter(|_| self.stage2.dirty_method() == DirtyMethod::HardwareBits)
+    }
+
     /// Frees everything. No CPU is in the VM nor enters it again.
     pub fn destroy(self, cpu: &Cpu, m: &I::Machine) {
         // The tag may be given to another VM, and the frames to anybody: nothing of this VM may stay cached (R9).
         m.flush(FlushBatch::whole(self.tag)).release(cpu, m);
         self.stage2.destroy(cpu, m);
+        self.dirty.close(cpu, m);
         self.host.destroy(cpu, m);
     }
 }

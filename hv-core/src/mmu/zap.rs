@@ -12,9 +12,10 @@
 
 use heapless::Vec;
 
+use super::dirty::DirtyLog;
 use super::flush::{FlushBatch, Flushed, Scope};
 use super::space::Space;
-use crate::addr::{GfnRange, HvnRange};
+use crate::addr::{Gfn, GfnRange, HvnRange, Order};
 use crate::epoch::Cpu;
 use crate::isa::{Isa, Stage2, Unmapped};
 use crate::machine::Machine;
@@ -49,8 +50,7 @@ pub fn invalidate<I: Isa, R>(
     let flushed = {
         let mut guard = space.mmu.lock(cpu);
         guard.begin(m, &range);
-        let windows: Vec<GfnRange, MAX_SLOTS> = windows(cpu, m, space, &range).map(|(_, gfns)| gfns).collect();
-        clear(cpu, m, space, &windows)
+        clear(cpu, m, space, &windows(cpu, m, space, &range), space.change_log())
     };
     let result = change(&Bracket { range });
     space.mmu.lock(cpu).end();
@@ -81,11 +81,11 @@ pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot
     let shown = gone.clone().chain(added).filter_map(|slot| slot.hvns_of(&slot.gfns()));
     let Some(range) = shown.reduce(|all, range| all.hull(&range)) else { return Ok(()) };
     let emptied = space.caches.empty(&range);
-    let windows: Vec<GfnRange, MAX_SLOTS> = gone.map(Slot::gfns).collect();
+    let windows: Windows = gone.map(|slot| (*slot, slot.gfns())).collect();
     let flushed = {
         let mut guard = space.mmu.lock(cpu);
         guard.begin(m, &range);
-        clear(cpu, m, space, &windows)
+        clear(cpu, m, space, &windows, space.change_log())
     };
     let done = writer.replace(m.epoch(), new);
     space.mmu.lock(cpu).end();
@@ -94,19 +94,48 @@ pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot
     done
 }
 
-/// Where the guest sees pages of `range`. Read after a bracket over it opened: a window added later meets the bracket.
-pub(super) fn windows<I: Isa>(
+/// Has `work` weaken what is derived of `range` while the host side stays as it is, and flushes: in a bracket, so that nothing
+/// stronger is published before the flush, and what was derived from the stronger state is not published after it (R15).
+/// Returns the windows too. The caller holds no guard and not the mmu lock.
+pub(super) fn weaken<I: Isa>(
     cpu: &Cpu,
     m: &I::Machine,
     space: &Space<I>,
     range: &HvnRange,
-) -> impl Iterator<Item = (Slot, GfnRange)> {
-    let (slots, range) = (space.slots.all(&m.epoch().enter(cpu)), *range);
-    slots.into_iter().filter_map(move |slot| slot.gfns_of(&range).map(|gfns| (slot, gfns)))
+    work: &mut dyn FnMut(&[(Slot, GfnRange)], &mut FlushBatch),
+) -> (Windows, Flushed) {
+    let mut guard = space.mmu.lock(cpu);
+    guard.begin(m, range);
+    let windows = windows(cpu, m, space, range);
+    let mut batch = FlushBatch::new(space.tag);
+    work(&windows, &mut batch);
+    let flushed = finish(m, space, batch);
+    guard.end();
+    (windows, flushed)
+}
+
+/// Removes every translation of `range`, for the next faults to make other ones. What hardware noted in them is forgotten.
+/// The caller holds no guard and not the mmu lock.
+pub(super) fn rebuild<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: &HvnRange) {
+    let mut guard = space.mmu.lock(cpu);
+    guard.begin(m, range);
+    let flushed = clear(cpu, m, space, &windows(cpu, m, space, range), None);
+    guard.end();
+    drop(guard);
+    flushed.release(cpu, m);
+}
+
+/// Slots, and what they show of some range.
+type Windows = Vec<(Slot, GfnRange), MAX_SLOTS>;
+
+/// Where the guest sees pages of `range`. Read after a bracket over it opened: a window added later meets the bracket.
+fn windows<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, range: &HvnRange) -> Windows {
+    let slots = space.slots.all(&m.epoch().enter(cpu));
+    slots.into_iter().filter_map(|slot| Some((slot, slot.gfns_of(range)?))).collect()
 }
 
 /// Flushes what a batch names, under the mmu lock.
-pub(super) fn finish<I: Isa>(m: &I::Machine, space: &Space<I>, batch: FlushBatch) -> Flushed {
+fn finish<I: Isa>(m: &I::Machine, space: &Space<I>, batch: FlushBatch) -> Flushed {
     if batch.scope() != Scope::Nothing {
         space.flushes.fetch_add(1, Ordering::Relaxed);
     }
@@ -115,12 +144,29 @@ pub(super) fn finish<I: Isa>(m: &I::Machine, space: &Space<I>, batch: FlushBatch
 
 /// Removes every translation of `windows`, and every table that held nothing else, and flushes. The caller holds the mmu
 /// lock and has a bracket open over all that the windows show.
-pub(super) fn clear<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, windows: &[GfnRange]) -> Flushed {
+///
+/// What hardware noted in the leaves goes to `log` before the flush; a harvest, which would report it, waits for the mmu
+/// lock, and so for the flush (R14).
+pub(super) fn clear<I: Isa>(
+    cpu: &Cpu,
+    m: &I::Machine,
+    space: &Space<I>,
+    windows: &[(Slot, GfnRange)],
+    log: Option<&DirtyLog>,
+) -> Flushed {
     loop {
         let mut batch = FlushBatch::new(space.tag);
         let mut end = Unmapped::All;
-        for gfns in windows {
-            if space.stage2.unmap(cpu, m, *gfns, &mut batch) == Unmapped::TablesLeft {
+        for (slot, gfns) in windows {
+            let mut mark = log.map(|log| {
+                move |gfn, order| {
+                    if let Some(pages) = slot.hvn(gfn).and_then(|page| HvnRange::block(page, order)) {
+                        log.mark(m, &m.epoch().enter(cpu), &pages);
+                    }
+                }
+            });
+            let changed = mark.as_mut().map(|mark| mark as &mut dyn FnMut(Gfn, Order));
+            if space.stage2.unmap(cpu, m, *gfns, &mut batch, changed) == Unmapped::TablesLeft {
                 end = Unmapped::TablesLeft;
             }
         }

@@ -11,7 +11,7 @@ use crate::addr::Order;
 use crate::epoch::{Cpu, WalkGuard, never_published};
 use crate::isa::RadixFormat;
 use crate::machine::Machine;
-use crate::radix::format::{Leaf, Place, Prot, Pte, Rc, TableRef, Transition};
+use crate::radix::format::{Leaf, Place, Pte, TableRef, Transition};
 use crate::sync::{AtomicU64, Ordering};
 
 /// A radix table of format `F`.
@@ -36,6 +36,8 @@ pub enum EditError {
     Occupied,
     /// A table of smaller leaves, empty or not, is there already.
     TableInWay,
+    /// A leaf of this larger order is there already, for the same frames, and allows less.
+    LeafInWay(Order),
 }
 
 /// Takes what [`Radix::unmap`], [`Radix::detach`] and [`Radix::prune`] remove.
@@ -86,8 +88,8 @@ impl<F: RadixFormat> Radix<F> {
 
     /// Publishes `leaf` for the `order` pages from `key`.
     ///
-    /// A leaf for the same frame that allows less is strengthened; one that allows as much is left. Losing a race to an
-    /// equal leaf is success.
+    /// A leaf for the same frame that allows as much is left; one of the same size that allows less is strengthened. Losing a
+    /// race to an equal leaf is success.
     #[inline]
     pub fn map<M: Machine>(
         &self,
@@ -143,6 +145,10 @@ impl<F: RadixFormat> Radix<F> {
                 Pte::Leaf(old) => match strengthened(&seen, key, order, old, leaf) {
                     None => return Err(EditError::Occupied),
                     Some(new) if new == old => return Ok(()),
+                    // What is asked for one page is not for all of them: the others' stores would go unlogged (exhibit E6).
+                    Some(new) if new.prot != old.prot && seen.order != order => {
+                        return Err(EditError::LeafInWay(seen.order));
+                    }
                     Some(new) => {
                         if seen.swap::<F>(Pte::Leaf(new)) {
                             return Ok(());
@@ -210,34 +216,6 @@ impl<F: RadixFormat> Radix<F> {
         })
     }
 
-    /// Takes write permission from every leaf that covers a key of `from..to`; `noted` is told of each that had it.
-    pub fn protect<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, mut noted: impl FnMut(u64, Order)) {
-        self.each_leaf(m, g, from, to, |seen, key, leaf| {
-            if !leaf.prot.contains(Prot::WRITE) {
-                return Step::Next;
-            }
-            if !seen.swap::<F>(Pte::Leaf(Leaf { prot: leaf.prot.difference(Prot::WRITE), ..leaf })) {
-                return Step::Again;
-            }
-            noted(key, seen.order);
-            Step::Next
-        });
-    }
-
-    /// Clears the reference bit of every leaf that covers a key of `from..to`; `noted` is told of each that had it.
-    pub fn age<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, from: u64, to: u64, mut noted: impl FnMut(u64, Order)) {
-        self.each_leaf(m, g, from, to, |seen, key, leaf| {
-            if !leaf.rc.contains(Rc::REFERENCED) {
-                return Step::Next;
-            }
-            if !seen.swap::<F>(Pte::Leaf(Leaf { rc: leaf.rc.difference(Rc::REFERENCED), ..leaf })) {
-                return Step::Again;
-            }
-            noted(key, seen.order);
-            Step::Next
-        });
-    }
-
     /// Shows each leaf that covers a key of `from..to`, with its first key, until told to stop. Returns the key to go on
     /// from.
     pub fn visit<M: Machine>(
@@ -275,7 +253,7 @@ impl<F: RadixFormat> Radix<F> {
 
     /// Calls `f` for each leaf that covers a key of `from..to`, in order. Whatever else is there is no translation.
     #[inline]
-    fn each_leaf<M: Machine>(
+    pub(super) fn each_leaf<M: Machine>(
         &self,
         m: &M,
         g: &WalkGuard<'_>,
@@ -329,7 +307,7 @@ impl<F: RadixFormat> Radix<F> {
 }
 
 /// What an edit of one leaf came to.
-enum Step {
+pub(super) enum Step {
     Next,
     Again,
     Stop,

@@ -30,6 +30,7 @@ mod collapse;
 mod detach;
 pub mod edit;
 pub mod format;
+mod marks;
 mod reclaim;
 mod run;
 mod split;

@@ -72,13 +72,33 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         done.map(Gfn).map_err(|error| refused(error, gfns.start(), Order::PAGE))
     }
 
-    fn unmap(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) -> Unmapped {
+    fn unmap(
+        &self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        r: GfnRange,
+        f: &mut FlushBatch,
+        changed: Option<&mut dyn FnMut(Gfn, Order)>,
+    ) -> Unmapped {
         let guard = m.epoch().enter(cpu);
         let (from, to) = (r.start().0, r.end().0);
-        // Whole leaf tables first, without a look at their leaves: the batch that holds a table flushes the whole VM.
-        self.table.detach(m, &guard, from, to, &mut Tables { batch: f, end: Cell::new(Unmapped::All) });
-        // Leaves always find room, so this reaches the end.
-        self.table.unmap(m, &guard, from, to, &mut Leaves(f));
+        match changed.filter(|_| F::DIRTY == DirtyMethod::HardwareBits) {
+            // Leaves always find room, so either reaches the end.
+            Some(changed) => {
+                let mut leaves = Each(|key, order, leaf: Leaf| {
+                    note(f, key, order);
+                    if leaf.rc.contains(Rc::CHANGED) {
+                        changed(Gfn(key), order);
+                    }
+                });
+                self.table.unmap(m, &guard, from, to, &mut leaves);
+            }
+            None => {
+                // Whole leaf tables first, without a look at their leaves: the batch that holds a table flushes the whole VM.
+                self.table.detach(m, &guard, from, to, &mut Tables { batch: f, end: Cell::new(Unmapped::All) });
+                self.table.unmap(m, &guard, from, to, &mut Each(|key, order, _| note(f, key, order)));
+            }
+        }
         let mut tables = Tables { batch: f, end: Cell::new(Unmapped::All) };
         self.table.prune(m, &guard, from, to, &mut tables);
         tables.end.get()
@@ -86,19 +106,31 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
 
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
         let guard = m.epoch().enter(cpu);
-        self.table.protect(m, &guard, r.start().0, r.end().0, |key, order| note(f, key, order));
+        // Where C is ours it means "may be stored to": set with the permission, gone with it.
+        let along = if F::DIRTY == DirtyMethod::WriteProtect { Rc::CHANGED } else { Rc::empty() };
+        self.table.protect(m, &guard, r.start().0, r.end().0, along, |key, order| note(f, key, order));
+    }
+
+    fn collect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, changed: &mut dyn FnMut(Gfn, Order)) {
+        let guard = m.epoch().enter(cpu);
+        self.table.unmark(m, &guard, r.start().0, r.end().0, Rc::CHANGED, |key, order| {
+            note(f, key, order);
+            changed(Gfn(key), order);
+        });
     }
 
     fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
         let guard = m.epoch().enter(cpu);
         let (from, to) = (r.start().0, r.end().0);
-        let used = |key, order| {
-            noted(Gfn(key), order);
+        let mut used = |key, order| {
             note(f, key, order);
+            noted(Gfn(key), order);
         };
         match F::DIRTY {
-            DirtyMethod::HardwareBits => self.table.age(m, &guard, from, to, used),
-            DirtyMethod::WriteProtect => _ = self.table.unmap(m, &guard, from, to, &mut Used(used)),
+            DirtyMethod::HardwareBits => self.table.unmark(m, &guard, from, to, Rc::REFERENCED, used),
+            DirtyMethod::WriteProtect => {
+                self.table.unmap(m, &guard, from, to, &mut Each(|key, order, _| used(key, order)));
+            }
         }
     }
 
@@ -145,6 +177,7 @@ fn refused(error: EditError, gfn: Gfn, order: Order) -> MapError {
         EditError::NoTable => MapError::NoTable,
         EditError::Retry => MapError::Retry,
         EditError::TableInWay => MapError::TableInWay(order),
+        EditError::LeafInWay(large) => MapError::LeafInWay(large),
         EditError::Unfit | EditError::Occupied => {
             debug_assert!(false, "a translation of {order:?} at {gfn:?} does not fit what is there: {error:?}");
             MapError::Retry
@@ -161,30 +194,15 @@ fn note(f: &mut FlushBatch, key: u64, order: Order) {
 /// Leaves that one guard's walk of a census counts.
 const PIECE: u32 = 512;
 
-/// Removed leaves: their translations must be flushed.
-struct Leaves<'f>(&'f mut FlushBatch);
+/// Removed leaves, one by one.
+struct Each<E>(E);
 
-impl Removed for Leaves<'_> {
+impl<E: FnMut(u64, Order, Leaf)> Removed for Each<E> {
     fn room(&self) -> bool {
         true
     }
-    fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
-        note(self.0, key, order);
-    }
-    fn table(&mut self, _table: TableRef) {
-        debug_assert!(false, "removing leaves does not unlink tables");
-    }
-}
-
-/// Leaves removed to see whether they come back.
-struct Used<U>(U);
-
-impl<U: FnMut(u64, Order)> Removed for Used<U> {
-    fn room(&self) -> bool {
-        true
-    }
-    fn leaf(&mut self, key: u64, order: Order, _leaf: Leaf) {
-        (self.0)(key, order);
+    fn leaf(&mut self, key: u64, order: Order, leaf: Leaf) {
+        (self.0)(key, order, leaf);
     }
     fn table(&mut self, _table: TableRef) {
         debug_assert!(false, "removing leaves does not unlink tables");

@@ -12,20 +12,22 @@ use crate::epoch::Cpu;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
+    /// Starting, harvesting or stopping a VM's dirty log.
+    Log = 0,
     /// Freeing frames of whichever VM or object, for want of free ones.
-    Reclaim = 0,
+    Reclaim = 1,
     /// Replacing a VM's set of memslots.
-    Memslots = 1,
+    Memslots = 2,
     /// One extent of a shared object.
-    Team = 2,
+    Team = 3,
     /// Who maps a shared object.
-    Mappers = 3,
+    Mappers = 4,
     /// Structural changes of a host table.
-    Host = 4,
+    Host = 5,
     /// The mmu lock of one VM.
-    Mmu = 5,
+    Mmu = 6,
     /// The tables derived from that VM's stage 2.
-    Derived = 6,
+    Derived = 7,
 }
 
 /// A lock with a rank.

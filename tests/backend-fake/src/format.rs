@@ -22,6 +22,14 @@ pub struct Skewed;
 /// A second stage in it.
 pub type SkewedStage2 = RadixStage2<Skewed>;
 
+/// The same bits where hardware notes nothing by itself, as on machines that raise a fault for it: R and C are set with the
+/// translation, and stores are noticed by their faults.
+#[derive(Debug)]
+pub struct Trapping;
+
+/// A second stage in it.
+pub type TrappingStage2 = RadixStage2<Trapping>;
+
 impl Skewed {
     fn check(level: u8) -> u64 {
         u64::from(level ^ 0x9) & 0xf
@@ -100,4 +108,21 @@ impl Stage2Format for Skewed {
     };
 
     const DIRTY: DirtyMethod = DirtyMethod::HardwareBits;
+}
+
+impl RadixFormat for Trapping {
+    const BITS: &'static [u8] = Skewed::BITS;
+
+    fn decode(raw: u64, level: u8) -> Pte {
+        Skewed::decode(raw, level)
+    }
+
+    fn encode(pte: Pte, level: u8) -> u64 {
+        Skewed::encode(pte, level)
+    }
+}
+
+impl Stage2Format for Trapping {
+    const LEAVES: Orders = Skewed::LEAVES;
+    const DIRTY: DirtyMethod = DirtyMethod::WriteProtect;
 }

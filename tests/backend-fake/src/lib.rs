@@ -31,7 +31,7 @@ mod tlb;
 mod walk;
 
 pub use agent::Agent;
-pub use format::{Skewed, SkewedStage2};
+pub use format::{Skewed, SkewedStage2, Trapping, TrappingStage2};
 pub use hash::{Claim, HashStage2};
 pub use machine::FakeMachine;
 pub use platform::FakePlatform;
@@ -47,6 +47,10 @@ pub struct FakeRadix;
 /// The fake instruction set, hash flavour: the same but for the second stage.
 #[derive(Debug)]
 pub struct FakeHash;
+
+/// The fake instruction set, radix flavour without hardware that notes what is used and stored to.
+#[derive(Debug)]
+pub struct FakeTrap;
 
 impl Isa for FakeRadix {
     const NAME: &'static str = "fake-radix";
@@ -65,5 +69,15 @@ impl Isa for FakeHash {
     type Vcpu = ScriptVcpu;
     type Platform = FakePlatform;
     type Claim = Claim;
+    type Call = ();
+}
+
+impl Isa for FakeTrap {
+    const NAME: &'static str = "fake-trap";
+    type Machine = FakeMachine;
+    type Stage2 = TrappingStage2;
+    type Vcpu = ScriptVcpu;
+    type Platform = FakePlatform;
+    type Claim = ();
     type Call = ();
 }

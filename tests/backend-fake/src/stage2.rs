@@ -2,8 +2,8 @@
 
 use hv_core::addr::{Gpa, Order};
 use hv_core::epoch::Cpu;
+use hv_core::radix::{RadixStage2, Stage2Format};
 
-use crate::format::SkewedStage2;
 use crate::machine::FakeMachine;
 use crate::walk::View;
 
@@ -21,7 +21,8 @@ pub trait FakeStage2 {
     fn faults_at_rest(&self, cpu: &Cpu, m: &FakeMachine) -> Vec<String>;
 }
 
-impl FakeStage2 for SkewedStage2 {
+/// Either radix flavour: their words are the same.
+impl<F: Stage2Format> FakeStage2 for RadixStage2<F> {
     type Claim = ();
 
     fn view(&self) -> View {

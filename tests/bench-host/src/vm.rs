@@ -77,7 +77,7 @@ impl Vm {
     fn forget(&self, stage2: &<Bench as hv_core::isa::Isa>::Stage2) {
         loop {
             let mut batch = FlushBatch::new(self.space.tag);
-            let end = Stage2::<Bench>::unmap(stage2, &self.cpu, self.machine, all(), &mut batch);
+            let end = Stage2::<Bench>::unmap(stage2, &self.cpu, self.machine, all(), &mut batch, None);
             self.machine.flush(batch).release(&self.cpu, self.machine);
             if end == Unmapped::All {
                 return;
@@ -88,7 +88,7 @@ impl Vm {
     /// Publishes all pages of the second VM, 512 a section.
     fn install_all(&self) {
         let Self { cpu, machine, space, slot, .. } = self;
-        let to = Target::<Bench> { stage2: &space.stage2, machine, claim: (), need: Prot::WRITE };
+        let to = space.target(machine, (), Prot::WRITE);
         for start in (0..PAGES).step_by(BATCH as usize) {
             let seq = space.mmu.sample();
             let section = space.mmu.enter(cpu, machine.epoch());

@@ -9,7 +9,7 @@ use hv_core::mmu::space::Space;
 
 fn unmap<I: Isa>(cpu: &Cpu, m: &I::Machine, s: &Space<I>, gfns: GfnRange) -> FlushBatch {
     let mut batch = FlushBatch::new(s.tag);
-    while s.stage2.unmap(cpu, m, gfns, &mut batch) == Unmapped::TablesLeft && batch.room() {}
+    while s.stage2.unmap(cpu, m, gfns, &mut batch, None) == Unmapped::TablesLeft && batch.room() {}
     batch
 }
 

@@ -155,14 +155,26 @@ impl<I: Isa> ProbeVm<I> {
 
     /// Carries out one command on vCPU 0.
     pub fn ask(&self, bench: &Bench<'_, I>, op: Op, address: Gpa, value: u64) -> Result<Answer, Stop> {
-        let (cpu, m) = (bench.cpu, bench.m);
-        let number = self.post(cpu, m, 0, op, address, value)?;
+        self.ask_on(bench.cpu, bench.m, 0, op, address, value)
+    }
+
+    /// Carries out one command on a vCPU that runs on `cpu`.
+    pub fn ask_on(
+        &self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        vcpu: u16,
+        op: Op,
+        address: Gpa,
+        value: u64,
+    ) -> Result<Answer, Stop> {
+        let number = self.post(cpu, m, vcpu, op, address, value)?;
         // The first run may end in a call made before the command was seen.
         for _ in 0..2 {
-            self.run(cpu, m, 0, OnFault::Answer)?;
-            if self.word(cpu, m, 0, Field::Done)? == number {
-                let fine = self.word(cpu, m, 0, Field::Status)? == STATUS_DONE;
-                return Ok(Answer { result: self.word(cpu, m, 0, Field::Result)?, fine });
+            self.run(cpu, m, vcpu, OnFault::Answer)?;
+            if self.word(cpu, m, vcpu, Field::Done)? == number {
+                let fine = self.word(cpu, m, vcpu, Field::Status)? == STATUS_DONE;
+                return Ok(Answer { result: self.word(cpu, m, vcpu, Field::Result)?, fine });
             }
         }
         Err(Stop::Fail("the probe called without having done its command"))

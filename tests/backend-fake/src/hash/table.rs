@@ -151,6 +151,25 @@ impl HashStage2 {
         }
     }
 
+    /// Clears the mark `which` in each of them, and tells `noted` of those that had it.
+    fn unmark(
+        &self,
+        at: (&Cpu, &FakeMachine),
+        r: &GfnRange,
+        which: Rc,
+        f: &mut FlushBatch,
+        noted: &mut dyn FnMut(Gfn, Order),
+    ) {
+        self.each(at, r, |_, entry, words, record| {
+            let old = entry.second.fetch_and(!rc_bits(which), Ordering::AcqRel);
+            if leaf(old).rc.contains(which) {
+                noted(record.gfn, record.order);
+                note(f, record);
+            }
+            words.state(VALID)
+        });
+    }
+
     /// What is wrong with the table where nobody is at work on it.
     pub fn faults_at_rest(&self, cpu: &Cpu, m: &FakeMachine) -> Vec<String> {
         let (guard, rmap) = (m.epoch().enter(cpu), self.rmap.lock());
@@ -213,7 +232,14 @@ impl<I: Isa<Machine = FakeMachine, Claim = Claim>> Stage2<I> for HashStage2 {
         done.map(|_| ())
     }
 
-    fn unmap(&self, cpu: &Cpu, m: &FakeMachine, r: GfnRange, f: &mut FlushBatch) -> Unmapped {
+    fn unmap(
+        &self,
+        cpu: &Cpu,
+        m: &FakeMachine,
+        r: GfnRange,
+        f: &mut FlushBatch,
+        _changed: Option<&mut dyn FnMut(Gfn, Order)>,
+    ) -> Unmapped {
         self.each((cpu, m), &r, |index, _, words, record| {
             self.rmap.lock().unlink(index);
             note(f, record);
@@ -232,15 +258,19 @@ impl<I: Isa<Machine = FakeMachine, Claim = Claim>> Stage2<I> for HashStage2 {
         });
     }
 
+    fn collect(
+        &self,
+        cpu: &Cpu,
+        m: &FakeMachine,
+        r: GfnRange,
+        f: &mut FlushBatch,
+        changed: &mut dyn FnMut(Gfn, Order),
+    ) {
+        self.unmark((cpu, m), &r, Rc::CHANGED, f, changed);
+    }
+
     fn age(&self, cpu: &Cpu, m: &FakeMachine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
-        self.each((cpu, m), &r, |_, entry, words, record| {
-            let old = entry.second.fetch_and(!rc_bits(Rc::REFERENCED), Ordering::AcqRel);
-            if leaf(old).rc.contains(Rc::REFERENCED) {
-                noted(record.gfn, record.order);
-                note(f, record);
-            }
-            words.state(VALID)
-        });
+        self.unmark((cpu, m), &r, Rc::REFERENCED, f, noted);
     }
 
     fn table_frames(&self) -> u64 {

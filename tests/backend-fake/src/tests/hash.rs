@@ -126,7 +126,7 @@ fn r14_c_that_is_set_late_survives_the_zap() {
         assert_eq!(w.agent.load(ONE, PAGE), Some(0));
         assert_eq!(w.leaf().rc, Rc::REFERENCED);
         let mut batch = FlushBatch::new(TAG);
-        let _ = Stage2::<FakeHash>::unmap(w.memory.stage2(), w.cpu, w.m, gfns(5, 1), &mut batch);
+        let _ = Stage2::<FakeHash>::unmap(w.memory.stage2(), w.cpu, w.m, gfns(5, 1), &mut batch, None);
         assert!(w.agent.store(ONE, PAGE, 7), "cached as clean: C is set in the entry that is absent by now");
         w.m.flush(batch).release(w.cpu, w.m);
         w.map(PAGE);

@@ -20,7 +20,7 @@ fn g6_a_table_that_holds_nothing_leaves_the_walk_caches_too() {
         w.memory.discard(w.cpu, w.m, gfns(0, 1024));
         assert!(!w.agent.fill(ONE, PAGE), "the walk ends in the empty table, whose address is cached now");
         let mut batch = FlushBatch::new(TAG);
-        let end = Stage2::<FakeRadix>::unmap(w.memory.stage2(), w.cpu, w.m, gfns(0, 1 << 18), &mut batch);
+        let end = Stage2::<FakeRadix>::unmap(w.memory.stage2(), w.cpu, w.m, gfns(0, 1 << 18), &mut batch, None);
         assert_eq!(end, Unmapped::All);
         w.m.flush(batch).release(w.cpu, w.m);
         assert_eq!(broken(w.m), Vec::<String>::new());

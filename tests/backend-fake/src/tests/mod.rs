@@ -96,7 +96,7 @@ where
     /// Removes translations, and forgets to flush.
     fn unmap_without_flush(&self, r: GfnRange) {
         let mut batch = FlushBatch::new(TAG);
-        let _ = self.memory.stage2().unmap(self.cpu, self.m, r, &mut batch);
+        let _ = self.memory.stage2().unmap(self.cpu, self.m, r, &mut batch, None);
         batch.completed().release(self.cpu, self.m);
     }
 

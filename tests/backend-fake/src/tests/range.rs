@@ -6,7 +6,6 @@ use hv_core::host::{HUGE, HugePolicy, Peek, Populate};
 use hv_core::isa::{MapError, Stage2};
 use hv_core::machine::Machine;
 use hv_core::memslot::Slot;
-use hv_core::mmu::lock::Target;
 use hv_core::mmu::zap::{invalidate, rewindow};
 use hv_core::mmu::{GuestMemory, MemoryConfig, Outcome};
 use hv_core::radix::format::{Prot, Pte};
@@ -89,7 +88,7 @@ fn install(
     let space = memory.space();
     let seq = space.mmu.sample();
     between();
-    let to = Target::<FakeRadix> { stage2: &space.stage2, machine: m, claim: (), need: Prot::WRITE };
+    let to = space.target(m, (), Prot::WRITE);
     let section = space.mmu.enter(cpu, m.epoch());
     let pages = HvnRange::new(hvn(range.start().0), range.pages()).unwrap();
     section.revalidate(seq, pages)?.install_each(&to, &space.host, &slot(PAGES), range)

@@ -5,7 +5,6 @@ use hv_core::host::{HUGE, HugePolicy, Populate};
 use hv_core::isa::{Isa, MapError, SizeRule, Stage2};
 use hv_core::machine::Machine;
 use hv_core::memslot::Slot;
-use hv_core::mmu::lock::Target;
 use hv_core::mmu::zap::{invalidate, rewindow};
 use hv_core::mmu::{GuestMemory, Outcome};
 use hv_core::notifier::InvalidateSeq;
@@ -73,7 +72,7 @@ fn publish<I: Isa>(
     let hvn = slot.hvn(gfn).ok_or(MapError::Retry)?;
     let gpa = gfn.addr().ok_or(MapError::Retry)?;
     let claim = b.rig.claim(&space.stage2, gpa, size_at(b, memory, gpa));
-    let to = Target::<I> { stage2: &space.stage2, machine: b.m, claim, need };
+    let to = space.target(b.m, claim, need);
     let section = space.mmu.enter(b.cpu, b.m.epoch());
     let fresh = section.revalidate(seq, HvnRange::new(hvn, 1).ok_or(MapError::Retry)?)?;
     let primary = fresh.primary(b.m, &space.host, hvn)?;

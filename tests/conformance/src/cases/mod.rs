@@ -14,6 +14,8 @@ mod age;
 mod codec;
 mod collapse;
 mod commit;
+mod dirty;
+mod dirty_blocks;
 mod discard;
 mod fast;
 mod fault;
@@ -53,7 +55,12 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(gpc::cases());
     let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases()).chain(commit::cases());
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
-    let guests = probing::cases().into_iter().chain(age::cases()).chain(races::cases());
+    let guests = probing::cases()
+        .into_iter()
+        .chain(age::cases())
+        .chain(dirty::cases())
+        .chain(dirty_blocks::cases())
+        .chain(races::cases());
     pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests)
 }
 

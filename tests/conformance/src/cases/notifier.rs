@@ -7,7 +7,6 @@ use hv_core::machine::Machine;
 use hv_core::memslot::Slot;
 use hv_core::mmu::Space;
 use hv_core::mmu::flush::{FlushBatch, Scope};
-use hv_core::mmu::lock::Target;
 use hv_core::mmu::zap::invalidate;
 use hv_core::radix::format::{Prot, Pte};
 
@@ -64,7 +63,7 @@ impl<I: Isa> World<'_, I> {
         let claim = self.b.rig.claim(stage2, gpa, Order::PAGE);
         let there = host.populate(self.b.cpu, self.b.m, Self::hvn(gfn));
         check(matches!(there, Populate::Present(_) | Populate::Fresh(_)), "no page in the host table")?;
-        let to = Target::<I> { stage2, machine: self.b.m, claim, need: Prot::WRITE };
+        let to = self.space.target(self.b.m, claim, Prot::WRITE);
         let page = HvnRange::new(Self::hvn(gfn), 1).ok_or(Stop::Fail("no range"))?;
         let slot = self.space.slots.find(&self.b.m.epoch().enter(self.b.cpu), gfn).ok_or(Stop::Fail("no slot"))?;
         let section = self.space.mmu.enter(self.b.cpu, self.b.m.epoch());
@@ -131,7 +130,7 @@ fn unmap_flushes<I: Isa>(b: &Bench<'_, I>) -> Run {
         check(w.publish(w.space.mmu.sample(), PAGE)?, "a page was refused")?;
         let range = GfnRange::new(PAGE, 1).ok_or(Stop::Fail("no range"))?;
         let (mut first, mut second) = (FlushBatch::new(FIRST), FlushBatch::new(FIRST));
-        let ends = [&mut first, &mut second].map(|batch| w.space.stage2.unmap(b.cpu, b.m, range, batch));
+        let ends = [&mut first, &mut second].map(|batch| w.space.stage2.unmap(b.cpu, b.m, range, batch, None));
         check(ends == [Unmapped::All; 2], "a batch has no room for one page's tables")?;
         let named = match first.scope() {
             Scope::Nothing => false,

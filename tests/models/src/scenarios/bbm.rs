@@ -7,14 +7,12 @@
 //!
 //! Whatever the order, no two CPUs hold the address in different sizes (G9, R10), and the table of the pages comes back.
 
-use backend_fake::FakeRadix;
 use hv_core::addr::{GfnRange, Gpa, HvnRange, PAGE_SIZE};
 use hv_core::epoch::Cpu;
 use hv_core::host::{HUGE, HugePolicy};
 use hv_core::machine::Machine;
 use hv_core::memslot::Slot;
 use hv_core::mmu::MemoryConfig;
-use hv_core::mmu::lock::Target;
 use hv_core::radix::format::Prot;
 use hv_core::vcpu::exit::{Access, Fault};
 
@@ -45,7 +43,7 @@ fn map_page(vm: &Vm, cpu: &Cpu) {
     let section = space.mmu.enter(cpu, m.epoch());
     let fresh = section.revalidate(seq, HvnRange::new(hvn, 1).expect("a page")).expect("nothing changes");
     let primary = fresh.primary(m, &space.host, hvn).expect("the page is there");
-    let to = Target::<FakeRadix> { stage2: &space.stage2, machine: m, claim: (), need: Prot::WRITE };
+    let to = space.target(m, (), Prot::WRITE);
     let order = fresh.install(&to, &window, PAGE.page(), primary).expect("nothing is in the way");
     assert!(order < HUGE, "R11: more is mapped than the window shows");
 }
