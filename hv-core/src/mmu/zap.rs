@@ -102,7 +102,7 @@ pub(super) fn weaken<I: Isa>(
     m: &I::Machine,
     space: &Space<I>,
     range: &HvnRange,
-    work: &mut dyn FnMut(&[(Slot, GfnRange)], &mut FlushBatch),
+    work: &mut Work<'_>,
 ) -> (Windows, Flushed) {
     let mut guard = space.mmu.lock(cpu);
     guard.begin(m, range);
@@ -113,6 +113,9 @@ pub(super) fn weaken<I: Isa>(
     guard.end();
     (windows, flushed)
 }
+
+/// What [`weaken`] has done, given the windows.
+type Work<'a> = dyn FnMut(&[(Slot, GfnRange)], &mut FlushBatch) + 'a;
 
 /// Removes every translation of `range`, for the next faults to make other ones. What hardware noted in them is forgotten.
 /// The caller holds no guard and not the mmu lock.

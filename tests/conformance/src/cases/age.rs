@@ -60,7 +60,7 @@ fn since<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 fn large<I: Isa>(b: &Bench<'_, I>) -> Run {
     let block = HUGE.pages();
-    let config = MemoryConfig { huge: HugePolicy::Always, ..MemoryConfig::from(2 * block << 12) };
+    let config = MemoryConfig { huge: HugePolicy::Always, ..MemoryConfig::from((2 * block) << 12) };
     ProbeVm::with_config(b, config, |vm| {
         let at = page(block + 5);
         vm.ask(b, Op::Write, at, 7)?;

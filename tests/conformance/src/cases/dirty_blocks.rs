@@ -27,7 +27,7 @@ const BLOCK: u64 = HUGE.pages();
 /// A VM of three blocks, of which the last two are mapped large where it is ours to say. The guest's own pages are in the
 /// first.
 fn with_blocks<I: Isa>(b: &Bench<'_, I>, with: impl FnOnce(&ProbeVm<I>) -> Run) -> Run {
-    let config = MemoryConfig { huge: HugePolicy::Always, ..MemoryConfig::from(3 * BLOCK << 12) };
+    let config = MemoryConfig { huge: HugePolicy::Always, ..MemoryConfig::from((3 * BLOCK) << 12) };
     ProbeVm::with_config(b, config, |vm| {
         for block in 1..3 {
             check(vm.ask(b, Op::Write, page(block * BLOCK), block)?.fine, "a store raised an exception")?;
@@ -130,7 +130,7 @@ fn split<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 /// A block's pages are put together in other frames.
 fn collapsed<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let config = MemoryConfig { huge: HugePolicy::Advise, ..MemoryConfig::from(2 * BLOCK << 12) };
+    let config = MemoryConfig { huge: HugePolicy::Advise, ..MemoryConfig::from((2 * BLOCK) << 12) };
     ProbeVm::with_config(b, config, |vm| {
         for n in 0..BLOCK {
             write_word(&vm.memory, b.cpu, b.m, page(BLOCK + n), n)?;
