@@ -2,8 +2,10 @@
 //!
 //! Every physical CPU ends up in [`Hypervisor::run`]: take a vCPU from the scheduler and give it a turn, or sleep.
 //! Between turns the CPU does work that belongs to no vCPU: the operator's commands, starting and taking down VMs.
-//! How a VM starts and ends is `hypervisor/life.rs`, what the monitor may do `hypervisor/operator.rs`.
+//! How a VM starts and ends is `hypervisor/life.rs`, what happens when memory runs out `hypervisor/relief.rs`, what the
+//! monitor may do `hypervisor/operator.rs`.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::device::console::Consoles;
@@ -15,6 +17,7 @@ use crate::link::Event;
 use crate::log::info;
 use crate::machine::{Interrupts, Machine, Verdict};
 use crate::monitor::OwnMemory;
+use crate::page::Store;
 use crate::page::zeroed::{self, Refill};
 use crate::sched::{Pick, Scheduler};
 use crate::sync::{AtomicBool, Mutex, Ordering};
@@ -25,11 +28,14 @@ use crate::vm::{Job, Vm};
 mod life;
 mod objects;
 mod operator;
+mod relief;
 mod scan;
 
 use objects::Objects;
 pub use objects::Uses;
 use operator::Operating;
+pub(crate) use relief::Relief;
+use relief::Shortage;
 use scan::{Scan, Scanning};
 
 /// Time slices in a second.
@@ -63,7 +69,9 @@ pub struct Hooks {
 /// calls [`Hypervisor::run`]. A board has the one compiled for size and the other for speed.
 pub(crate) struct Rare<I: Isa> {
     housekeep: fn(&Hypervisor<I>, &Cpu),
-    scan: fn(&Hypervisor<I>, &Cpu) -> Scan,
+    /// What makes memory better, a step at a time, when nothing is to be run.
+    tidy: fn(&Hypervisor<I>, &Cpu) -> Scan,
+    pub(crate) relieve: fn(&Hypervisor<I>, &Cpu, usize) -> Relief,
     pub(crate) poll_console: fn(&Hypervisor<I>, &Cpu),
     pub(crate) end_vm: fn(&Hypervisor<I>, &Cpu, usize, End),
     pub(crate) vcpu_stopped: fn(&Hypervisor<I>, &Cpu, Job<I>),
@@ -78,6 +86,9 @@ pub struct Hypervisor<I: Isa> {
     pub(crate) console: Consoles,
     vms: Vec<Vm<I>>,
     objects: Objects<I>,
+    /// Where pages go when memory is short.
+    store: Arc<dyn Store<I::Machine>>,
+    shortage: Shortage,
     bundle: Bundle<'static>,
     footprint: Footprint,
     hooks: Hooks,
@@ -93,11 +104,12 @@ pub struct Hypervisor<I: Isa> {
 }
 
 impl<I: Isa> Hypervisor<I> {
-    /// A hypervisor for the VMs of `bundle`, none of them started.
+    /// A hypervisor for the VMs of `bundle`, none of them started. Their pages go to `store` when memory is short.
     pub fn new(
         machine: &'static I::Machine,
         console: Consoles,
         bundle: Bundle<'static>,
+        store: Arc<dyn Store<I::Machine>>,
         footprint: Footprint,
         hooks: Hooks,
     ) -> Self {
@@ -109,12 +121,15 @@ impl<I: Isa> Hypervisor<I> {
             console,
             vms,
             objects: Objects::new(),
+            store,
+            shortage: Shortage::default(),
             bundle,
             footprint,
             hooks,
             rare: Rare {
                 housekeep: Self::housekeep,
-                scan: Self::scan,
+                tidy: Self::tidy,
+                relieve: Self::relieve,
                 poll_console: Self::poll_console,
                 end_vm: Self::end_vm,
                 vcpu_stopped: Self::vcpu_stopped,
@@ -144,9 +159,9 @@ impl<I: Isa> Hypervisor<I> {
             match self.sched.next(cpu.id(), self.machine.now()) {
                 Pick::Run(job, until) => turn(self, cpu, job, until),
                 Pick::Sleep(until) => {
-                    // What is zeroed or collapsed now no fault waits for later. A step is short, and then the CPU looks for
-                    // work again.
-                    if zeroed::refill(self.machine) == Refill::Enough && (self.rare.scan)(self, cpu) == Scan::Rest {
+                    // What is zeroed, freed or collapsed now no fault waits for later. A step is short, and then the CPU
+                    // looks for work again.
+                    if zeroed::refill(self.machine) == Refill::Enough && (self.rare.tidy)(self, cpu) == Scan::Rest {
                         let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
                         self.machine.idle(cpu, until.min(look));
                     }
@@ -161,6 +176,14 @@ impl<I: Isa> Hypervisor<I> {
     pub(crate) fn interrupts(&self, cpu: &Cpu) {
         if self.machine.interrupts(cpu).contains(Interrupts::CONSOLE) {
             (self.rare.poll_console)(self, cpu);
+        }
+    }
+
+    /// A step of what a CPU with nothing to run does for others.
+    fn tidy(&self, cpu: &Cpu) -> Scan {
+        match self.free_ahead(cpu) {
+            Scan::Stepped => Scan::Stepped,
+            Scan::Rest => self.scan(cpu),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::hypervisor::Uses;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
 use crate::mmu::ready::{Drained, Permit, Readiness, State};
 use crate::mmu::{GfnCache, GuestMemory, MemoryConfig, Window};
+use crate::page::Store;
 use crate::page::tmpfs::Tmpfs;
 use crate::radix::format::Prot;
 use crate::sched::{Entity, Task};
@@ -83,7 +84,7 @@ pub struct Running<I: Isa> {
     pub ready: Arc<Readiness>,
 }
 
-/// Why a VM could not be built.
+/// The machine has no memory for what was wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoMemory;
 
@@ -97,11 +98,15 @@ impl<I: Isa> Running<I> {
         tag: VmTag,
         vm: &Vm<I>,
         uses: Uses<I>,
+        store: &Arc<dyn Store<I::Machine>>,
     ) -> Result<Self, (NoMemory, Uses<I>)> {
         let config = &vm.config;
-        let memory = memory_of(config, &uses).and_then(|memory| GuestMemory::new(cpu, m, tag, memory).ok());
+        let memory = memory_of(config, &uses, store).and_then(|memory| GuestMemory::new(cpu, m, tag, memory).ok());
         let Some(memory) = memory else { return Err((NoMemory, uses)) };
         let parts = || {
+            if config.dirty_log {
+                memory.log_start(cpu, m).ok()?;
+            }
             let platform = I::Platform::create(m, config.vcpus)?;
             let vcpus = (0..config.vcpus).map(|n| I::Vcpu::create(m, tag, n).map(VcpuCell::new));
             Some((platform, vcpus.collect::<Option<Vec<_>>>()?))
@@ -120,7 +125,7 @@ impl<I: Isa> Running<I> {
 }
 
 /// The memory that the manifest asks for; `None` if its addresses cannot be had.
-fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>) -> Option<MemoryConfig<I>> {
+fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>, store: &Arc<dyn Store<I::Machine>>) -> Option<MemoryConfig<I>> {
     let huge = match config.huge {
         Huge::Always => HugePolicy::Always,
         Huge::Advise => HugePolicy::Advise,
@@ -134,6 +139,9 @@ fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>) -> Option<MemoryConfig<I
         let gfns = GfnRange::new(at.start.page(), at.end.page().since(at.start.page())?)?;
         let window = Window { gfns, shift: 0, prot: Prot::all(), backing: of(object), huge };
         memory.windows.push(window).ok()?;
+    }
+    if config.swap {
+        memory = memory.swap(Arc::clone(store));
     }
     Some(memory)
 }

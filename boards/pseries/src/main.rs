@@ -32,7 +32,7 @@ use hv_core::guest::bundle::Bundle;
 use hv_core::hypervisor::{Footprint, Hooks, Hypervisor};
 use hv_core::machine::{Board, Console, CpuId, Machine, StartCpuError, Verdict};
 use hv_core::monitor::OwnMemory;
-use hv_core::page::Frames;
+use hv_core::page::{Frames, Packed};
 use spin::Once;
 
 #[cfg(feature = "conformance")]
@@ -163,7 +163,8 @@ fn hypervisor(
     footprint: Footprint,
 ) -> &'static Hypervisor<<Pseries as Board>::Isa> {
     let hooks = Hooks { drain_log: log::drain, power_off: Pseries::power_off };
-    HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, footprint, hooks))
+    let Some(store) = Packed::new() else { refuse(None, &"there is no heap for the swap store") };
+    HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, store, footprint, hooks))
 }
 
 /// Ends a run that was given no guests.

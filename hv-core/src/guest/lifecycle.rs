@@ -31,7 +31,7 @@ pub enum State {
     Ended(End),
 }
 
-/// Why a VM was not started or stopped.
+/// Why something was not done to a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// To start: it is running already.
@@ -44,6 +44,14 @@ pub enum Refused {
     Ended,
     /// There is no such VM.
     NoSuchVm,
+    /// To do something to its memory: it has none.
+    NotRunning,
+    /// To swap: its manifest says no.
+    NoSwap,
+    /// To harvest: its dirty log is off.
+    NotLogging,
+    /// To log: there is no memory for the log.
+    NoMemory,
 }
 
 impl core::fmt::Display for Refused {
@@ -54,6 +62,10 @@ impl core::fmt::Display for Refused {
             Self::NotStarted => "it has not been started",
             Self::Ended => "it has ended already",
             Self::NoSuchVm => "there is no such VM",
+            Self::NotRunning => "it is not running",
+            Self::NoSwap => "its manifest says swap = false",
+            Self::NotLogging => "its dirty log is off",
+            Self::NoMemory => "there is no memory for its log",
         })
     }
 }

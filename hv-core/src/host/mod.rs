@@ -12,6 +12,7 @@
 //!   swap.rs       leaf -> swapped -> leaf                        out: host lock, bracket; in: any CPU, no lock
 //!   reclaim.rs    looks for pages that are not used              the machine's one reclaimer
 //!   scan.rs       looks for blocks to collapse                   a CPU between turns, one block a step
+//!   survey.rs     what the pages of a range are                 any CPU, no lock
 //! ```
 
 mod collapse;
@@ -25,6 +26,7 @@ mod region;
 mod scan;
 pub(crate) mod shared;
 mod space;
+mod survey;
 mod swap;
 
 pub use collapse::{Collapsed, ENOUGH, NotCollapsed};
@@ -37,6 +39,7 @@ pub use region::{Backing, HugePolicy, MAX_REGIONS, NotHuge, Region, RegionError,
 pub(crate) use scan::scan;
 pub use scan::{ScanCursor, Scanned};
 pub use space::{HostPage, HostSpace, Pages, Peek, Populate};
+pub use survey::Survey;
 
 use crate::addr::Order;
 use crate::isa::RadixFormat;

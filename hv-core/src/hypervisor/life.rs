@@ -191,8 +191,10 @@ impl<I: Isa> Hypervisor<I> {
         // The same in every life of this VM; nothing of the last one is cached under it any more (see VmTag).
         let tag = u16::try_from(index).ok().and_then(|n| NonZeroU16::new(n.saturating_add(1)));
         let tag = VmTag(tag.ok_or(out_of_memory)?);
+        // Tables, and what else is not asked for again.
+        self.make_room(cpu, index);
         let uses = self.objects.acquire(cpu, m, &vm.config).ok_or(out_of_memory)?;
-        let running = Running::<I>::build(cpu, m, index, tag, vm, uses).map_err(|(NoMemory, uses)| {
+        let running = Running::<I>::build(cpu, m, index, tag, vm, uses, &self.store).map_err(|(NoMemory, uses)| {
             self.objects.release(cpu, m, uses);
             out_of_memory
         })?;
@@ -216,7 +218,12 @@ impl<I: Isa> Hypervisor<I> {
 
     fn load(&self, cpu: &Cpu, running: &Running<I>, vm: &Vm<I>) -> Result<(), LoadError> {
         let m = self.machine;
-        let write = |at, bytes: &[u8]| running.memory.write(cpu, m, at, bytes);
+        let write = |at, bytes: &[u8]| loop {
+            match running.memory.write(cpu, m, at, bytes) {
+                Err(MemError::NoMemory) if self.make_room(cpu, running.index) => {}
+                done => return done,
+            }
+        };
         let kernel = self.bundle.kernel(&vm.config).ok_or(LoadError::NotElf)?;
         let kernel = Kernel::parse(kernel, I::Platform::ELF_MACHINE)?;
         let initrd = self.bundle.initrd(&vm.config).unwrap_or(&[]);

@@ -1,12 +1,17 @@
 //! What the monitor may do to the running hypervisor.
 
 use super::Hypervisor;
-use crate::addr::{Order, PAGE_SIZE};
+use alloc::sync::Arc;
+
+use crate::addr::{GfnRange, Order, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
+use crate::host::{Reclaimed, Survey};
 use crate::isa::Isa;
 use crate::machine::Machine;
-use crate::monitor::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo};
+use crate::monitor::{
+    DirtyOrder, DirtyUse, ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, StoreUse, SwapUse, VmInfo,
+};
 use crate::sync::Ordering;
 use crate::vm::{Running, Vm};
 
@@ -19,6 +24,10 @@ pub(super) struct Operating<'a, I: Isa> {
 impl<I: Isa> Operating<'_, I> {
     fn vm(&self, vm: usize) -> Result<&Vm<I>, Refused> {
         self.hv.vms.get(vm).ok_or(Refused::NoSuchVm)
+    }
+
+    fn running(&self, vm: usize) -> Result<Arc<Running<I>>, Refused> {
+        self.vm(vm)?.running().ok_or(Refused::NotRunning)
     }
 
     fn page_use(&self, running: &Running<I>) -> PageUse {
@@ -60,14 +69,26 @@ impl<I: Isa> Operator for Operating<'_, I> {
             memory: vm.config.memory,
             resident: 0,
             tables: 0,
-            pages: PageUse::default(),
+            window: None,
+            swap: SwapUse::default(),
+            dirty: DirtyUse::default(),
             cpu_ticks: 0,
             exits: ExitCounts::default(),
         };
         if let Some(running) = vm.running() {
             let memory = running.memory.stats();
             (info.resident, info.tables) = (memory.resident, memory.tables);
-            info.pages = self.page_use(&running);
+            info.window = vm
+                .config
+                .shared_window()
+                .and_then(|at| GfnRange::new(at.start.page(), at.end.page().since(at.start.page())?));
+            info.swap = SwapUse {
+                pages: memory.swapped,
+                outs: memory.swapped_out,
+                ins: memory.swapped_in,
+                aged: memory.aged,
+                referenced: memory.used,
+            };
             for cell in &running.vcpus {
                 let (counts, exits) = (&cell.counts, &mut info.exits);
                 exits.faults = exits.faults.saturating_add(counts.faults.get());
@@ -82,6 +103,29 @@ impl<I: Isa> Operator for Operating<'_, I> {
         Some(info)
     }
 
+    fn pages(&self, vm: usize) -> Option<PageUse> {
+        self.running(vm).ok().map(|running| self.page_use(&running))
+    }
+
+    fn survey(&self, vm: usize, gfns: GfnRange) -> Option<Survey> {
+        let running = self.running(vm).ok()?;
+        let (memory, m) = (&running.memory, self.hv.machine);
+        Some(Survey { ..memory.survey(self.cpu, m, gfns) })
+    }
+
+    fn dirty(&self, vm: usize, order: DirtyOrder) -> Result<u64, Refused> {
+        let _ = order;
+        Err(if vm == 0 { Refused::NotLogging } else { Refused::NoMemory })
+    }
+
+    fn reclaim(&self, vm: usize, pages: u64) -> Result<Reclaimed, Refused> {
+        let running = self.running(vm)?;
+        if !self.vm(vm)?.config.swap {
+            return Err(Refused::NoSwap);
+        }
+        Ok(running.memory.reclaim(self.cpu, self.hv.machine, pages))
+    }
+
     fn memory(&self) -> MemoryInfo {
         let page = PAGE_SIZE as u64;
         let mut tables = 0_u64;
@@ -89,13 +133,24 @@ impl<I: Isa> Operator for Operating<'_, I> {
             tables = tables.saturating_add(running.memory.stats().tables);
         }
         let footprint = &self.hv.footprint;
+        let store = self.hv.store.stats();
         let frames = self.hv.machine.frames().counts();
         // Not the sum of what is resident in each VM: VMs share frames, and objects have some that no VM maps.
-        let guests = frames.total.saturating_sub(frames.free).saturating_sub(tables);
+        let taken = frames.total.saturating_sub(frames.free).saturating_sub(frames.reserve);
+        let guests = taken.saturating_sub(tables).saturating_sub(store.frames);
         MemoryInfo {
             total: footprint.total,
             free: frames.free.saturating_mul(page),
             guests: guests.saturating_mul(page),
+            reserve: frames.reserve.saturating_mul(page),
+            store: StoreUse {
+                bytes: store.frames.saturating_mul(page),
+                pages: store.pages,
+                same: store.same,
+                before: store.pages.saturating_sub(store.same).saturating_mul(page),
+                after: store.bytes,
+                refused: store.refused,
+            },
             firmware: footprint.firmware,
             bundle: footprint.bundle,
             own: OwnMemory { tables: tables.saturating_mul(page), ..footprint.own },

@@ -12,7 +12,7 @@ use super::space::{MemoryError, Space};
 use crate::addr::{GfnRange, Gpa, Hvn, PAGE_SIZE};
 use crate::context::Atomic;
 use crate::epoch::Cpu;
-use crate::host::{HostStats, Peek, Populate, Reclaimed, ScanCursor, Scanned, discard, reclaim, scan};
+use crate::host::{HostStats, Peek, Populate, Reclaimed, ScanCursor, Scanned, Survey, discard, reclaim, scan};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
 use crate::page::{MapRefused, RESERVE};
@@ -266,6 +266,16 @@ impl<I: Isa> GuestMemory<I> {
             self.space.stage2.census(cpu, m, slot.gfns(), &mut census);
         }
         census
+    }
+
+    /// What the guest's pages `gfns` are just now. Walks the host table there. What no slot shows counts as untouched.
+    pub fn survey(&self, cpu: &Cpu, m: &I::Machine, gfns: GfnRange) -> Survey {
+        let slots = self.space.slots.all(&m.epoch().enter(cpu));
+        let mut found = Survey::default();
+        for range in slots.iter().filter_map(|slot| slot.hvns_of(&gfns)) {
+            found.add(&self.space.host.survey(cpu, m, range));
+        }
+        found
     }
 
     /// Frees everything. No CPU is in the VM nor enters it again.

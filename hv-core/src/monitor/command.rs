@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// A command with its argument, if it takes one. Names of VMs are not looked up here.
+/// A command with its arguments. Names of VMs are not looked up here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// All VMs, one line each.
@@ -11,6 +11,12 @@ pub enum Command<'a> {
     Stat(Option<&'a str>),
     /// Where the machine's memory is, or one VM's.
     Memory(Option<&'a str>),
+    /// A picture of one VM's memory, or of every VM's.
+    Map(Option<&'a str>),
+    /// Begin, harvest or end a VM's dirty log.
+    Dirty(&'a str, DirtyOrder),
+    /// Take so many pages of a VM out of memory.
+    Reclaim(&'a str, u64),
     /// Stop a VM at once.
     Stop(&'a str),
     /// Start a VM that has ended.
@@ -26,54 +32,89 @@ pub enum Command<'a> {
     Panic,
 }
 
-/// How many arguments a command takes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Args {
-    None,
-    OptionalVm,
-    Vm,
+/// What is to be done with a VM's dirty log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirtyOrder {
+    /// Writes are logged from now on.
+    Start,
+    /// Say how many pages were written since the last time, and begin anew.
+    Harvest,
+    /// Writes are not logged any more.
+    Stop,
 }
 
 /// One line of the list of commands.
 pub(super) struct Spec {
     /// As typed.
-    name: &'static str,
-    args: Args,
+    pub(super) name: &'static str,
+    /// Its arguments, as `help` and the error lines show them.
+    pub(super) args: &'static str,
     /// One line for `help`.
     pub(super) help: &'static str,
-    make: for<'a> fn(Option<&'a str>) -> Option<Command<'a>>,
+    make: for<'a> fn(&[&'a str]) -> Option<Command<'a>>,
 }
 
-impl Spec {
-    /// As `help` and the error lines show it.
-    pub(super) const fn usage(&self) -> (&'static str, &'static str) {
-        let args = match self.args {
-            Args::None => "",
-            Args::OptionalVm => " [VM]",
-            Args::Vm => " VM",
-        };
-        (self.name, args)
+/// Most arguments of a command, and one more, which is one too many.
+const MAX_ARGS: usize = 3;
+
+/// `command`, if there are no arguments.
+fn alone<'a>(args: &[&str], command: Command<'a>) -> Option<Command<'a>> {
+    args.is_empty().then_some(command)
+}
+
+/// The only argument, if there is one.
+fn optional<'a>(args: &[&'a str]) -> Option<Option<&'a str>> {
+    (args.len() <= 1).then(|| args.first().copied())
+}
+
+/// The only argument.
+fn only<'a>(args: &[&'a str]) -> Option<&'a str> {
+    optional(args)?
+}
+
+fn memory<'a>(args: &[&'a str]) -> Option<Command<'a>> {
+    match args {
+        ["map", rest @ ..] => optional(rest).map(Command::Map),
+        _ => optional(args).map(Command::Memory),
     }
 }
 
+fn dirty<'a>(args: &[&'a str]) -> Option<Command<'a>> {
+    let [vm, what] = args else { return None };
+    let order = match *what {
+        "start" => DirtyOrder::Start,
+        "harvest" => DirtyOrder::Harvest,
+        "stop" => DirtyOrder::Stop,
+        _ => return None,
+    };
+    Some(Command::Dirty(vm, order))
+}
+
+fn reclaim<'a>(args: &[&'a str]) -> Option<Command<'a>> {
+    let [vm, pages] = args else { return None };
+    pages.parse().ok().map(|pages| Command::Reclaim(vm, pages))
+}
+
 macro_rules! spec {
-    ($name:literal, $args:ident, $help:literal, $make:expr) => {
-        Spec { name: $name, args: Args::$args, help: $help, make: $make }
+    ($name:literal, $args:literal, $help:literal, $make:expr) => {
+        Spec { name: $name, args: $args, help: $help, make: $make }
     };
 }
 
 /// Every command, in the order of `help`.
 pub(super) const COMMANDS: &[Spec] = &[
-    spec!("list", None, "all VMs and their states", |_| Some(Command::List)),
-    spec!("stat", OptionalVm, "exits and processor time", |vm| Some(Command::Stat(vm))),
-    spec!("memory", OptionalVm, "frames in use, the machine's or a VM's", |vm| Some(Command::Memory(vm))),
-    spec!("stop", Vm, "stop a VM at once", |vm| vm.map(Command::Stop)),
-    spec!("start", Vm, "start a VM that has ended", |vm| vm.map(Command::Start)),
-    spec!("console", Vm, "give a VM the terminal (also: focus VM)", |vm| vm.map(Command::Console)),
-    spec!("poweroff", None, "switch the machine off, whatever its VMs are doing", |_| Some(Command::PowerOff)),
+    spec!("list", "", "all VMs and their states", |a| alone(a, Command::List)),
+    spec!("stat", " [VM]", "exits and processor time; of one VM, everything", |a| optional(a).map(Command::Stat)),
+    spec!("memory", " [map] [VM]", "frames in use, the machine's or a VM's; map: a picture", memory),
+    spec!("dirty", " VM start|harvest|stop", "log a VM's writes; pages written since the last harvest", dirty),
+    spec!("reclaim", " VM PAGES", "take pages that are not in use out of a VM's memory", reclaim),
+    spec!("stop", " VM", "stop a VM at once", |a| only(a).map(Command::Stop)),
+    spec!("start", " VM", "start a VM that has ended", |a| only(a).map(Command::Start)),
+    spec!("console", " VM", "give a VM the terminal (also: focus VM)", |a| only(a).map(Command::Console)),
+    spec!("poweroff", "", "switch the machine off, whatever its VMs are doing", |a| alone(a, Command::PowerOff)),
     #[cfg(debug_assertions)]
-    spec!("panic", None, "make Trivet panic", |_| Some(Command::Panic)),
-    spec!("help", None, "this list", |_| Some(Command::Help)),
+    spec!("panic", "", "make Trivet panic", |a| alone(a, Command::Panic)),
+    spec!("help", "", "this list", |a| alone(a, Command::Help)),
 ];
 
 /// Other words for the same thing.
@@ -106,17 +147,10 @@ pub fn parse(line: &str) -> Result<Option<Command<'_>>, ParseError<'_>> {
     let Some(spec) = COMMANDS.iter().find(|spec| spec.name == name) else {
         return Err(ParseError::Unknown(typed, nearest(typed, COMMANDS.iter().map(|spec| spec.name))));
     };
-    let (arg, rest) = (words.next(), words.next());
-    let fits = match spec.args {
-        Args::None => arg.is_none(),
-        Args::OptionalVm => rest.is_none(),
-        Args::Vm => arg.is_some() && rest.is_none(),
-    };
-    let (name, args) = spec.usage();
-    match (spec.make)(arg) {
-        Some(command) if fits => Ok(Some(command)),
-        _ => Err(ParseError::Usage(name, args)),
-    }
+    let mut args = [""; MAX_ARGS];
+    let given = args.iter_mut().zip(words).map(|(arg, word)| *arg = word).count();
+    let command = args.get(..given).and_then(spec.make);
+    command.map(Some).ok_or(ParseError::Usage(spec.name, spec.args))
 }
 
 /// Words longer than this are compared by their beginning only.
@@ -157,20 +191,36 @@ fn distance(from: &str, to: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMMANDS, Command, ParseError, distance, nearest, parse};
+    use super::{COMMANDS, Command, DirtyOrder, ParseError, distance, nearest, parse};
+    use alloc::format;
     use alloc::string::ToString;
 
     #[test]
     fn every_command_of_the_list_parses_with_what_it_takes() {
         for spec in COMMANDS {
-            let (name, args) = spec.usage();
-            let line = alloc::format!("  {name} {} ", if args == " VM" { "a" } else { "" });
-            assert!(matches!(parse(&line), Ok(Some(_))), "{line}");
-            assert_eq!(parse(&alloc::format!("{name} a b")), Err(ParseError::Usage(name, args)));
+            let args = spec.args.replace("VM", "a").replace("PAGES", "7").replace("start|", "start |");
+            let args = args.split('|').next().unwrap().replace("[map]", "").replace("[a]", "");
+            assert!(matches!(parse(&format!("  {} {args} ", spec.name)), Ok(Some(_))), "{} {args}", spec.name);
+            for wrong in ["a b c", "a b c d e f"] {
+                let line = format!("{} {wrong}", spec.name);
+                assert_eq!(parse(&line), Err(ParseError::Usage(spec.name, spec.args)), "{line}");
+            }
         }
-        assert_eq!(parse("stat a"), Ok(Some(Command::Stat(Some("a")))));
-        assert_eq!(parse("stat"), Ok(Some(Command::Stat(None))));
-        assert_eq!(parse("focus b"), Ok(Some(Command::Console("b"))));
+        for (line, command) in [
+            ("stat a", Command::Stat(Some("a"))),
+            ("stat", Command::Stat(None)),
+            ("focus b", Command::Console("b")),
+            ("memory", Command::Memory(None)),
+            ("memory a", Command::Memory(Some("a"))),
+            ("memory map", Command::Map(None)),
+            ("memory map map", Command::Map(Some("map"))),
+            ("dirty a start", Command::Dirty("a", DirtyOrder::Start)),
+            ("dirty a harvest", Command::Dirty("a", DirtyOrder::Harvest)),
+            ("dirty a stop", Command::Dirty("a", DirtyOrder::Stop)),
+            ("reclaim a 512", Command::Reclaim("a", 512)),
+        ] {
+            assert_eq!(parse(line), Ok(Some(command)));
+        }
         assert_eq!(parse(" \t "), Ok(None));
     }
 
@@ -183,6 +233,10 @@ mod tests {
         assert_eq!(text("frobnicate"), "no command \"frobnicate\"; \"help\" lists them");
         assert_eq!(text("stop"), "usage: stop VM");
         assert_eq!(text("list a"), "usage: list");
+        assert_eq!(text("dirty a begin"), "usage: dirty VM start|harvest|stop");
+        for line in ["reclaim a", "reclaim a -1", "reclaim a 99999999999999999999", "reclaim a many"] {
+            assert_eq!(text(line), "usage: reclaim VM PAGES");
+        }
     }
 
     #[test]

@@ -6,26 +6,33 @@
 
 use core::fmt::{self, Write};
 
+use crate::addr::GfnRange;
 use crate::guest::lifecycle::{Refused, State};
+use crate::host::{Reclaimed, Survey};
 use crate::link::CommandResult;
 
 mod command;
 mod line;
+mod map;
 mod report;
 mod table;
 
-pub use command::{Command, ParseError, parse};
+pub use command::{Command, DirtyOrder, ParseError, parse};
 pub use line::{Key, LINE_MAX, Line, LineReader};
 
 /// What the monitor asks of the runtime. VMs are named by their number, beginning with 0, as in the configuration.
 ///
-/// The methods are called on any CPU without a lock held, and return at once: to stop or to start is a request, whose
-/// outcome the operator sees in `list`.
+/// The methods are called on any CPU without a lock held. To stop or to start is a request, whose outcome the operator
+/// sees in `list`; a look at a VM's memory, its dirty log and its reclaim take as long as they take.
 pub trait Operator {
     /// How many VMs there are.
     fn vms(&self) -> usize;
     /// What is known of one VM, at about this moment; `None` if there is no such VM.
     fn vm_info(&self, vm: usize) -> Option<VmInfo<'_>>;
+    /// How the memory of one VM is mapped. Walks its tables.
+    fn pages(&self, vm: usize) -> Option<PageUse>;
+    /// What the pages `gfns` of a VM are. Walks its tables.
+    fn survey(&self, vm: usize, gfns: GfnRange) -> Option<Survey>;
     /// Where the machine's memory is, at about this moment.
     fn memory(&self) -> MemoryInfo;
     /// Ticks of [`VmInfo::cpu_ticks`] in a second.
@@ -34,6 +41,10 @@ pub trait Operator {
     fn stop(&self, vm: usize) -> Result<(), Refused>;
     /// Starts a VM that has ended, anew.
     fn start(&self, vm: usize) -> Result<(), Refused>;
+    /// Begins, harvests or ends a VM's dirty log. Of a harvest: how many pages were written since the one before.
+    fn dirty(&self, vm: usize, order: DirtyOrder) -> Result<u64, Refused>;
+    /// Takes so many pages out of a VM's memory, of those that were not used lately.
+    fn reclaim(&self, vm: usize, pages: u64) -> Result<Reclaimed, Refused>;
     /// Gives a VM the operator's terminal.
     fn focus(&self, vm: usize) -> Result<(), Refused>;
     /// Switches the machine off soon.
@@ -57,8 +68,12 @@ pub struct VmInfo<'a> {
     pub resident: u64,
     /// Frames (4 KiB) of its tables, host side and second stage.
     pub tables: u64,
-    /// How its memory is mapped.
-    pub pages: PageUse,
+    /// Where it sees memory that it shares with other VMs.
+    pub window: Option<GfnRange>,
+    /// What of it is in the store, and how it came there.
+    pub swap: SwapUse,
+    /// Its dirty log.
+    pub dirty: DirtyUse,
     /// Time that its vCPUs have spent in the guest, in ticks, all together.
     pub cpu_ticks: u64,
     /// Why its vCPUs left the guest.
@@ -86,6 +101,32 @@ pub struct PageUse {
     pub retries: u64,
     /// Invalidations that made every CPU forget translations.
     pub flushes: u64,
+}
+
+/// A VM's pages in the swap store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwapUse {
+    /// Pages that are there now.
+    pub pages: u64,
+    /// Pages that went there.
+    pub outs: u64,
+    /// Pages that came back.
+    pub ins: u64,
+    /// Blocks of 2 MiB that were looked at, to learn which pages are in use.
+    pub aged: u64,
+    /// Pages that were found in use.
+    pub referenced: u64,
+}
+
+/// A VM's dirty log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirtyUse {
+    /// Writes are being logged.
+    pub on: bool,
+    /// How often it was harvested.
+    pub harvests: u64,
+    /// Pages that all harvests together found written.
+    pub pages: u64,
 }
 
 /// How often vCPUs left their guest, by reason; the reasons are those of [`crate::vcpu::exit::Exit`].
@@ -120,14 +161,35 @@ pub struct MemoryInfo {
     pub total: u64,
     /// What nobody uses.
     pub free: u64,
+    /// What is kept for freeing more.
+    pub reserve: u64,
     /// What holds guests' memory.
     pub guests: u64,
+    /// The store of swapped pages.
+    pub store: StoreUse,
     /// What the firmware keeps for itself.
     pub firmware: u64,
     /// The guests' images as they were loaded, kept for restarts.
     pub bundle: u64,
     /// What Trivet itself needs.
     pub own: OwnMemory,
+}
+
+/// The store of swapped pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUse {
+    /// What it takes of the machine, in bytes.
+    pub bytes: u64,
+    /// Pages in it.
+    pub pages: u64,
+    /// Of them, those that are one word again and again, and take no room.
+    pub same: u64,
+    /// Bytes of the others before they were compressed.
+    pub before: u64,
+    /// And after.
+    pub after: u64,
+    /// Pages that it did not take, because they do not compress.
+    pub refused: u64,
 }
 
 /// Trivet's own memory by use, in bytes.
@@ -188,6 +250,19 @@ fn run(line: &str, operator: &dyn Operator, out: &mut dyn Write) -> Result<(), F
         Command::Stat(Some(name)) => report::stat_one(operator, find(name, operator, out)?, out)?,
         Command::Memory(None) => report::memory(operator, out)?,
         Command::Memory(Some(name)) => report::memory_of(operator, find(name, operator, out)?, out)?,
+        Command::Map(None) => {
+            for vm in 0..operator.vms() {
+                map::draw(operator, vm, out)?;
+            }
+        }
+        Command::Map(Some(name)) => map::draw(operator, find(name, operator, out)?, out)?,
+        Command::Dirty(name, what) => dirty(name, what, operator, out)?,
+        Command::Reclaim(name, pages) => {
+            let vm = find(name, operator, out)?;
+            let done = operator.reclaim(vm, pages).or_else(|why| refuse(name, "reclaimed", why, out))?;
+            let Reclaimed { freed, looked, refused } = done;
+            writeln!(out, "{freed} frames freed, {looked} blocks looked at, {refused} pages do not compress")?;
+        }
         Command::Stop(name) => order(name, "stopped", operator, &|vm| operator.stop(vm), out)?,
         Command::Start(name) => order(name, "started", operator, &|vm| operator.start(vm), out)?,
         Command::Console(name) => order(name, "given the terminal", operator, &|vm| operator.focus(vm), out)?,
@@ -210,24 +285,36 @@ fn order(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let vm = find(name, operator, out)?;
-    act(vm).or_else(|why| {
-        writeln!(out, "{name} cannot be {done}: {why}")?;
-        Err(Failure::Said)
-    })
+    act(vm).or_else(|why| refuse(name, done, why, out))
+}
+
+/// Says why not.
+fn refuse<T>(name: &str, done: &str, why: Refused, out: &mut dyn Write) -> Result<T, Failure> {
+    writeln!(out, "{name} cannot be {done}: {why}")?;
+    Err(Failure::Said)
+}
+
+/// Carries out what concerns a dirty log.
+fn dirty(name: &str, what: DirtyOrder, operator: &dyn Operator, out: &mut dyn Write) -> Result<(), Failure> {
+    let vm = find(name, operator, out)?;
+    let pages = operator.dirty(vm, what).or_else(|why| refuse(name, "logged", why, out))?;
+    if what == DirtyOrder::Harvest {
+        writeln!(out, "{pages} pages written since the last harvest")?;
+    }
+    Ok(())
 }
 
 /// The VM of this name, or with this number as `list` shows it.
 fn find(name: &str, operator: &dyn Operator, out: &mut dyn Write) -> Result<usize, Failure> {
     let count = operator.vms();
-    let mut names = (0..count).map(|vm| operator.vm_info(vm).map_or("", |info| info.name));
-    if let Some(vm) = names.position(|known| known == name) {
+    let names = || (0..count).map(|vm| operator.vm_info(vm).map_or("", |info| info.name));
+    if let Some(vm) = names().position(|known| known == name) {
         return Ok(vm);
     }
     if let Some(vm) = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|vm| *vm < count) {
         return Ok(vm);
     }
-    let names = (0..count).map(|vm| operator.vm_info(vm).map_or("", |info| info.name));
-    match command::nearest(name, names) {
+    match command::nearest(name, names()) {
         Some(near) => writeln!(out, "no VM \"{name}\"; did you mean \"{near}\"?")?,
         None => writeln!(out, "no VM \"{name}\"; \"list\" shows them")?,
     }

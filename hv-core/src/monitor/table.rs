@@ -4,6 +4,11 @@
 
 use core::fmt::{self, Write};
 
+use crate::addr::PAGE_SIZE;
+
+/// Most columns of a table.
+const MAX_COLUMNS: usize = 9;
+
 /// Where a column's text stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Align {
@@ -11,6 +16,50 @@ pub(super) enum Align {
     Left,
     /// Numbers.
     Right,
+}
+
+/// What stands in one place of a table. Values, so that what asks for them is not a formatter each.
+#[derive(Clone, Copy)]
+pub(super) enum Cell<'a> {
+    /// Words.
+    Text(&'a str),
+    /// Words in two parts.
+    Pair(&'a str, &'a str),
+    /// A number.
+    Count(u64),
+    /// A number of bytes.
+    Bytes(u64),
+    /// A number of frames, as bytes.
+    Frames(u64),
+    /// Ticks of a clock, and how many make a second.
+    Seconds(u64, u64),
+    /// How many times the second the first is.
+    Ratio(u64, u64),
+}
+
+impl fmt::Display for Cell<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Text(text) => f.write_str(text),
+            Self::Pair(first, second) => f.write_str(first).and_then(|()| f.write_str(second)),
+            Self::Count(n) => n.fmt(f),
+            Self::Bytes(n) => Size(n).fmt(f),
+            Self::Frames(n) => Size(n.saturating_mul(PAGE_SIZE as u64)).fmt(f),
+            Self::Seconds(ticks, per_second) => match parts(ticks, per_second, 1000) {
+                Some((whole, ms)) => write!(f, "{whole}.{ms:03} s"),
+                None => f.write_char('-'),
+            },
+            Self::Ratio(of, to) => match parts(of, to, 10) {
+                Some((whole, tenths)) => write!(f, "{whole}.{tenths}"),
+                None => f.write_char('-'),
+            },
+        }
+    }
+}
+
+/// A quotient: its whole, and so many parts of one. Exact for divisors below 10^16; `None` for 0.
+fn parts(of: u64, by: u64, scale: u64) -> Option<(u64, u64)> {
+    Some((of.checked_div(by)?, of.checked_rem(by)?.saturating_mul(scale).checked_div(by)?))
 }
 
 /// Counts characters.
@@ -23,45 +72,46 @@ impl Write for Measure {
     }
 }
 
-fn pad(out: &mut dyn Write, width: usize) -> fmt::Result {
+fn width(cell: Cell<'_>) -> usize {
+    let mut width = Measure(0);
+    // Counting does not fail.
+    let _ = write!(width, "{cell}");
+    width.0
+}
+
+pub(super) fn pad(out: &mut dyn Write, width: usize) -> fmt::Result {
     (0..width).try_for_each(|_| out.write_char(' '))
 }
 
-/// Writes a table: a line of headings, then `rows` lines. `cell` writes the cell of a row and a column; it must write
-/// the same text each time it is asked.
-pub(super) fn table<const C: usize>(
+/// Writes a table: a line of headings, then `rows` lines. `cell` gives what stands in a row and a column; the same each
+/// time it is asked.
+pub(super) fn table<'a>(
     out: &mut dyn Write,
-    columns: [(&str, Align); C],
+    columns: &[(&'a str, Align)],
     rows: usize,
-    cell: &dyn Fn(usize, usize, &mut dyn Write) -> fmt::Result,
+    cell: &dyn Fn(usize, usize) -> Cell<'a>,
 ) -> fmt::Result {
-    let measured = |row: usize, column: usize| {
-        let mut width = Measure(0);
-        cell(row, column, &mut width).map(|()| width.0)
+    let mut widths = [0; MAX_COLUMNS];
+    let text = |line: usize, column: usize| match line.checked_sub(1) {
+        Some(row) => cell(row, column),
+        None => Cell::Text(columns.get(column).map_or("", |(heading, _)| heading)),
     };
-    let mut widths = [0; C];
-    for ((column, width), (heading, _)) in widths.iter_mut().enumerate().zip(columns) {
-        *width = heading.chars().count();
-        for row in 0..rows {
-            *width = measured(row, column)?.max(*width);
+    for line in 0..=rows {
+        for (column, known) in (0..columns.len()).zip(widths.iter_mut()) {
+            *known = width(text(line, column)).max(*known);
         }
     }
     for line in 0..=rows {
-        for ((column, width), (heading, align)) in widths.into_iter().enumerate().zip(columns) {
-            let row = line.checked_sub(1);
-            let taken = row.map_or(Ok(heading.chars().count()), |row| measured(row, column))?;
-            let padding = width.saturating_sub(taken);
-            if align == Align::Right {
+        for (column, ((_, align), full)) in columns.iter().zip(widths).enumerate() {
+            let cell = text(line, column);
+            let padding = full.saturating_sub(width(cell));
+            if *align == Align::Right {
                 pad(out, padding)?;
             }
-            match row {
-                None => out.write_str(heading)?,
-                Some(row) => cell(row, column, out)?,
-            }
-            let last = column.saturating_add(1) == C;
-            if !last {
-                // No blanks at a line's end: they would be in every copied transcript.
-                pad(out, if align == Align::Left { padding.saturating_add(2) } else { 2 })?;
+            write!(out, "{cell}")?;
+            // No blanks at a line's end: they would be in every copied transcript.
+            if column.saturating_add(1) < columns.len() {
+                pad(out, if *align == Align::Left { padding.saturating_add(2) } else { 2 })?;
             }
         }
         out.write_char('\n')?;
@@ -69,8 +119,18 @@ pub(super) fn table<const C: usize>(
     Ok(())
 }
 
+/// Writes lines of a name and a value.
+pub(super) fn lines(out: &mut dyn Write, rows: &[(&str, Cell<'_>)]) -> fmt::Result {
+    let names = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    rows.iter().try_for_each(|(name, value)| {
+        out.write_str(name)?;
+        pad(out, names.saturating_sub(name.len()).saturating_add(2))?;
+        writeln!(out, "{value}")
+    })
+}
+
 /// A number of bytes for people: one decimal, binary units.
-pub(super) struct Size(pub(super) u64);
+struct Size(u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,41 +148,21 @@ impl fmt::Display for Size {
     }
 }
 
-/// Ticks of a clock as seconds with three decimals. A clock of zero ticks a second shows as `-`.
-pub(super) struct Seconds {
-    pub(super) ticks: u64,
-    pub(super) per_second: u64,
-}
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(whole) = self.ticks.checked_div(self.per_second) else { return f.write_str("-") };
-        // Exact for any clock below 10^16 ticks a second.
-        let rest = self.ticks.checked_rem(self.per_second).unwrap_or(0);
-        let ms = rest.saturating_mul(1000).checked_div(self.per_second).unwrap_or(0);
-        write!(f, "{whole}.{ms:03} s")
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Align, Seconds, Size, table};
+    use super::{Align, Cell, Size, table};
     use alloc::string::{String, ToString};
 
     #[test]
     fn columns_line_up_and_lines_end_without_blanks() {
         let cells = [["alpha", "1"], ["b", "12345"]];
         let mut text = String::new();
-        table(&mut text, [("NAME", Align::Left), ("N", Align::Right)], 2, &|row, column, out| {
-            out.write_str(cells[row][column])
-        })
-        .unwrap();
+        let columns = [("NAME", Align::Left), ("N", Align::Right)];
+        table(&mut text, &columns, 2, &|row, column| Cell::Text(cells[row][column])).unwrap();
         assert_eq!(text, "NAME       N\nalpha      1\nb      12345\n");
         text.clear();
-        table(&mut text, [("N", Align::Right), ("NAME", Align::Left)], 2, &|row, column, out| {
-            out.write_str(cells[row][1 - column])
-        })
-        .unwrap();
+        let columns = [("N", Align::Right), ("NAME", Align::Left)];
+        table(&mut text, &columns, 2, &|row, column| Cell::Text(cells[row][1 - column])).unwrap();
         assert_eq!(text, "    N  NAME\n    1  alpha\n12345  b\n");
     }
 
@@ -134,8 +174,16 @@ mod tests {
         for (bytes, text) in sizes.into_iter().chain(more) {
             assert_eq!(Size(bytes).to_string(), text);
         }
-        assert_eq!(Seconds { ticks: 512_000_000, per_second: 512_000_000 }.to_string(), "1.000 s");
-        assert_eq!(Seconds { ticks: u64::MAX, per_second: 1 }.to_string(), "18446744073709551615.000 s");
-        assert_eq!(Seconds { ticks: 5, per_second: 0 }.to_string(), "-");
+        for (cell, text) in [
+            (Cell::Seconds(512_000_000, 512_000_000), "1.000 s"),
+            (Cell::Seconds(u64::MAX, 1), "18446744073709551615.000 s"),
+            (Cell::Seconds(5, 0), "-"),
+            (Cell::Ratio(7, 2), "3.5"),
+            (Cell::Ratio(0, 0), "-"),
+            (Cell::Frames(256), "1.0 MiB"),
+            (Cell::Pair("a", "b"), "ab"),
+        ] {
+            assert_eq!(cell.to_string(), text);
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! The monitor against a runtime that only plays one.
 
-use super::{ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, VmInfo, execute};
+use super::{
+    DirtyOrder, DirtyUse, ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, StoreUse, SwapUse, VmInfo, execute,
+};
+use crate::addr::{Gfn, GfnRange};
 use crate::guest::lifecycle::{Refused, State};
+use crate::host::{Reclaimed, Survey};
 use crate::link::CommandResult;
 use crate::vcpu::exit::End;
 use alloc::format;
@@ -37,17 +41,9 @@ impl Operator for Fake {
             memory: 512 << 20,
             resident: 9781,
             tables: 30,
-            pages: PageUse {
-                small: 565,
-                huge: 9216,
-                giant: 0,
-                teams: 4,
-                broken: 1,
-                splits: 2,
-                collapses: 3,
-                retries: 7,
-                flushes: 12,
-            },
+            window: None,
+            swap: SwapUse { pages: 2560, outs: 3000, ins: 440, aged: 96, referenced: 8000 },
+            dirty: DirtyUse { on: true, harvests: 20, pages: 123 },
             cpu_ticks: 1_234_567,
             exits,
         };
@@ -59,7 +55,9 @@ impl Operator for Fake {
             memory: 2 << 30,
             resident: 0,
             tables: 0,
-            pages: PageUse::default(),
+            window: GfnRange::new(Gfn(2 << 18), 1 << 12),
+            swap: SwapUse::default(),
+            dirty: DirtyUse::default(),
             cpu_ticks: 0,
             exits: ExitCounts::default(),
         };
@@ -67,7 +65,54 @@ impl Operator for Fake {
     }
     fn memory(&self) -> MemoryInfo {
         let own = OwnMemory { image: 400 << 10, metadata: 512 << 10, heap: 64 << 10, tables: 120 << 10 };
-        MemoryInfo { total: 1 << 30, free: 900 << 20, guests: 9781 << 12, firmware: 30 << 20, bundle: 50 << 20, own }
+        let store = StoreUse { bytes: 6 << 20, pages: 2560, same: 512, before: 8 << 20, after: 5 << 20, refused: 7 };
+        MemoryInfo {
+            total: 1 << 30,
+            free: 900 << 20,
+            reserve: 64 << 12,
+            guests: 9781 << 12,
+            store,
+            firmware: 30 << 20,
+            bundle: 50 << 20,
+            own,
+        }
+    }
+    fn pages(&self, vm: usize) -> Option<PageUse> {
+        let alpha = PageUse {
+            small: 565,
+            huge: 9216,
+            giant: 0,
+            teams: 4,
+            broken: 1,
+            splits: 2,
+            collapses: 3,
+            retries: 7,
+            flushes: 12,
+        };
+        (vm == 0).then_some(alpha)
+    }
+    /// Of alpha's blocks of 2 MiB each of the first nine is something else.
+    fn survey(&self, vm: usize, gfns: GfnRange) -> Option<Survey> {
+        let none = Survey::default();
+        let kinds = [
+            Survey { huge: 512, ..none },
+            Survey { small: 255, ..none },
+            Survey { small: 256, ..none },
+            Survey { team: 512, ..none },
+            Survey { small: 511, swapped: 1, ..none },
+            Survey { small: 256, swapped: 256, ..none },
+            Survey { small: 511, dirty: 1, swapped: 1, ..none },
+            Survey { huge: 512, dirty: 512, ..none },
+            none,
+        ];
+        let first = usize::try_from(gfns.start().0 / 512).unwrap();
+        (vm == 0).then(|| kinds.get(first).copied().unwrap_or_default())
+    }
+    fn dirty(&self, vm: usize, order: DirtyOrder) -> Result<u64, Refused> {
+        self.note(&format!("{order:?}"), vm).map(|()| 77)
+    }
+    fn reclaim(&self, vm: usize, pages: u64) -> Result<Reclaimed, Refused> {
+        self.note(&format!("reclaim {pages}"), vm).map(|()| Reclaimed { freed: 5, looked: 2, refused: 1 })
     }
     fn ticks_per_second(&self) -> u64 {
         1_000_000
@@ -102,9 +147,9 @@ fn printed(line: &str) -> String {
 #[test]
 fn list_shows_every_vm() {
     let want = "\
-NO  VM     VCPUS      MEMORY  RESIDENT  RESTARTS  STATE
- 1  alpha      2   512.0 MiB  38.2 MiB         0  running
- 2  b          1  2048.0 MiB       0 B        11  ended: its operating system failed
+NO  VM     VCPUS      MEMORY  RESIDENT   SWAPPED  RESTARTS  STATE
+ 1  alpha      2   512.0 MiB  38.2 MiB  10.0 MiB         0  running
+ 2  b          1  2048.0 MiB       0 B       0 B        11  ended: its operating system failed
 ";
     assert_eq!(printed("list"), want);
 }
@@ -125,6 +170,14 @@ vcpus         2
 cpu time      1.234 s
 memory        512.0 MiB
 resident      38.2 MiB
+swapped       10.0 MiB
+  pages out   3000
+  pages in    440
+blocks aged   96
+  in use      8000
+dirty log     on
+  harvests    20
+  pages       123
 tables        120.0 KiB
 exits         30850
   faults      9781
@@ -144,7 +197,9 @@ fn memory_shows_where_the_frames_are() {
 MEMORY OF                SIZE  FRAMES
 machine            1024.0 MiB  262144
   free              900.0 MiB  230400
+  reserve           256.0 KiB      64
   guests             38.2 MiB    9781
+  swap store          6.0 MiB    1536
   bundle             50.0 MiB   12800
   firmware           30.0 MiB    7680
   Trivet              1.0 MiB     274
@@ -153,6 +208,9 @@ machine            1024.0 MiB  262144
     heap             64.0 KiB      16
     tables          120.0 KiB      30
 
+SWAP STORE  PAGES  OF ONE WORD   BEFORE  COMPRESSED  RATIO  REFUSED
+memory       2560          512  8.0 MiB     5.0 MiB    1.6        7
+
 VM         MEMORY  RESIDENT  FRAMES     TABLES    IN 4K     IN 2M  IN 1G
 alpha   512.0 MiB  38.2 MiB    9781  120.0 KiB  2.2 MiB  36.0 MiB    0 B
 b      2048.0 MiB       0 B       0        0 B      0 B       0 B    0 B
@@ -160,6 +218,10 @@ b      2048.0 MiB       0 B       0        0 B      0 B       0 B    0 B
 VM     FAULTS  RETRIES  FLUSHES  SPLITS  COLLAPSES  TEAMS  BROKEN
 alpha    9781        7       12       2          3      4       1
 b           0        0        0       0          0      0       0
+
+VM      SWAPPED  PAGES OUT  PAGES IN  AGED  IN USE  DIRTY LOG  HARVESTS  PAGES
+alpha  10.0 MiB       3000       440    96    8000         on        20    123
+b           0 B          0         0     0       0        off         0      0
 ";
     assert_eq!(printed("memory"), want);
     let want = "\
@@ -168,15 +230,67 @@ alpha  512.0 MiB  38.2 MiB    9781  120.0 KiB  2.2 MiB  36.0 MiB    0 B
 
 VM     FAULTS  RETRIES  FLUSHES  SPLITS  COLLAPSES  TEAMS  BROKEN
 alpha    9781        7       12       2          3      4       1
+
+VM      SWAPPED  PAGES OUT  PAGES IN  AGED  IN USE  DIRTY LOG  HARVESTS  PAGES
+alpha  10.0 MiB       3000       440    96    8000         on        20    123
 ";
     assert_eq!(printed("memory alpha"), want);
+}
+
+/// Each kind of block has its character, and what matters most wins.
+#[test]
+fn the_map_shows_what_every_block_is() {
+    let text = printed("memory map alpha");
+    let dots = ".".repeat(16);
+    let want = format!(
+        "\
+alpha: memory, 512.0 MiB, one character is 2.0 MiB
+      0 MiB  #:+TsSdd........ {dots} {dots} {dots}
+    128 MiB  {dots} {dots} {dots} {dots}
+    256 MiB  {dots} {dots} {dots} {dots}
+    384 MiB  {dots} {dots} {dots} {dots}
+  . untouched 498.0 MiB  :+ small 6.9 MiB  # huge 4.0 MiB  T huge, of a shared object 2.0 MiB
+  sS swapped 1.0 MiB  d dirty 2.0 MiB  (: and s: less than half of the block; + and S: half or more)
+"
+    );
+    assert_eq!(text, want);
+}
+
+/// Larger guests have larger blocks, and a window is a picture of its own; a VM that has ended has nothing.
+#[test]
+fn a_map_fits_a_terminal() {
+    let text = printed("memory map b");
+    assert!(text.contains("\nb: shared window, 16.0 MiB, one character is 2.0 MiB\n   2048 MiB  ........\n"), "{text}");
+    assert!(
+        text.starts_with("b: memory, 2048.0 MiB, one character is 2.0 MiB\n      0 MiB  ................ "),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| line.len() <= 100) && text.lines().count() <= 19 + 4, "{text}");
+    assert_eq!(printed("memory map"), printed("memory map alpha") + &text);
+}
+
+#[test]
+fn dirty_and_reclaim_say_what_came_of_it() {
+    let done = |text: &str, order: &str| (text.into(), CommandResult::Done, Vec::from([order.into()]));
+    assert_eq!(run("dirty alpha start"), done("", "Start 0"));
+    assert_eq!(run("dirty alpha harvest"), done("77 pages written since the last harvest\n", "Harvest 0"));
+    assert_eq!(run("dirty alpha stop"), done("", "Stop 0"));
+    let told = "5 frames freed, 2 blocks looked at, 1 pages do not compress\n";
+    assert_eq!(run("reclaim alpha 64"), done(told, "reclaim 64 0"));
+    for (line, text) in [
+        ("dirty b harvest", "b cannot be logged: it has ended already\n"),
+        ("reclaim b 1", "b cannot be reclaimed: it has ended already\n"),
+    ] {
+        let (said, result, _) = run(line);
+        assert_eq!((&*said, result), (text, CommandResult::Failed));
+    }
 }
 
 #[test]
 fn help_names_every_command() {
     let text = printed("?");
     for spec in super::command::COMMANDS {
-        assert!(text.contains(&format!("\n{}", spec.usage().0)), "{text}");
+        assert!(text.contains(&format!("\n{}", spec.name)), "{text}");
     }
     assert_eq!(printed(""), "");
 }
@@ -222,7 +336,7 @@ fn a_full_output_is_a_failure_and_no_panic() {
             Err(core::fmt::Error)
         }
     }
-    for line in ["list", "stat", "memory", "help", "stat alpha", "nonsense", "stop x"] {
+    for line in ["list", "stat", "memory", "memory map", "help", "stat alpha", "nonsense", "stop x"] {
         assert_eq!(execute(line, &Fake::default(), &mut Full), CommandResult::Failed, "{line}");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::addr::Gpa;
 use crate::epoch::Cpu;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Relief};
 use crate::isa::{Isa, Vcpu};
 use crate::machine::{Instant, Machine};
 use crate::mmu::GfnCache;
@@ -17,13 +17,27 @@ pub struct Env<'a, I: Isa> {
     pub(crate) job: &'a Job<I>,
 }
 
+impl<I: Isa> Env<'_, I> {
+    /// Does what needs memory, again and again while some can be had. Where it cannot, the guest is told so: its next fault
+    /// decides who ends.
+    fn relieved(&self, mut work: impl FnMut() -> Result<(), MemError>) -> Result<(), MemError> {
+        loop {
+            match work() {
+                Err(MemError::NoMemory)
+                    if (self.hv.rare.relieve)(self.hv, self.cpu, self.job.vm.index) == Relief::Again => {}
+                done => return done,
+            }
+        }
+    }
+}
+
 impl<I: Isa> Services for Env<'_, I> {
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), MemError> {
         let (memory, cpu, m) = (&self.job.vm.memory, self.cpu, self.hv.machine);
         if self.job.cell().with_kept(|kept| kept.try_read(memory, cpu, m, at, into)) {
             return Ok(());
         }
-        memory.read(cpu, m, at, into)
+        self.relieved(|| memory.read(cpu, m, at, into))
     }
 
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), MemError> {
@@ -31,7 +45,7 @@ impl<I: Isa> Services for Env<'_, I> {
         if self.job.cell().with_kept(|kept| kept.try_write(memory, cpu, m, at, from)) {
             return Ok(());
         }
-        memory.write(cpu, m, at, from)
+        self.relieved(|| memory.write(cpu, m, at, from))
     }
 
     fn keep(&self, vcpu: u16, at: Option<Gpa>) {

@@ -6,6 +6,8 @@
 //! ```text
 //!   enter --Raw--> classify --Fault-----> memory.fault --Mapped, Retry--> Again ------+
 //!     ^                     |             --NoSlot--> BadAddress --> complete --------+
+//!     |                     |             --NoMemory--> relieve --Again---------------+
+//!     |                     |                           --Wait, End--> give up        |
 //!     |                     +-Call------> personality --Resume------------------------+
 //!     |                     |             --Yield, Halt, StopSelf, End--> give up     |
 //!     |                     +-Interrupt-> machine, console --------------------------+|
@@ -14,14 +16,14 @@
 //! ```
 
 use crate::epoch::Cpu;
-use crate::hypervisor::Hypervisor;
+use crate::hypervisor::{Hypervisor, Relief};
 use crate::isa::{Isa, Platform, Vcpu};
 use crate::machine::{Instant, Machine};
 use crate::mmu::{GuestMemory, Outcome};
 use crate::sched::{Leave, Slice};
 use crate::vcpu::env::Env;
 use crate::vcpu::exit::{Completion, End, Exit, Fault, Next};
-use crate::vm::Job;
+use crate::vm::{Job, NoMemory};
 
 /// Why a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +80,12 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
         match vcpu.classify(&raw) {
             Exit::Fault(fault) => {
                 cell.counts.faults.add(1);
-                if let Err(end) = answer(&vm.memory, vcpu, cpu, m, &fault) {
-                    return Turn::Gone(Some(end));
+                if let Err(NoMemory) = answer(&vm.memory, vcpu, cpu, m, &fault) {
+                    match (hv.rare.relieve)(hv, cpu, vm.index) {
+                        Relief::Again => {}
+                        Relief::Wait => return Turn::Leave(Leave::Yield),
+                        Relief::End => return Turn::Gone(Some(End::OutOfMemory)),
+                    }
                 }
             }
             Exit::Call(call) => {
@@ -119,8 +125,8 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
     }
 }
 
-/// Answers a second-stage fault: resolve, map, and tell the vCPU. On an error the vCPU has been told nothing, and its VM
-/// cannot go on. The caller holds no guard and no lock but the vCPU's.
+/// Answers a second-stage fault: resolve, map, and tell the vCPU. Without memory for it the guest faults again when it is
+/// entered again. The caller holds no guard and no lock but the vCPU's.
 #[inline]
 pub fn answer<I: Isa>(
     memory: &GuestMemory<I>,
@@ -128,11 +134,11 @@ pub fn answer<I: Isa>(
     cpu: &Cpu,
     m: &I::Machine,
     fault: &Fault<I::Claim>,
-) -> Result<(), End> {
-    match memory.fault(cpu, m, fault) {
-        Outcome::Mapped | Outcome::Retry => vcpu.complete(Completion::Again),
-        Outcome::NoSlot => vcpu.complete(Completion::BadAddress(fault.gpa, fault.access)),
-        Outcome::NoMemory => return Err(End::OutOfMemory),
-    }
-    Ok(())
+) -> Result<(), NoMemory> {
+    let outcome = memory.fault(cpu, m, fault);
+    vcpu.complete(match outcome {
+        Outcome::NoSlot => Completion::BadAddress(fault.gpa, fault.access),
+        Outcome::Mapped | Outcome::Retry | Outcome::NoMemory => Completion::Again,
+    });
+    if outcome == Outcome::NoMemory { Err(NoMemory) } else { Ok(()) }
 }

@@ -1,10 +1,12 @@
 //! The consoles against a port that is two queues.
 
 use super::{Consoles, write_panic, write_refusal};
+use crate::addr::GfnRange;
 use crate::guest::lifecycle::Refused;
+use crate::host::{Reclaimed, Survey};
 use crate::link::{CommandResult, Decoder, Event, Frame, Item, LinkMode, MAX_PAYLOAD, Outcome, Stream, VmEnd, frames};
 use crate::machine::{Console, Verdict};
-use crate::monitor::{LINE_MAX, MemoryInfo, Operator, VmInfo};
+use crate::monitor::{DirtyOrder, LINE_MAX, MemoryInfo, Operator, PageUse, VmInfo};
 use crate::vcpu::exit::End;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -103,8 +105,20 @@ impl Operator for Fake<'_> {
     fn vm_info(&self, _: usize) -> Option<VmInfo<'_>> {
         None
     }
+    fn pages(&self, _: usize) -> Option<PageUse> {
+        None
+    }
+    fn survey(&self, _: usize, _: GfnRange) -> Option<Survey> {
+        None
+    }
     fn memory(&self) -> MemoryInfo {
         MemoryInfo::default()
+    }
+    fn dirty(&self, _: usize, _: DirtyOrder) -> Result<u64, Refused> {
+        Err(Refused::NotRunning)
+    }
+    fn reclaim(&self, _: usize, _: u64) -> Result<Reclaimed, Refused> {
+        Err(Refused::NotRunning)
     }
     fn ticks_per_second(&self) -> u64 {
         1
