@@ -61,7 +61,8 @@ impl RadixFormat for HostFormat {
             BUSY => Pte::Transition(Transition::Busy),
             SPLITTING => Pte::Transition(Transition::Splitting),
             FROZEN => Pte::Transition(Transition::Frozen),
-            SWAPPED | ARRIVING => kept(raw, level),
+            // Without a call, or the walks around this stay loops.
+            code if level == 0 && raw & ((1 << PLACE_SHIFT) - 1) == code => kept(raw, code),
             _ => Pte::Transition(Transition::Unknown),
         }
     }
@@ -84,12 +85,12 @@ impl RadixFormat for HostFormat {
     }
 }
 
-/// What an entry with a place means. Not inlined: no walk that finds a page asks.
-#[inline(never)]
-fn kept(raw: u64, level: u8) -> Pte {
-    match (Place::new(raw >> PLACE_SHIFT), raw & ((1 << PLACE_SHIFT) - 1)) {
-        (Some(place), SWAPPED) if level == 0 => Pte::Swapped(place),
-        (Some(place), ARRIVING) if level == 0 => Pte::Transition(Transition::Arriving(place)),
+/// What an entry means that has a place and this code.
+#[inline(always)]
+fn kept(raw: u64, code: u64) -> Pte {
+    match (Place::new(raw >> PLACE_SHIFT), code) {
+        (Some(place), SWAPPED) => Pte::Swapped(place),
+        (Some(place), ARRIVING) => Pte::Transition(Transition::Arriving(place)),
         _ => Pte::Transition(Transition::Unknown),
     }
 }
