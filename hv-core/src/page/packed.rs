@@ -62,7 +62,7 @@ pub struct Packed {
 /// Where a page is packed.
 struct Desk {
     page: [u8; PAGE_SIZE],
-    packed: [u8; WORST],
+    packed: [u8; LENGTH + WORST],
     table: CompressTable,
 }
 
@@ -100,7 +100,7 @@ impl Packed {
     pub fn new() -> Option<Arc<Self>> {
         let mut desk = Vec::new();
         desk.try_reserve_exact(1).ok()?;
-        desk.push(Desk { page: [0; PAGE_SIZE], packed: [0; WORST], table: CompressTable::small() });
+        desk.push(Desk { page: [0; PAGE_SIZE], packed: [0; LENGTH + WORST], table: CompressTable::small() });
         let zero = || AtomicU64::new(0);
         Some(Arc::new(Self {
             desk: Mutex::new(desk),

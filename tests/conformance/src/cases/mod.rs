@@ -25,10 +25,13 @@ mod grace;
 mod huge;
 mod memory;
 mod notifier;
+mod packed;
 mod probing;
 mod races;
 mod ready;
 mod split;
+mod swap;
+mod swap_races;
 mod tables;
 mod teams;
 mod tmpfs;
@@ -61,7 +64,8 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(dirty::cases())
         .chain(dirty_blocks::cases())
         .chain(races::cases());
-    pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests)
+    let swap = packed::cases().into_iter().chain(swap::cases()).chain(swap_races::cases());
+    pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests).chain(swap)
 }
 
 /// A case in a module's list.

@@ -26,7 +26,7 @@ const PATIENCE: u64 = 20;
 
 /// Starts vCPU 1's probe spinning on `target` on another CPU; meanwhile runs `meanwhile` here, then ends the spinning.
 /// `meanwhile` is given a way to ask whether the guest has been left for good.
-fn spinning<I: Isa>(
+pub(super) fn spinning<I: Isa>(
     b: &Bench<'_, I>,
     vm: &ProbeVm<I>,
     target: Gpa,
@@ -73,7 +73,7 @@ fn stores<I: Isa>(b: &Bench<'_, I>, vm: &ProbeVm<I>, cpu: &Cpu) -> Result<u64, S
 }
 
 /// Waits until the spinning guest has made more than `so_far` stores.
-fn wait_beyond<I: Isa>(b: &Bench<'_, I>, vm: &ProbeVm<I>, cpu: &Cpu, so_far: u64) -> Result<u64, Stop> {
+pub(super) fn wait_beyond<I: Isa>(b: &Bench<'_, I>, vm: &ProbeVm<I>, cpu: &Cpu, so_far: u64) -> Result<u64, Stop> {
     let until = b.m.now().after(b.m.ticks_per_second().saturating_mul(PATIENCE));
     loop {
         let now = stores(b, vm, cpu)?;

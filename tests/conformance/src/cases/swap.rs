@@ -1,0 +1,322 @@
+//! A VM's pages go to a store and come back.
+
+use alloc::sync::Arc;
+
+use hv_core::host::{HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned};
+use hv_core::isa::Isa;
+use hv_core::machine::Machine;
+use hv_core::mmu::{GfnCache, GuestMemory, MemoryConfig, Outcome};
+use hv_core::page::{Packed, RESERVE, Store, StoreStats};
+use hv_core::vcpu::exit::Access;
+use hv_core::vcpu::services::MemError;
+
+use super::huge::{BLOCK, anon};
+use super::split::{fill, holds};
+use super::{Case, case, fault, gfns, page};
+use crate::guest::{ProbeVm, read_word, write_word};
+use crate::hold::Hold;
+use crate::probe::{FREE, Op, RAM_PAGES};
+use crate::rig::Bench;
+use crate::store::Heap;
+use crate::verdict::{Run, Stop, check};
+
+pub(super) fn cases<I: Isa>() -> [Case<I>; 13] {
+    [
+        case!("swap-pages-go-and-come-back", "G2", there_and_back),
+        case!("swap-zeros-leave-a-hole", "G2", zeros),
+        case!("swap-a-full-store-keeps-nothing-from-anybody", "P8", full),
+        case!("swap-what-does-not-pack-stays", "P8", noise),
+        case!("swap-of-huge-leaves-without-a-free-frame", "P8", starved),
+        case!("swap-in-without-a-free-frame-changes-nothing", "P8", no_frame),
+        case!("swap-a-discard-forgets", "R24", discard),
+        case!("swap-a-vm-that-ends-forgets", "R24", ends),
+        case!("swap-what-is-used-stays", "R15", used_stays),
+        case!("swap-empties-caches", "R23", cache),
+        case!("swap-a-block-with-kept-pages-is-not-collapsed", "R3", collapse),
+        case!("swap-guests-together-larger-than-the-machine-has-free", "P8", overcommitted),
+        case!("swap-without-a-store-nothing-goes", "P8", no_store),
+    ]
+}
+
+/// What a store amounts to.
+pub(super) fn stats<I: Isa>(store: &Packed) -> StoreStats {
+    Store::<I::Machine>::stats(store)
+}
+
+/// A store that packs.
+pub(super) fn packed() -> Result<Arc<Packed>, Stop> {
+    Packed::new().ok_or(Stop::Fail("no heap for a store"))
+}
+
+/// Gives `with` memory whose pages may be swapped. When the VM is gone the store has nothing.
+pub(super) fn with_store<I: Isa>(
+    b: &Bench<'_, I>,
+    config: MemoryConfig<I>,
+    with: impl FnOnce(&GuestMemory<I>, &Packed) -> Run,
+) -> Run {
+    let store = packed()?;
+    let run = b.with_config(config.swap(store.clone()), |memory| with(memory, &store));
+    run.and_then(|()| empty::<I>(&store))
+}
+
+/// Checks that a store has nothing any more.
+pub(super) fn empty<I: Isa>(store: &Packed) -> Run {
+    let left = stats::<I>(store);
+    check(
+        left == StoreStats { refused: left.refused, ..StoreStats::default() },
+        "the store has what nobody can ask for",
+    )
+}
+
+const PAGES: u64 = 100;
+
+fn small<I: Isa>() -> MemoryConfig<I> {
+    anon(2 * BLOCK, HugePolicy::Never)
+}
+
+fn there_and_back<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, store| {
+        for round in 1..4 {
+            fill(b, memory, 0..PAGES)?;
+            let before = b.free();
+            let done = memory.reclaim(b.cpu, b.m, PAGES);
+            check((done.freed, done.refused) == (PAGES, 0), "not all pages went")?;
+            let (now, kept) = (memory.stats(), stats::<I>(store));
+            check((now.resident, now.swapped, kept.pages) == (0, PAGES, PAGES), "the accounts of what went differ")?;
+            check(kept.frames < PAGES / 4 && kept.damaged == 0, "pages of one word were not packed")?;
+            check(b.free() + kept.frames == before + PAGES, "frames of pages that went are not free")?;
+            holds(b, memory, 0..PAGES, 0..0)?;
+            let now = memory.stats();
+            check((now.resident, now.swapped) == (PAGES, 0), "the accounts of what came back differ")?;
+            check((now.swapped_in, now.swapped_out) == (round * PAGES, round * PAGES), "swaps are miscounted")?;
+            check(b.free() == before && stats::<I>(store).frames == 0, "the store keeps frames for nothing")?;
+        }
+        Ok(())
+    })
+}
+
+fn zeros<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, store| {
+        for n in 0..PAGES {
+            write_word(memory, b.cpu, b.m, page(n), 0)?;
+        }
+        let words = [0xa5; 4096];
+        check(memory.write(b.cpu, b.m, page(PAGES), &words).is_ok(), "RAM cannot be written")?;
+        check(memory.reclaim(b.cpu, b.m, u64::MAX).freed == PAGES + 1, "not all pages went")?;
+        let kept = stats::<I>(store);
+        check((kept.pages, kept.same, kept.bytes, kept.frames) == (1, 1, 0, 1), "one word is all there is to keep")?;
+        let now = memory.stats();
+        check((now.swapped, now.resident) == (1, 0), "zeros are kept")?;
+        let mut bytes = [0; 4096];
+        let read = memory.read(b.cpu, b.m, page(PAGES), &mut bytes).is_ok();
+        check(read && bytes == words, "a page of one word came back as another")?;
+        for n in 0..PAGES {
+            check(read_word(memory, b.cpu, b.m, page(n))? == 0, "zeros came back as something else")?;
+        }
+        check(memory.stats().resident == 1, "zeros that were only read cost frames")
+    })
+}
+
+fn full<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let room = PAGES / 2;
+    let store = Heap::new(usize::try_from(room).unwrap_or(0));
+    b.with_config(small().swap(store.clone()), |memory| {
+        fill(b, memory, 0..PAGES)?;
+        let done = memory.reclaim(b.cpu, b.m, u64::MAX);
+        check(done.freed == room && done.refused >= PAGES - room, "a full store took pages")?;
+        check(store.kept() as u64 == room && memory.stats().resident == PAGES - room, "pages were lost")?;
+        check(memory.reclaim(b.cpu, b.m, 1).freed == 0, "a page went nowhere")?;
+        holds(b, memory, 0..PAGES, 0..0)
+    })?;
+    let left = Store::<I::Machine>::stats(&*store);
+    check((left.pages, left.damaged) == (0, 0), "a token was used twice, or never")
+}
+
+/// Fills a page with what does not pack.
+pub(super) fn write_noise<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, n: u64) -> Run {
+    check(memory.write(b.cpu, b.m, page(n), &random(n)).is_ok(), "RAM cannot be written")
+}
+
+/// Bytes without a pattern, others for each `seed`.
+pub(super) fn random(seed: u64) -> [u8; 4096] {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    core::array::from_fn(|_| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x as u8
+    })
+}
+
+fn noise<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, store| {
+        for n in 0..PAGES {
+            write_noise(b, memory, n)?;
+        }
+        let before = b.free();
+        let done = memory.reclaim(b.cpu, b.m, 1);
+        check(done.freed == 0 && done.refused >= PAGES, "what does not pack was taken")?;
+        let kept = stats::<I>(store);
+        check((kept.pages, kept.frames) == (0, 0) && b.free() == before, "a refusal costs frames")?;
+        for n in 0..PAGES {
+            let mut bytes = [0; 4096];
+            let read = memory.read(b.cpu, b.m, page(n), &mut bytes).is_ok();
+            check(read && bytes == random(n), "a page that stayed has changed")?;
+        }
+        check(memory.stats().resident == PAGES, "a page that was refused is gone")
+    })
+}
+
+fn starved<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, anon(2 * BLOCK, HugePolicy::Always), |memory, _| {
+        fill(b, memory, 0..2 * BLOCK)?;
+        check(memory.stats().huge == 2, "no blocks")?;
+        let hold = Hold::everything(b.cpu, b.m.frames());
+        check(hold.nothing_left(), "something is free")?;
+        let done = memory.reclaim(b.cpu, b.m, 2 * BLOCK);
+        let (free, reserve) = (b.free(), b.m.frames().counts().reserve);
+        drop(hold);
+        check(done.freed == 2 * BLOCK && done.refused == 0, "the reserve did not suffice")?;
+        check(reserve == RESERVE, "the reserve was not filled up again")?;
+        check(free > BLOCK, "next to nothing was gained")?;
+        holds(b, memory, 0..2 * BLOCK, 0..0)
+    })
+}
+
+fn no_frame<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, store| {
+        fill(b, memory, 0..PAGES)?;
+        memory.reclaim(b.cpu, b.m, PAGES);
+        let hold = Hold::everything(b.cpu, b.m.frames());
+        let mut bytes = [0; 8];
+        let read = memory.read(b.cpu, b.m, page(3), &mut bytes);
+        let faulted = fault(b, memory, page(3), Access::Read);
+        drop(hold);
+        check(read == Err(MemError::NoMemory), "a page came back into no frame")?;
+        check(faulted == Outcome::NoMemory, "a fault was answered without a frame")?;
+        check(stats::<I>(store).pages == PAGES, "the store forgot a page that never came back")?;
+        holds(b, memory, 0..PAGES, 0..0)
+    })
+}
+
+fn discard<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, store| {
+        fill(b, memory, 0..PAGES)?;
+        memory.reclaim(b.cpu, b.m, PAGES);
+        memory.discard(b.cpu, b.m, gfns(10, 20)?);
+        check(stats::<I>(store).pages == PAGES - 20, "the store keeps what was discarded")?;
+        check(memory.stats().swapped == PAGES - 20, "discarded pages count as kept")?;
+        holds(b, memory, 0..PAGES, 10..30)
+    })
+}
+
+fn ends<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, store| {
+        fill(b, memory, 0..PAGES)?;
+        memory.reclaim(b.cpu, b.m, PAGES);
+        check(stats::<I>(store).pages == PAGES, "nothing is kept")
+    })
+}
+
+fn used_stays<I: Isa>(b: &Bench<'_, I>) -> Run {
+    const USED: u64 = 8;
+    const IDLE: u64 = 32;
+    let store = packed()?;
+    let config = anon(RAM_PAGES, HugePolicy::Never).swap(store.clone());
+    ProbeVm::with_config(b, config, |vm| {
+        // The guest's own pages first, so that what it uses afterwards is what it uses now.
+        for n in 0..USED {
+            vm.ask(b, Op::Write, page(FREE + n), n + 1)?;
+        }
+        for n in 0..IDLE {
+            write_word(&vm.memory, b.cpu, b.m, page(FREE + USED + n), n + 1)?;
+        }
+        let done = vm.memory.reclaim(b.cpu, b.m, IDLE);
+        check(done.freed >= IDLE, "pages that nobody used did not go")?;
+        let now = vm.memory.stats();
+        check(now.aged == 1 && now.used >= USED, "what the guest used was not noticed")?;
+        let before = now.swapped_in;
+        for n in 0..USED {
+            check(read_word(&vm.memory, b.cpu, b.m, page(FREE + n))? == n + 1, "a page changed")?;
+        }
+        check(vm.memory.stats().swapped_in == before, "a page that is in use went before those that are not")?;
+        for n in 0..USED + IDLE {
+            let want = if n < USED { n + 1 } else { n - USED + 1 };
+            check(vm.ask(b, Op::Read, page(FREE + n), 0)?.result == want, "the guest finds another page")?;
+        }
+        // Nothing is exempt for ever.
+        check(vm.memory.reclaim(b.cpu, b.m, USED + IDLE).freed >= USED + IDLE, "what was used once stays for ever")
+    })?;
+    empty::<I>(&store)
+}
+
+fn cache<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, small(), |memory, _| {
+        let cache = GfnCache::new(memory, page(5).page()).ok_or(Stop::Fail("no memory for a cache"))?;
+        for round in 1_u64..4 {
+            fill(b, memory, 0..10)?;
+            check(cache.try_write(memory, b.cpu, b.m, page(5), &round.to_le_bytes()), "the cache is of no use")?;
+            memory.reclaim(b.cpu, b.m, 10);
+            check(!cache.is_filled(), "the frame of a page that went is kept in mind")?;
+            let mut bytes = [0; 8];
+            let known = cache.try_read(memory, b.cpu, b.m, page(5), &mut bytes);
+            check(!known, "a page that is elsewhere was read through a cache")?;
+            check(read_word(memory, b.cpu, b.m, page(5))? == round, "a store through a cache was lost")?;
+        }
+        Ok(())
+    })
+}
+
+fn collapse<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, anon(BLOCK, HugePolicy::Advise), |memory, _| {
+        fill(b, memory, 0..BLOCK)?;
+        memory.reclaim(b.cpu, b.m, BLOCK);
+        // All but one are back, and a block is wanted.
+        holds(b, memory, 1..BLOCK, 0..0)?;
+        memory.advise(b.cpu, b.m, gfns(0, BLOCK)?);
+        let kept = Scanned::Kept(NotCollapsed::NotHuge(NotHuge::Swapped));
+        let scanned = memory.scan(b.cpu, b.m, &mut ScanCursor::default());
+        check(scanned == kept, "a block was put together of which the store has a page")?;
+        holds(b, memory, 0..BLOCK, 0..0)?;
+        let scanned = memory.scan(b.cpu, b.m, &mut ScanCursor::default());
+        check(matches!(scanned, Scanned::Collapsed(..)), "a block that is all there was not put together")?;
+        holds(b, memory, 0..BLOCK, 0..0)
+    })
+}
+
+/// Twice what is free, page by page; what does not fit any more makes room by itself.
+fn overcommitted<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let frames = b.m.frames();
+    let hold = Hold::all_but(b.cpu, frames, 48);
+    let run = with_store(b, anon(2 * BLOCK, HugePolicy::Never), |memory, _| {
+        let mut misses = 0_u64;
+        for round in 0..2_u64 {
+            for n in 0..PAGES {
+                let value = n + 1 + round * 1000;
+                while memory.write(b.cpu, b.m, page(n), &value.to_le_bytes()).is_err() {
+                    misses += 1;
+                    check(memory.reclaim(b.cpu, b.m, 8).freed > 0, "nothing can be freed, with packable pages about")?;
+                }
+            }
+            for n in 0..PAGES {
+                let mut bytes = [0; 8];
+                while memory.read(b.cpu, b.m, page(n), &mut bytes).is_err() {
+                    check(memory.reclaim(b.cpu, b.m, 8).freed > 0, "nothing can be freed, with packable pages about")?;
+                }
+                check(u64::from_le_bytes(bytes) == n + 1 + round * 1000, "a page came back as another")?;
+            }
+        }
+        check(misses > 0, "memory was not short")
+    });
+    drop(hold);
+    run
+}
+
+fn no_store<I: Isa>(b: &Bench<'_, I>) -> Run {
+    b.with_memory(|memory| {
+        fill(b, memory, 0..PAGES)?;
+        let done = memory.reclaim(b.cpu, b.m, PAGES);
+        check((done.freed, memory.stats().resident) == (0, PAGES), "pages went nowhere")?;
+        holds(b, memory, 0..PAGES, 0..0)
+    })
+}
