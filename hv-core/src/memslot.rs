@@ -2,8 +2,9 @@
 //!
 //! A set of slots never changes; it is replaced. Two buffers take turns: a replacement is written into the one not in
 //! use, published by one store, and the old buffer is not written again before a grace period has passed, so a reader
-//! inside a walk guard always sees one whole set (R17). `mmu::zap::rewindow` then zaps what windows of the old set showed,
-//! which also raises the invalidation sequence, so faults that go by a copy of the old set give up.
+//! inside a walk guard always sees one whole set (R17). A copy of a slot outlives the guard; what goes by one is kept off by
+//! `mmu::zap::rewindow`, which replaces sets for everybody: a bracket over all that old and new windows show is opened and
+//! the old windows' translations are zapped before the set is replaced, and the sequence rises after (exhibit F5b).
 
 use heapless::Vec;
 

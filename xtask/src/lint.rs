@@ -1,11 +1,11 @@
-//! `cargo xtask lint`: clippy, rustdoc, and the project's own lints.
+//! `cargo xtask lint`: clippy, rustdoc, the project's own lints, and whether the museum still belongs to the source.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::progress::step;
-use crate::{lints, process, setup, workspace};
+use crate::{lints, museum, process, setup, workspace};
 
 /// Runs all of them, so that one run shows everything.
 pub fn run() -> Result<()> {
@@ -20,6 +20,7 @@ pub fn run() -> Result<()> {
     doc.args(["doc", "--quiet", "--no-deps", "--document-private-items"]);
     let results = [
         lints::run(&workspace::root()),
+        step("museum", museum::lint),
         step("clippy", || process::output(&mut clippy)).map(drop),
         step("rustdoc", || process::output(&mut doc)).map(drop),
     ];

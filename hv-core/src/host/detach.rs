@@ -1,4 +1,4 @@
-//! Taking pages away by whole leaf tables: what [`super::discard`] does first, and nearly all of it for a large range.
+//! Taking pages away by whole leaf tables: what [`super::discard()`] does first, and nearly all of it for a large range.
 //!
 //! ```text
 //!   discard (host lock, bracket open)               others

@@ -25,7 +25,8 @@
 //!                                      zap meets the leaf; flush; unlock
 //! ```
 //!
-//! Exhibits A1, B1, C1 (level from the mapping), E6, H1 and H2 (a table where a leaf shall go).
+//! Exhibits B1, B2, B8 and B9 (the tests), X1 (no grace period), C1 and E6 (the size), H1 and H2 (a table where a leaf
+//! shall go).
 
 mod publish;
 

@@ -71,7 +71,7 @@ pub fn invalidate<I: Isa, R>(
 ///
 /// While the bracket is open nothing is mapped through any of these windows, so who invalidates meanwhile may go by
 /// either set. Zapped only when the set has been replaced, a page could be taken away by who knows the new windows, and
-/// freed, while it is still mapped through an old one (exhibit F5).
+/// freed, while it is still mapped through an old one (exhibit F5b).
 pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot]) -> Result<(), SlotError> {
     check(new)?;
     let writer = space.slots.lock(cpu);

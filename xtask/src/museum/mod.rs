@@ -7,6 +7,7 @@
 //!   stand       a copy with its build folders: plants, builds, runs
 //!   verdict     what the end of a check means, with the bug in it and without
 //!   report      found of all, by section and by rule
+//!   tables      the same exhibits in ARCHITECTURE.md and in the book
 //! ```
 //! Everything lies in `target/museum`. Nothing there has to be whole: a run begins by making it so.
 
@@ -16,10 +17,12 @@ mod exhibit;
 mod patches;
 mod report;
 mod stand;
+mod tables;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -84,6 +87,28 @@ pub fn run(args: &MuseumArgs) -> Result<()> {
     let found = tried.len() - missed.len();
     println!("\nfound {found} of {} in {} s", tried.len(), begun.elapsed().as_secs());
     if missed.is_empty() { Ok(()) } else { bail!("not found: {}", missed.join(" ")) }
+}
+
+/// Sees whether catalogue, patches and the tables about them belong to this source; plants nothing.
+pub fn lint() -> Result<()> {
+    let root = workspace::root();
+    let catalogue = catalogue::read(&root.join("tests").join("museum"))?;
+    let tables::Renewed { files, wrong } = tables::renewed(&catalogue, &root)?;
+    let mut problems = patches::stale(&catalogue, &root)?;
+    problems.extend(wrong);
+    let name = |path: &Path| path.strip_prefix(&root).unwrap_or(path).display().to_string();
+    problems.extend(
+        files.iter().map(|(path, _)| {
+            format!("{}: a table of exhibits is out of date; `cargo xtask fmt` writes it", name(path))
+        }),
+    );
+    if problems.is_empty() { Ok(()) } else { bail!("museum: {}", problems.join("\nmuseum: ")) }
+}
+
+/// Writes the tables of exhibits in ARCHITECTURE.md and in the book.
+pub fn write_tables() -> Result<()> {
+    let root = workspace::root();
+    tables::write(&catalogue::read(&root.join("tests").join("museum"))?, &root)
 }
 
 /// The exhibits that are asked for, and can be planted.
@@ -170,7 +195,7 @@ fn tried(result: Result<Tried>) -> Tried {
 }
 
 /// Two runs would patch one copy.
-fn lock(folder: &std::path::Path) -> Result<File> {
+fn lock(folder: &Path) -> Result<File> {
     workspace::make_dir(folder)?;
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use super::exhibit::{Catalogue, Exhibit};
 use crate::error::refuse;
+use crate::{process, workspace};
 
 /// Patches may not touch what judges them.
 const JUDGES: [&str; 5] = ["tests/models/", "tests/conformance/", "tests/compile-fail/", "tests/museum/", "xtask/"];
@@ -36,6 +38,29 @@ pub fn check(catalogue: &Catalogue, folder: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Of each exhibit whose patches do not apply to the tree at `root`, one after the other, a line for people.
+pub fn stale(catalogue: &Catalogue, root: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for (exhibit, planted) in catalogue.exhibits.iter().filter_map(|one| Some((one, one.planted()?))) {
+        let mut all = Vec::new();
+        for name in &planted.patches {
+            let file = root.join("tests/museum").join(format!("{name}.patch"));
+            all.extend(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
+        let together = workspace::target_dir().join("museum").join("check.patch");
+        workspace::write_file(&together, &all)?;
+        let mut git = Command::new("git");
+        git.current_dir(root).args(["apply", "--check", "--whitespace=nowarn"]).arg(&together);
+        if let Err(error) = process::output(&mut git) {
+            let error = format!("{error:#}");
+            let why: Vec<&str> = error.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+            let files = planted.patches.join(".patch, ");
+            lines.push(format!("exhibit {}: {files}.patch no longer applies: {}", exhibit.id, why.join("; ")));
+        }
+    }
+    Ok(lines)
 }
 
 /// The files that a patch changes, makes or removes, relative to the tree's root.
