@@ -15,16 +15,16 @@
 //!   resolve: the parent's entry; R, and C for a         weaken: lock
 //!     store, are set in it: parent before child (R15)             R, C or permission taken from its entries; flush
 //!   publish: lock                                                 sequence up
-//!     sequence as sampled?                  [1]                   the same taken from their children; flush (R9)
+//!     sequence as sampled?                  (1)                   the same taken from their children; flush (R9)
 //!     parent's entry as it is now: same frame?                    unlock
-//!     its permission, R, C and size         [2]         forget: its entries are gone; lock
+//!     its permission, R, C and size         (2)         forget: its entries are gone; lock
 //!     leaf and record, together (R18)                             sequence up; children's leaves and records; flush
 //!   unlock                                                        unlock
 //! ```
 //!
-//! **Two defences** keep a fault from giving a child what the parent has lost since (R15, R6): the sequence [1], and the
-//! second look at the parent [2]. Either alone is enough; museum exhibit A12 takes away each, and then both. The look has
-//! to be in the section that publishes (exhibit G4). [1] alone covers the guest's own table, which no second look is
+//! **Two defences** keep a fault from giving a child what the parent has lost since (R15, R6): the sequence (1), and the
+//! second look at the parent (2). Either alone is enough; museum exhibit A12 takes away each, and then both. The look has
+//! to be in the section that publishes (exhibit G4). The first alone covers the guest's own table, which no second look is
 //! taken at: what the guest invalidates, [`Derived::release`] takes away and raises the sequence.
 //!
 //! **Hardware has nothing to set in a child**, so R and C of a child are a subset of its parent's (G5) without its help:
