@@ -9,6 +9,7 @@ use crate::guest::lifecycle::{Life, Refused};
 use crate::host::{Reclaimed, Survey};
 use crate::isa::Isa;
 use crate::machine::Machine;
+use crate::mmu::LogError;
 use crate::monitor::{
     DirtyOrder, DirtyUse, ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, StoreUse, SwapUse, VmInfo,
 };
@@ -89,6 +90,11 @@ impl<I: Isa> Operator for Operating<'_, I> {
                 aged: memory.aged,
                 referenced: memory.used,
             };
+            info.dirty = DirtyUse {
+                on: running.memory.space().dirty.active().is_some(),
+                harvests: memory.harvests,
+                pages: memory.harvested,
+            };
             for cell in &running.vcpus {
                 let (counts, exits) = (&cell.counts, &mut info.exits);
                 exits.faults = exits.faults.saturating_add(counts.faults.get());
@@ -110,12 +116,23 @@ impl<I: Isa> Operator for Operating<'_, I> {
     fn survey(&self, vm: usize, gfns: GfnRange) -> Option<Survey> {
         let running = self.running(vm).ok()?;
         let (memory, m) = (&running.memory, self.hv.machine);
-        Some(Survey { ..memory.survey(self.cpu, m, gfns) })
+        Some(Survey { dirty: memory.logged(self.cpu, m, gfns), ..memory.survey(self.cpu, m, gfns) })
     }
 
-    fn dirty(&self, vm: usize, order: DirtyOrder) -> Result<u64, Refused> {
-        let _ = order;
-        Err(if vm == 0 { Refused::NotLogging } else { Refused::NoMemory })
+    fn dirty(&self, vm: usize, order: DirtyOrder, found: &mut dyn FnMut(GfnRange)) -> Result<u64, Refused> {
+        let running = self.running(vm)?;
+        let (memory, cpu, m) = (&running.memory, self.cpu, self.hv.machine);
+        match order {
+            DirtyOrder::Start => memory.log_start(cpu, m).map(|()| 0).map_err(|LogError::NoMemory| Refused::NoMemory),
+            DirtyOrder::Harvest | DirtyOrder::List if memory.space().dirty.active().is_none() => {
+                Err(Refused::NotLogging)
+            }
+            DirtyOrder::Harvest | DirtyOrder::List => Ok(memory.log_harvest(cpu, m, found).pages),
+            DirtyOrder::Stop => {
+                memory.log_stop(cpu, m);
+                Ok(0)
+            }
+        }
     }
 
     fn reclaim(&self, vm: usize, pages: u64) -> Result<Reclaimed, Refused> {

@@ -39,6 +39,8 @@ pub enum DirtyOrder {
     Start,
     /// Say how many pages were written since the last time, and begin anew.
     Harvest,
+    /// The same, and say which: a line a run of pages, its first guest frame and how many.
+    List,
     /// Writes are not logged any more.
     Stop,
 }
@@ -84,6 +86,7 @@ fn dirty<'a>(args: &[&'a str]) -> Option<Command<'a>> {
     let order = match *what {
         "start" => DirtyOrder::Start,
         "harvest" => DirtyOrder::Harvest,
+        "list" => DirtyOrder::List,
         "stop" => DirtyOrder::Stop,
         _ => return None,
     };
@@ -106,7 +109,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     spec!("list", "", "all VMs and their states", |a| alone(a, Command::List)),
     spec!("stat", " [VM]", "exits and processor time; of one VM, everything", |a| optional(a).map(Command::Stat)),
     spec!("memory", " [map] [VM]", "frames in use, the machine's or a VM's; map: a picture", memory),
-    spec!("dirty", " VM start|harvest|stop", "log a VM's writes; pages written since the last harvest", dirty),
+    spec!("dirty", " VM start|harvest|list|stop", "log a VM's writes; pages written since the last harvest", dirty),
     spec!("reclaim", " VM PAGES", "take pages that are not in use out of a VM's memory", reclaim),
     spec!("stop", " VM", "stop a VM at once", |a| only(a).map(Command::Stop)),
     spec!("start", " VM", "start a VM that has ended", |a| only(a).map(Command::Start)),
@@ -216,6 +219,7 @@ mod tests {
             ("memory map map", Command::Map(Some("map"))),
             ("dirty a start", Command::Dirty("a", DirtyOrder::Start)),
             ("dirty a harvest", Command::Dirty("a", DirtyOrder::Harvest)),
+            ("dirty a list", Command::Dirty("a", DirtyOrder::List)),
             ("dirty a stop", Command::Dirty("a", DirtyOrder::Stop)),
             ("reclaim a 512", Command::Reclaim("a", 512)),
         ] {
@@ -233,7 +237,7 @@ mod tests {
         assert_eq!(text("frobnicate"), "no command \"frobnicate\"; \"help\" lists them");
         assert_eq!(text("stop"), "usage: stop VM");
         assert_eq!(text("list a"), "usage: list");
-        assert_eq!(text("dirty a begin"), "usage: dirty VM start|harvest|stop");
+        assert_eq!(text("dirty a begin"), "usage: dirty VM start|harvest|list|stop");
         for line in ["reclaim a", "reclaim a -1", "reclaim a 99999999999999999999", "reclaim a many"] {
             assert_eq!(text(line), "usage: reclaim VM PAGES");
         }

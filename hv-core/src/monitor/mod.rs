@@ -41,8 +41,9 @@ pub trait Operator {
     fn stop(&self, vm: usize) -> Result<(), Refused>;
     /// Starts a VM that has ended, anew.
     fn start(&self, vm: usize) -> Result<(), Refused>;
-    /// Begins, harvests or ends a VM's dirty log. Of a harvest: how many pages were written since the one before.
-    fn dirty(&self, vm: usize, order: DirtyOrder) -> Result<u64, Refused>;
+    /// Begins, harvests or ends a VM's dirty log. Of a harvest: how many pages were written since the one before, and
+    /// `found` is told which.
+    fn dirty(&self, vm: usize, order: DirtyOrder, found: &mut dyn FnMut(GfnRange)) -> Result<u64, Refused>;
     /// Takes so many pages out of a VM's memory, of those that were not used lately.
     fn reclaim(&self, vm: usize, pages: u64) -> Result<Reclaimed, Refused>;
     /// Gives a VM the operator's terminal.
@@ -297,8 +298,16 @@ fn refuse<T>(name: &str, done: &str, why: Refused, out: &mut dyn Write) -> Resul
 /// Carries out what concerns a dirty log.
 fn dirty(name: &str, what: DirtyOrder, operator: &dyn Operator, out: &mut dyn Write) -> Result<(), Failure> {
     let vm = find(name, operator, out)?;
-    let pages = operator.dirty(vm, what).or_else(|why| refuse(name, "logged", why, out))?;
-    if what == DirtyOrder::Harvest {
+    let mut printed = Ok(());
+    let mut list = |run: GfnRange| {
+        if printed.is_ok() && what == DirtyOrder::List {
+            printed = writeln!(out, "{:#x} {}", run.start().0, run.pages());
+        }
+    };
+    let pages = operator.dirty(vm, what, &mut list);
+    printed?;
+    let pages = pages.or_else(|why| refuse(name, "logged", why, out))?;
+    if matches!(what, DirtyOrder::Harvest | DirtyOrder::List) {
         writeln!(out, "{pages} pages written since the last harvest")?;
     }
     Ok(())

@@ -108,7 +108,8 @@ impl Operator for Fake {
         let first = usize::try_from(gfns.start().0 / 512).unwrap();
         (vm == 0).then(|| kinds.get(first).copied().unwrap_or_default())
     }
-    fn dirty(&self, vm: usize, order: DirtyOrder) -> Result<u64, Refused> {
+    fn dirty(&self, vm: usize, order: DirtyOrder, found: &mut dyn FnMut(GfnRange)) -> Result<u64, Refused> {
+        [(0x10, 70), (0x1000, 7)].into_iter().filter_map(|(at, pages)| GfnRange::new(Gfn(at), pages)).for_each(found);
         self.note(&format!("{order:?}"), vm).map(|()| 77)
     }
     fn reclaim(&self, vm: usize, pages: u64) -> Result<Reclaimed, Refused> {
@@ -274,6 +275,8 @@ fn dirty_and_reclaim_say_what_came_of_it() {
     let done = |text: &str, order: &str| (text.into(), CommandResult::Done, Vec::from([order.into()]));
     assert_eq!(run("dirty alpha start"), done("", "Start 0"));
     assert_eq!(run("dirty alpha harvest"), done("77 pages written since the last harvest\n", "Harvest 0"));
+    let listed = "0x10 70\n0x1000 7\n77 pages written since the last harvest\n";
+    assert_eq!(run("dirty alpha list"), done(listed, "List 0"));
     assert_eq!(run("dirty alpha stop"), done("", "Stop 0"));
     let told = "5 frames freed, 2 blocks looked at, 1 pages do not compress\n";
     assert_eq!(run("reclaim alpha 64"), done(told, "reclaim 64 0"));

@@ -3,7 +3,10 @@
 //! A demo boots a machine, has its guests do something hard, looks at the monitor's counters and ends with a table of
 //! them; the exit status says whether it held. `cargo xtask test` plays short forms of the same demos.
 
+mod dirty;
+mod exhaustion;
 mod lives;
+mod pressure;
 mod stage;
 mod story;
 
@@ -47,8 +50,12 @@ struct Demo {
     play: fn(&Board, Form, &mut Story) -> Result<()>,
 }
 
-const DEMOS: [Demo; 1] =
-    [Demo { name: "lives", about: "guests started and ended over and over; nothing is lost", play: lives::play }];
+const DEMOS: [Demo; 4] = [
+    Demo { name: "pressure", about: "a guest of three times the machine's memory", play: pressure::play },
+    Demo { name: "exhaustion", about: "memory that nobody can compress, until there is none", play: exhaustion::play },
+    Demo { name: "dirty", about: "which pages a running guest writes, and not one missed", play: dirty::play },
+    Demo { name: "lives", about: "guests started and ended over and over; nothing is lost", play: lives::play },
+];
 
 /// Carries out the command.
 pub fn run(args: &DemoArgs) -> Result<()> {

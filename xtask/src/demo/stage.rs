@@ -97,6 +97,63 @@ pub fn monitor(talk: &mut Talk<'_>, line: &str) -> Result<String> {
     }
 }
 
+/// What a command prints in a guest's shell; that it ends with another status than 0 is an error.
+pub fn shell(talk: &mut Talk<'_>, vm: usize, command: &str) -> Result<String> {
+    let mut text = Vec::new();
+    let status = talk.exec(vm, command, &mut |part| {
+        text.extend_from_slice(part);
+        Ok(())
+    })?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match status {
+        0 => Ok(text),
+        _ => bail!("{command:?} ended with status {status} in guest {}:\n{text}", talk.watch.name(vm)),
+    }
+}
+
+/// Work beside a guest's command.
+pub trait Beside {
+    /// A line that the command has printed.
+    fn line(&mut self, line: &str);
+    /// Called again and again while the command runs.
+    fn chore(&mut self, talk: &mut Talk<'_>) -> Result<()>;
+}
+
+/// As [`shell`], for a command that may take `limit`, with other work every so often meanwhile.
+pub fn shell_while(
+    talk: &mut Talk<'_>,
+    vm: usize,
+    command: &str,
+    limit: Duration,
+    every: Duration,
+    beside: &mut dyn Beside,
+) -> Result<()> {
+    let exec = talk.begin(vm, command, limit)?;
+    let mut next = Instant::now() + every;
+    let (mut last, mut line) = (String::new(), Vec::new());
+    loop {
+        let heard = talk.hear(&exec, next)?;
+        for byte in heard.output {
+            if byte != b'\n' {
+                line.push(byte);
+                continue;
+            }
+            last = String::from_utf8_lossy(&line).trim_end().to_owned();
+            beside.line(&last);
+            line.clear();
+        }
+        match heard.status {
+            Some(0) => return Ok(()),
+            Some(status) => bail!("{command:?} ended with status {status} in guest {}: {last}", talk.watch.name(vm)),
+            None if Instant::now() >= next => {
+                beside.chore(talk)?;
+                next = Instant::now() + every;
+            }
+            None => {}
+        }
+    }
+}
+
 /// Has the monitor switch the machine off; Trivet's verdict.
 pub fn power_off(talk: &mut Talk<'_>) -> Result<Outcome> {
     monitor(talk, "poweroff")?;

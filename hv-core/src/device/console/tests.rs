@@ -114,7 +114,7 @@ impl Operator for Fake<'_> {
     fn memory(&self) -> MemoryInfo {
         MemoryInfo::default()
     }
-    fn dirty(&self, _: usize, _: DirtyOrder) -> Result<u64, Refused> {
+    fn dirty(&self, _: usize, _: DirtyOrder, _: &mut dyn FnMut(GfnRange)) -> Result<u64, Refused> {
         Err(Refused::NotRunning)
     }
     fn reclaim(&self, _: usize, _: u64) -> Result<Reclaimed, Refused> {

@@ -4,7 +4,8 @@
 //! second, or both. Before the line `READY` all of them have been written once. A key later both vCPUs go through the
 //! range, each in an order of its own: they write each page that is theirs once, read it if it is not, and wait a while
 //! (`s` a short one, `l` a long one). Whoever misses one of these writes never sees it again. Then the first vCPU reads
-//! everything back and says `DONE <pages written>`, and both sleep for ever.
+//! everything back and says `DONE <pages written>`. After one more key it writes all of it again, as whoever has turned
+//! the log off wants to see, says `AGAIN`, and sleeps for ever as the other one does.
 //!
 //! With the command line `sleep` it does nothing at all: a VM that keeps the machine from being over.
 #![no_std]
@@ -73,6 +74,11 @@ extern "C" fn guest_main(tree: *const u8) -> ! {
         }
     }
     say(format_args!("DONE {}", own + other));
+    key(ticks_per_us);
+    for page in FIRST..FIRST + PAGES {
+        cell(page).store(0, Ordering::Relaxed);
+    }
+    say(format_args!("AGAIN"));
     sleep()
 }
 

@@ -1,0 +1,185 @@
+//! `demo dirty`: two vCPUs write pages while the dirty log is harvested twenty times and more. The union of what was
+//! harvested has to be what they wrote: not one page missed, and not one too many.
+//!
+//! The guest is `tests/guests/writer`. It writes each page of its range once while it is watched, or twice if both vCPUs
+//! do, or never; so a write that a harvest loses is never made up for. Which pages those are is known here too.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use hv_core::link::Outcome;
+
+use super::Form;
+use super::stage::{Stage, kernel, monitor, power_off};
+use super::story::Story;
+use crate::board::Board;
+use crate::run::talk::Talk;
+use crate::run::watch::Waited;
+use crate::run::world::{State, World};
+use crate::tables::row;
+
+/// How long the guest may take.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Harvests that must have found something while the guest was writing.
+const ROUNDS: usize = 20;
+/// The pages that the guest writes: from 16 MiB, 32 MiB of them.
+const FIRST: u64 = (16 << 20) >> 12;
+const PAGES: u64 = (32 << 20) >> 12;
+const GUEST: usize = 0;
+
+/// Whether the guest writes a page, as it decides itself.
+const fn written(page: u64) -> bool {
+    (page.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 61) & 3 != 0
+}
+
+/// What came of the run.
+struct Found {
+    /// Harvests while the guest was writing that found something.
+    rounds: usize,
+    /// Pages of all harvests, each counted as often as it was found.
+    reported: u64,
+    pages: BTreeSet<u64>,
+    /// What the guest says it has written.
+    wrote: u64,
+    /// What is mapped by leaves of 2 MiB: before the log, with it, and after it.
+    huge: [String; 3],
+    outcome: Outcome,
+}
+
+/// Plays it.
+pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+    let key = match form {
+        Form::Whole => "l",
+        Form::Short => "s",
+    };
+    let manifest = format!(
+        "[[vm]]\nname = 'writer'\nvcpus = 2\nmemory = '64MiB'\nhuge = 'always'\nkernel = '{}'\ninitrd = 'none'\n",
+        kernel(board, "writer")?.display()
+    );
+    let stage = Stage { board, manifest, cpus: 2, memory: 512, timeout: LIMIT };
+    let found = stage.play(|talk| watch(talk, key, story))?;
+    let expected: BTreeSet<u64> = (FIRST..FIRST + PAGES).filter(|page| written(*page)).collect();
+    let inside: BTreeSet<u64> = found.pages.iter().copied().filter(|page| *page >= FIRST).collect();
+    let missed = expected.difference(&inside).count();
+    let invented = inside.difference(&expected).count();
+    story.fact("pages in the range", PAGES);
+    story.fact("stores of both vCPUs to them", found.wrote);
+    story.fact("pages that were written", expected.len());
+    story.fact("pages that were reported, all harvests together", found.reported);
+    story.fact("of them the guest's own, outside of the range", found.pages.len() - inside.len());
+    let [before, with, after] = &found.huge;
+    story.fact("in 2 MiB leaves before the log, and as it begins", format_args!("{before}, {with}"));
+    story.judge("in 2 MiB leaves after it", after, (after == before).into());
+    story.judge("harvests while it wrote", found.rounds, (found.rounds >= ROUNDS).into());
+    story.judge("pages missed", missed, (missed == 0).into());
+    story.judge("pages reported that nobody wrote", invented, (invented == 0).into());
+    story.judge("Trivet's verdict", format_args!("{:?}", found.outcome), (found.outcome == Outcome::Success).into());
+    story.verdict()
+}
+
+fn watch(talk: &mut Talk<'_>, key: &str, story: &Story) -> Result<Found> {
+    said(talk, "READY")?;
+    let before = huge(talk)?;
+    monitor(talk, "dirty writer start")?;
+    // What was written before is nobody's question.
+    monitor(talk, "dirty writer harvest")?;
+    let with = huge(talk)?;
+    story.tell("the log is on; both vCPUs write");
+    talk.watch.type_to(GUEST, key);
+    let (mut rounds, mut reported, mut pages) = (0, 0, BTreeSet::new());
+    let done = loop {
+        let done = line(talk, "DONE ")?;
+        let text = monitor(talk, "dirty writer list")?;
+        let before = reported;
+        for range in ranges(&text)? {
+            reported += range.end - range.start;
+            pages.extend(range);
+        }
+        if done.is_none() && reported > before {
+            rounds += 1;
+            if rounds % 10 == 0 {
+                story.tell(format_args!("{rounds} harvests, {} different pages", pages.len()));
+            }
+        }
+        if let Some(done) = done {
+            break done;
+        }
+    };
+    let wrote = done.parse().with_context(|| format!("the guest's last line is DONE {done:?}"))?;
+    monitor(talk, "dirty writer stop")?;
+    // Large translations come back with the next faults.
+    talk.watch.type_to(GUEST, key);
+    said(talk, "AGAIN")?;
+    let after = huge(talk)?;
+    Ok(Found { rounds, reported, pages, wrote, huge: [before, with, after], outcome: power_off(talk)? })
+}
+
+/// How much of the guest's memory is mapped by leaves of 2 MiB.
+fn huge(talk: &mut Talk<'_>) -> Result<String> {
+    let text = monitor(talk, "memory writer")?;
+    Ok(row(&text, "writer").value("IN 2M")?.to_owned())
+}
+
+/// The pages in a harvest's answer: lines of a first guest frame in hexadecimal and a number of pages.
+fn ranges(text: &str) -> Result<Vec<Range<u64>>> {
+    let mut ranges = Vec::new();
+    for line in text.lines().filter_map(|line| line.strip_prefix("0x")) {
+        let (first, pages) = line.trim_end().split_once(' ').with_context(|| format!("{line:?} is no run of pages"))?;
+        let first = u64::from_str_radix(first, 16).with_context(|| format!("{line:?} has no first page"))?;
+        let pages: u64 = pages.parse().with_context(|| format!("{line:?} has no number of pages"))?;
+        ranges.push(first..first + pages);
+    }
+    Ok(ranges)
+}
+
+/// Waits for the guest's line `wanted`.
+fn said(talk: &mut Talk<'_>, wanted: &str) -> Result<()> {
+    let there = |world: &World| {
+        world.vms.get(GUEST).is_none_or(|vm| find(&vm.unread, wanted).is_some() || matches!(vm.state, State::Ended(_)))
+    };
+    match talk.watch.wait(Instant::now() + LIMIT, there)? {
+        Waited::Yes if line(talk, wanted)?.is_some() => Ok(()),
+        _ => bail!("the guest never said {wanted:?}"),
+    }
+}
+
+/// The rest of the guest's line that begins with `start`, if it has said it. That it has ended is an error.
+fn line(talk: &Talk<'_>, start: &str) -> Result<Option<String>> {
+    let vm = talk.watch.world.vms.get(GUEST).context("there is a guest")?;
+    if let State::Ended(end) = &vm.state {
+        bail!("the guest ended early ({end:?}): {}", String::from_utf8_lossy(&vm.unread));
+    }
+    Ok(find(&vm.unread, start))
+}
+
+fn find(said: &[u8], start: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(said);
+    let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
+    whole.lines().find_map(|line| Some(line.trim_end().strip_prefix(start)?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FIRST, PAGES, find, ranges, written};
+
+    #[test]
+    fn a_harvests_ranges_are_read() {
+        let text = "0x1000 2\n0x20 1\n3 pages written since the last harvest\n";
+        assert_eq!(ranges(text).unwrap(), [0x1000..0x1002, 0x20..0x21]);
+        assert!(ranges("0x1\n").is_err() && ranges("0xz 1\n").is_err());
+    }
+
+    #[test]
+    fn a_line_counts_when_it_is_whole() {
+        assert_eq!(find(b"READY\r\nDONE 12", "DONE "), None);
+        assert_eq!(find(b"READY\r\nDONE 12\r\n", "DONE ").as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn a_good_part_of_the_pages_is_written_and_the_rest_is_not() {
+        let count = (FIRST..FIRST + PAGES).filter(|page| written(*page)).count();
+        assert!((5000..7500).contains(&count), "{count}");
+    }
+}

@@ -1,0 +1,149 @@
+//! `demo pressure`: a guest with three times the machine's memory writes twice of it, reads it back, and does so three
+//! times, while its memory is split, collapsed, swapped out and in, and its dirty log is read.
+//!
+//! Every page is different (`tests/guests/pages`: its number, 768 pseudo-random bytes, zeros), so nothing can be shared
+//! or left out, and about four pages fit into a frame. Between two passes the guest rests, the operator takes memory
+//! out of it, and idle CPUs collapse what is worth it.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hv_core::link::Outcome;
+
+use super::Form;
+use super::stage::{Beside, Stage, monitor, power_off, shell, shell_while};
+use super::story::Story;
+use crate::board::Board;
+use crate::run::talk::Talk;
+use crate::tables::{frames, row};
+
+/// Between two chores.
+const EVERY: Duration = Duration::from_millis(700);
+/// How many chores the dirty log stays on, and then off.
+const LOGGED: u32 = 6;
+
+/// Sizes in MiB.
+struct Sizes {
+    machine: u64,
+    guest: u64,
+    written: u64,
+    rounds: u32,
+    /// How long one pass over the memory may take.
+    limit: Duration,
+}
+
+/// Plays it.
+pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+    let sizes = match form {
+        Form::Whole => Sizes { machine: 512, guest: 1536, written: 1024, rounds: 3, limit: Duration::from_secs(1200) },
+        Form::Short => Sizes { machine: 256, guest: 512, written: 256, rounds: 1, limit: Duration::from_secs(300) },
+    };
+    let manifest = format!("[[vm]]\nname = 'big'\nvcpus = 2\nmemory = '{}MiB'\n", sizes.guest);
+    let stage = Stage { board, manifest, cpus: 2, memory: sizes.machine, timeout: sizes.limit };
+    let mut chores = Chores::default();
+    let (text, outcome) = stage.play(|talk| {
+        rounds(talk, &sizes, &mut chores, story)?;
+        Ok((monitor(talk, "memory")?, power_off(talk)?))
+    })?;
+    let big = row(&text, "big");
+    story
+        .fact("machine, guest, written, in MiB", format_args!("{}, {}, {}", sizes.machine, sizes.guest, sizes.written));
+    story.fact("pages written and checked", u64::from(sizes.rounds) * sizes.written * 256);
+    story.fact(
+        "frames of the machine, and free at the end",
+        format_args!("{}, {}", frames(&text, "machine")?, frames(&text, "free")?),
+    );
+    story.judge("pages that were not as written", 0, true.into());
+    for (what, column) in [
+        ("large leaves split", "SPLITS"),
+        ("blocks collapsed", "COLLAPSES"),
+        ("pages swapped out", "PAGES OUT"),
+        ("pages swapped in", "PAGES IN"),
+        ("dirty harvests", "HARVESTS"),
+    ] {
+        let count = big.number(column)?;
+        story.judge(what, count, (count > 0).into());
+    }
+    story.judge("pages that the harvests found", chores.dirty, (chores.dirty > 0).into());
+    story.judge("Trivet's verdict", format_args!("{outcome:?}"), (outcome == Outcome::Success).into());
+    story.verdict()
+}
+
+fn rounds(talk: &mut Talk<'_>, sizes: &Sizes, chores: &mut Chores, story: &Story) -> Result<()> {
+    shell(talk, 0, "mkdir /m && mount -t tmpfs -o size=95% none /m")?;
+    story.tell("the guest is at its shell");
+    for round in 1..=sizes.rounds {
+        for verb in ["fill", "check"] {
+            let command = format!("pages {verb} numbered /m/pages {} {round} 2", sizes.written);
+            let mut beside = News { story, chores, verb, round, last: 0 };
+            shell_while(talk, 0, &command, sizes.limit, EVERY, &mut beside)?;
+            let text = monitor(talk, "memory big")?;
+            let big = row(&text, "big");
+            story.tell(format_args!(
+                "round {round}: {verb} done; {} resident, {} pages swapped out and {} in so far",
+                big.value("RESIDENT")?,
+                big.value("PAGES OUT")?,
+                big.value("PAGES IN")?
+            ));
+            // An eighth of the machine's frames is taken, whole blocks where they are cold; idle CPUs then put into such
+            // blocks what has come back page by page.
+            monitor(talk, &format!("reclaim big {}", sizes.machine * 256 / 8))?;
+            shell(talk, 0, "sleep 3")?;
+        }
+    }
+    Ok(())
+}
+
+/// What is done to the guest while it works, and what came of it.
+#[derive(Default)]
+struct Chores {
+    turn: u32,
+    logging: bool,
+    dirty: u64,
+}
+
+impl Chores {
+    fn chore(&mut self, talk: &mut Talk<'_>) -> Result<()> {
+        let turn = self.turn;
+        self.turn += 1;
+        if self.logging {
+            let text = monitor(talk, "dirty big harvest")?;
+            // "1234 pages were written"
+            let count = text.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+            self.dirty += count.unwrap_or(0);
+        }
+        if turn.is_multiple_of(LOGGED) {
+            self.logging = !self.logging;
+            monitor(talk, if self.logging { "dirty big start" } else { "dirty big stop" })?;
+        }
+        Ok(())
+    }
+}
+
+/// The guest's news, and the chores.
+struct News<'a> {
+    story: &'a Story,
+    chores: &'a mut Chores,
+    verb: &'static str,
+    round: u32,
+    last: u64,
+}
+
+impl Beside for News<'_> {
+    fn line(&mut self, line: &str) {
+        match line.strip_prefix("AT ").and_then(|mib| mib.parse::<u64>().ok()) {
+            // Every second one is enough.
+            Some(mib) if mib < self.last + 128 => {}
+            Some(mib) => {
+                self.last = mib;
+                self.story.tell(format_args!("round {}: {} at {mib} MiB", self.round, self.verb));
+            }
+            None if line.starts_with("DONE") => {}
+            None => self.story.tell(line),
+        }
+    }
+
+    fn chore(&mut self, talk: &mut Talk<'_>) -> Result<()> {
+        self.chores.chore(talk)
+    }
+}
