@@ -40,6 +40,8 @@ pub trait Machine: Sync {
     fn pte<'g>(&'g self, g: &'g WalkGuard<'_>, table: TableRef, slot: usize) -> &'g AtomicU64;
     /// A zeroed table page of `order` (64 KiB roots, hashed tables); `None` when memory is out.
     fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef>;
+    /// The same with entries that say anything, for a caller who writes all of them before anybody else sees the table.
+    fn alloc_table_to_fill(&self, cpu: &Cpu, order: Order) -> Option<TableRef>;
     /// Takes a table back after its grace period.
     fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>);
     /// Fills the `order` frames from `first`, which the caller owns and no guest can reach yet, with zeros.

@@ -195,10 +195,14 @@ impl Machine for Nested {
     }
 
     fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
-        let table = self.frames.alloc_table(cpu, order)?;
+        let table = self.alloc_table_to_fill(cpu, order)?;
         // SAFETY: the frames are ours alone until the table is published.
         unsafe { ram::clear(table.base(), order.bytes() as usize) };
         Some(table)
+    }
+
+    fn alloc_table_to_fill(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        self.frames.alloc_table(cpu, order)
     }
 
     fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>) {

@@ -17,7 +17,7 @@
 
 use super::Radix;
 use super::edit::EditError;
-use super::walk::{Node, fill};
+use super::walk::fill;
 use crate::addr::{Order, Pfn};
 use crate::epoch::{WalkGuard, never_published};
 use crate::isa::RadixFormat;
@@ -54,13 +54,13 @@ impl<F: RadixFormat> Radix<F> {
             let bits = *F::BITS.get(usize::from(level)).ok_or(EditError::Unfit)?;
             let order = TableRef::order_of(bits).ok_or(EditError::Unfit)?;
             let cpu = g.cpu().ok_or(EditError::NoTable)?;
-            let small = Node::at::<F>(self.root, level).ok_or(EditError::Unfit)?.leaf_order();
-            let table = m.alloc_table(cpu, order).ok_or(EditError::NoTable)?;
+            let small = seen.order.get().checked_sub(bits).and_then(Order::new).ok_or(EditError::Unfit)?;
+            let table = m.alloc_table_to_fill(cpu, order).ok_or(EditError::NoTable)?;
             let Some(marked) = seen.replace::<F>(Pte::Transition(Transition::Splitting)) else {
                 m.free_table(cpu, never_published(table));
                 continue;
             };
-            small_leaves::<F, M>(m, g, table, level, leaf);
+            small_leaves::<F, M>(m, g, table, (level, bits, small), leaf);
             // Only the CPU that marked an entry changes it.
             let done = marked.swap::<F>(Pte::Table { table, bits });
             debug_assert!(done, "an entry marked as splitting was changed by somebody else");
@@ -70,16 +70,21 @@ impl<F: RadixFormat> Radix<F> {
     }
 }
 
-/// Fills a table at `level`, which nobody sees yet, with leaves for what one leaf above it translates to.
+/// Fills a table at `level` with `2^bits` entries, which nobody sees yet, with leaves of order `small` for what one leaf
+/// above it translates to.
 #[inline(always)]
-fn small_leaves<F: RadixFormat, M: Machine>(m: &M, g: &WalkGuard<'_>, table: TableRef, level: u8, leaf: Leaf) {
-    let Some(node) = Node::at::<F>(table, level) else { return };
-    let pages = node.leaf_order().pages();
+fn small_leaves<F: RadixFormat, M: Machine>(
+    m: &M,
+    g: &WalkGuard<'_>,
+    table: TableRef,
+    (level, bits, small): (u8, u8, Order),
+    leaf: Leaf,
+) {
     let Leaf { mut pfn, prot, rc } = leaf;
-    fill(m, g, node, move || {
+    fill(m, g, table, bits, move || {
         let word = F::encode(Pte::Leaf(Leaf { pfn, prot, rc }), level);
         // Inside the large leaf; past its end nobody looks.
-        pfn = Pfn(pfn.0.wrapping_add(pages));
+        pfn = Pfn(pfn.0.wrapping_add(small.pages()));
         word
     });
 }

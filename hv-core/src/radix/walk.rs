@@ -180,17 +180,19 @@ impl<'g, F: RadixFormat, M: Machine> Cursor<'g, F, M> {
     }
 }
 
-/// Stores every entry of a table that nobody sees yet, in order; whoever publishes the table releases these stores.
+/// Stores every entry of a table with `2^bits` of them that nobody sees yet, in order; whoever publishes the table
+/// releases these stores.
 #[inline(always)]
-pub(super) fn fill<M: Machine>(m: &M, g: &WalkGuard<'_>, node: Node, mut word: impl FnMut() -> u64) {
-    let mut store = |slot: usize| m.pte(g, node.table, slot).store(word(), Ordering::Relaxed);
-    let eights = node.len() / 8;
-    for eight in 0..eights {
+pub(super) fn fill<M: Machine>(m: &M, g: &WalkGuard<'_>, table: TableRef, bits: u8, mut word: impl FnMut() -> u64) {
+    let mut store = |slot: usize| m.pte(g, table, slot).store(word(), Ordering::Relaxed);
+    let len = 1_usize.checked_shl(u32::from(bits)).unwrap_or(0);
+    let rows = len / 16;
+    for row in 0..rows {
         // Written out: a split is little else.
-        let first = eight.wrapping_mul(8);
-        for n in [0, 1, 2, 3, 4, 5, 6, 7] {
+        let first = row.wrapping_mul(16);
+        for n in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] {
             store(first.wrapping_add(n));
         }
     }
-    (eights.wrapping_mul(8)..node.len()).for_each(store);
+    (rows.wrapping_mul(16)..len).for_each(store);
 }

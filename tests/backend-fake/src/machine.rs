@@ -10,10 +10,13 @@ use hv_core::radix::format::TableRef;
 use hv_core::sync::{AtomicU64, Mutex, MutexGuard, Ordering, spin_loop};
 
 use crate::agent::Agent;
+use crate::cells::{CHECKED, WORDS};
 use crate::ram::{FIRST, Ram};
 use crate::stage2::FakeStage2;
 use crate::tlb::Caches;
 
+/// What a table that somebody else held may have in it.
+const ANYTHING: u64 = 0x5a5a_5a5a_5a5a_5a5a;
 /// How many CPUs it has.
 pub const CPUS: usize = if cfg!(any(loom, shuttle)) { 3 } else { 4 };
 
@@ -110,6 +113,16 @@ impl Machine for FakeMachine {
         let table = self.frames.alloc_table(cpu, order)?;
         self.new_use(table.base(), order);
         self.ram.become_table(table);
+        Some(table)
+    }
+
+    fn alloc_table_to_fill(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        let table = self.alloc_table(cpu, order)?;
+        // To the model checkers each of these stores would be a step of the world's.
+        if !CHECKED {
+            let entries = order.pages() as usize * WORDS;
+            (0..entries).for_each(|slot| self.ram.cell(table, slot, "who takes it").store(ANYTHING, Ordering::Relaxed));
+        }
         Some(table)
     }
 

@@ -67,9 +67,13 @@ impl Machine for BenchMachine {
     }
 
     fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
-        let table = self.frames.alloc_table(cpu, order)?;
+        let table = self.alloc_table_to_fill(cpu, order)?;
         self.zero(table.base(), order);
         Some(table)
+    }
+
+    fn alloc_table_to_fill(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {
+        self.frames.alloc_table(cpu, order)
     }
 
     fn free_table(&self, cpu: &Cpu, t: Retired<TableRef>) {

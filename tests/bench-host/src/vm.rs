@@ -10,7 +10,6 @@ use hv_core::isa::{Stage2, Unmapped, VmTag};
 use hv_core::machine::{CpuId, Machine};
 use hv_core::memslot::Slot;
 use hv_core::mmu::flush::FlushBatch;
-use hv_core::mmu::lock::Target;
 use hv_core::mmu::{GuestMemory, MemoryConfig, Outcome, Space};
 use hv_core::radix::format::{Leaf, Prot, Rc};
 use hv_core::radix::{Radix, Split};
