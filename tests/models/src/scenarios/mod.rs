@@ -17,6 +17,7 @@ mod ready;
 mod shared;
 mod slots;
 mod structure;
+mod swap;
 mod tables;
 mod team;
 mod touch;
@@ -36,6 +37,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     slots::ALL,
     huge::ALL,
     structure::ALL,
+    swap::ALL,
     tables::ALL,
     team::ALL,
     touch::ALL,
