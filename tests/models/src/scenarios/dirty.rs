@@ -33,7 +33,8 @@ const TARGETS: [Gpa; 2] = [FIRST, LAST];
 /// A VM, a page that the hypervisor keeps in mind, and a copy of what was told. The copy is book-keeping that no checker
 /// sees.
 pub struct Logged<I: Isa> {
-    vm: Vm<I>,
+    /// Boxed: a checker's stacks are small.
+    vm: Box<Vm<I>>,
     cache: GfnCache<I>,
     copy: [AtomicU64; 2],
 }
@@ -46,7 +47,8 @@ where
     /// A VM both of whose pages are there and have been stored to.
     fn new(huge: HugePolicy) -> Self {
         let config = MemoryConfig { huge, ..ram(2 * HUGE.pages()) };
-        let vm = Vm::with(FRAMES, config, |vm, cpu| TARGETS.map(|at| assert!(vm.store(cpu, at, 1))));
+        let stored = |vm: &Vm<I>, cpu: &Cpu| TARGETS.map(|at| assert!(vm.store(cpu, at, 1)));
+        let vm = Box::new(Vm::with(FRAMES, config, stored));
         let cache = GfnCache::new(&vm.memory, FIRST.page()).expect("memory for a cache");
         Self { vm, cache, copy: [const { AtomicU64::new(1) }; 2] }
     }
@@ -125,7 +127,7 @@ where
     }
 
     fn through_cache(&self, cpu: &Cpu) {
-        let Vm { memory, machine, .. } = &self.vm;
+        let Vm { memory, machine, .. } = &*self.vm;
         if !self.cache.try_write(memory, cpu, machine, FIRST, &2_u64.to_le_bytes()) {
             self.hypervisor(cpu);
         }
