@@ -224,7 +224,7 @@ static REMOVED: Scenario<Logged<FakeRadix>> = Scenario {
         name: "dirty-bits-removed",
         rules: "R4,R14",
         race: "stores that hardware notes against their translation's removal",
-        preemptions: 2,
+        preemptions: 1,
     },
     world: || Logged::harvested(HugePolicy::Never),
     steps: &[Logged::bracket_and_harvest, Logged::guest],
