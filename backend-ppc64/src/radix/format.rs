@@ -123,11 +123,10 @@ impl RadixFormat for PartitionScoped {
             Pte::Table { table, bits } => VALID | (table.base().0 << PAGE_SHIFT & TABLE) | u64::from(bits),
             Pte::Leaf(leaf) => {
                 let permissions = PERMISSIONS[usize::from(leaf.prot.bits() & 7)];
-                let mut v = VALID | LEAF | (leaf.pfn.0 << PAGE_SHIFT & FRAME) | u64::from(permissions);
-                for (flag, bit) in [(Rc::REFERENCED, R), (Rc::CHANGED, C)] {
-                    v |= if leaf.rc.contains(flag) { bit } else { 0 };
-                }
-                v
+                // No loop over the two: where code is to be small it would stay one.
+                let referenced = if leaf.rc.contains(Rc::REFERENCED) { R } else { 0 };
+                let changed = if leaf.rc.contains(Rc::CHANGED) { C } else { 0 };
+                VALID | LEAF | (leaf.pfn.0 << PAGE_SHIFT & FRAME) | u64::from(permissions) | referenced | changed
             }
         };
         v.to_be()

@@ -16,6 +16,9 @@ use crate::monitor::{
 use crate::sync::Ordering;
 use crate::vm::{Running, Vm};
 
+/// Frames that are asked for when a dirty log has none: enough for that of 32 GiB.
+const LOG_ROOM: u64 = 256;
+
 /// The hypervisor, as the CPU that serves the operator sees it.
 pub(super) struct Operating<'a, I: Isa> {
     pub(super) hv: &'a Hypervisor<I>,
@@ -123,7 +126,15 @@ impl<I: Isa> Operator for Operating<'_, I> {
         let running = self.running(vm)?;
         let (memory, cpu, m) = (&running.memory, self.cpu, self.hv.machine);
         match order {
-            DirtyOrder::Start => memory.log_start(cpu, m).map(|()| 0).map_err(|LogError::NoMemory| Refused::NoMemory),
+            DirtyOrder::Start => {
+                let begin = || memory.log_start(cpu, m);
+                // Its bits lie in frames. Where there are none, pages of the VM's own give way.
+                let begun = begin().or_else(|LogError::NoMemory| {
+                    memory.reclaim(cpu, m, LOG_ROOM);
+                    begin()
+                });
+                begun.map(|()| 0).map_err(|LogError::NoMemory| Refused::NoMemory)
+            }
             DirtyOrder::Harvest | DirtyOrder::List if memory.space().dirty.active().is_none() => {
                 Err(Refused::NotLogging)
             }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use hv_core::link::Outcome;
 
 use super::Form;
@@ -22,6 +22,8 @@ const GREEDY: usize = 0;
 const MODEST: usize = 1;
 /// What the modest guest keeps, in MiB.
 const KEPT: u64 = 48;
+/// What the greedy one writes in its next life, in MiB.
+const AGAIN: u64 = 32;
 
 /// What came of it.
 struct Found {
@@ -29,6 +31,9 @@ struct Found {
     free_before: u64,
     free_then: u64,
     free_after: u64,
+    /// Pages that were read back as written: VM b's, and VM a's once it was started again.
+    kept: u64,
+    again: u64,
     outcome: Outcome,
 }
 
@@ -49,8 +54,10 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
     story.fact("free frames with both booted", found.free_before);
     story.fact("free frames when VM a had ended", found.free_then);
     story.fact("free frames with VM a started again", found.free_after);
-    story.judge("pages of VM b that were not as written", 0, true.into());
-    story.judge("pages of VM a that were not, in its second life", 0, true.into());
+    let kept = KEPT * 256;
+    story.judge("pages of VM b that were read back as written", found.kept, (found.kept == kept).into());
+    let again = AGAIN * 256;
+    story.judge("pages of VM a, in its next life", found.again, (found.again == again).into());
     // A run in which a guest failed has failed, whatever became of the others.
     story.judge("Trivet's verdict", format_args!("{:?}", found.outcome), (found.outcome == Outcome::Failure).into());
     story.verdict()
@@ -92,12 +99,19 @@ fn exhaust(talk: &mut Talk<'_>, mib: u64, story: &Story) -> Result<Found> {
     };
     story.tell(format_args!("VM a {end}"));
     let free_then = free(talk)?;
-    shell(talk, MODEST, &format!("pages check random /m/kept {KEPT} 7 1"))?;
+    let kept = done(&shell(talk, MODEST, &format!("pages check random /m/kept {KEPT} 7 1"))?)?;
     story.tell("VM b finds its memory as it was");
     monitor(talk, "start a")?;
     shell(talk, GREEDY, MOUNT)?;
-    shell(talk, GREEDY, "pages fill numbered /m/pages 32 2 2 && pages check numbered /m/pages 32 2 2")?;
+    shell(talk, GREEDY, &format!("pages fill numbered /m/pages {AGAIN} 2 2"))?;
+    let again = done(&shell(talk, GREEDY, &format!("pages check numbered /m/pages {AGAIN} 2 2"))?)?;
     story.tell("VM a has been started again, and works");
     let free_after = free(talk)?;
-    Ok(Found { end, free_before, free_then, free_after, outcome: power_off(talk)? })
+    Ok(Found { end, free_before, free_then, free_after, kept, again, outcome: power_off(talk)? })
+}
+
+/// How many pages the program says were as they should be.
+fn done(text: &str) -> Result<u64> {
+    let pages = text.lines().find_map(|line| line.trim_end().strip_prefix("DONE ")?.parse().ok());
+    pages.with_context(|| format!("the program did not say that it is done: {text}"))
 }

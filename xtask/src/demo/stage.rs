@@ -146,7 +146,11 @@ pub fn shell_while(
             Some(0) => return Ok(()),
             Some(status) => bail!("{command:?} ended with status {status} in guest {}: {last}", talk.watch.name(vm)),
             None if Instant::now() >= next => {
-                beside.chore(talk)?;
+                if let Err(why) = beside.chore(talk) {
+                    // Rather why the guest has ended, if it has.
+                    talk.hear(&exec, Instant::now())?;
+                    return Err(why);
+                }
                 next = Instant::now() + every;
             }
             None => {}

@@ -61,6 +61,8 @@ const STEPS: &[Step] = &[
     Step { name: "guests, release", run: |_| boots::good(Profile::Release) },
     Step { name: "memory, release", run: |_| memory::run(Profile::Release) },
     Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
+    Step { name: "demo: pressure", run: |_| demo::short("pressure") },
+    Step { name: "demo: dirty", run: |_| demo::short("dirty") },
     Step { name: "demo: lives", run: |_| demo::short("lives") },
     Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
     Step { name: "console input, release", run: |_| console::run(Profile::Release) },

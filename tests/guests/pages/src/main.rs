@@ -5,7 +5,7 @@
 //! to its end. The work is divided among `JOBS` processes, page by page in turn.
 //!
 //! The first job says `AT <MiB>` now and then; `MISMATCH page <n> word <n> is <x> not <x>` is what a check finds;
-//! the last line is `DONE <pages>`. The status is 0 if nothing was wrong.
+//! the last line is `DONE <pages>`, if nothing was wrong, and then the status is 0.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "no library: entry, system calls, mapped memory")]
@@ -86,10 +86,11 @@ extern "C" fn program_main(arguments: *const u64) -> ! {
     // SAFETY: where Linux puts them: their count, then their addresses.
     let task = unsafe { parse(arguments) };
     let good = match task.and_then(|task| Ok((task, carry_out(&task)?))) {
-        Ok((task, good)) => {
+        Ok((task, true)) => {
             say(format_args!("DONE {}", task.pages));
-            good
+            true
         }
+        Ok((_, false)) => false,
         Err(Wrong::Usage) => {
             say(format_args!("usage: pages fill|check numbered|random FILE MIB ROUND JOBS"));
             false
