@@ -179,6 +179,7 @@ impl<I: Isa> VcpuCell<I> {
     }
 
     /// Whether `touch` could do with the page that is kept in mind, if there is one.
+    #[inline]
     pub fn with_kept(&self, touch: impl FnOnce(&GfnCache<I>) -> bool) -> bool {
         self.kept.lock().as_ref().is_some_and(touch)
     }
@@ -249,6 +250,7 @@ impl<I: Isa> Job<I> {
     }
 
     /// The vCPU.
+    #[inline]
     #[expect(
         clippy::indexing_slicing,
         reason = "`new` is the only constructor and checks the index; vcpus never shrinks"

@@ -57,6 +57,7 @@ impl<I: Isa> HostSpace<I> {
         }
     }
 
+    #[inline]
     fn populate_anon(&self, cpu: &Cpu, m: &I::Machine, region: &Region<I>, page: Hvn, hole: Order) -> Populate {
         if hole >= HUGE
             && let Ok(block) = region.block(page, HUGE)

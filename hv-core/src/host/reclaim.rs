@@ -12,6 +12,9 @@
 //! hand is back goes in the second. A guest that touches all of its memory all the time is asked for pages in the third
 //! without regard to that. If none goes then the store has no room for any, and nothing can be freed here.
 //!
+//! To find that a page does not pack takes as long as to pack it. So a call gives up after [`MOST_REFUSED`] of them, and the
+//! next one goes on behind them: who asks decides whether it is worth it (`hypervisor/relief.rs`).
+//!
 //! A block's cold pages go together, though that is more than was asked for: taken from many blocks they would break as
 //! many large leaves. The page that a fault has just brought lies behind the hand: it goes last.
 
@@ -37,6 +40,9 @@ use crate::sync::Ordering;
 /// short of where it began.
 const ENDS: u32 = 4;
 
+/// So many pages that the store does not take are enough for one call.
+const MOST_REFUSED: u64 = 2048;
+
 /// What a reclaim came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reclaimed {
@@ -57,12 +63,13 @@ enum Choice {
     Any,
 }
 
-/// Frees `want` frames of this VM's anonymous memory, or as many as can be. The caller holds no guard and no ranked lock
+/// Frees `want` frames of this VM's anonymous memory, or as many as can be. If it ends short of that having met pages that
+/// the store does not take, others may lie ahead. The caller holds no guard and no ranked lock
 /// but the reclaimer's.
 pub(crate) fn reclaim<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, want: u64) -> Reclaimed {
     let (host, mut done, mut ends) = (&space.host, Reclaimed::default(), 0_u32);
     let Some(store) = host.regions.store() else { return done };
-    while done.freed < want && ends < ENDS {
+    while done.freed < want && ends < ENDS && done.refused < MOST_REFUSED {
         let Some(block) = host.block_from(Hvn(host.hand.load(Ordering::Relaxed))) else {
             host.hand.store(0, Ordering::Relaxed);
             ends = ends.saturating_add(1);

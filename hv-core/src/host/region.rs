@@ -252,6 +252,7 @@ impl<I: Isa> Regions<I> {
     }
 
     /// The region of `page`.
+    #[inline]
     #[must_use]
     pub fn find(&self, page: Hvn) -> Option<&Region<I>> {
         self.list.iter().find(|region| region.hvns.contains(page))

@@ -191,8 +191,8 @@ impl<I: Isa> Hypervisor<I> {
         // The same in every life of this VM; nothing of the last one is cached under it any more (see VmTag).
         let tag = u16::try_from(index).ok().and_then(|n| NonZeroU16::new(n.saturating_add(1)));
         let tag = VmTag(tag.ok_or(out_of_memory)?);
-        // Tables, and what else is not asked for again.
-        self.make_room(cpu, index);
+        // For tables, and what else is asked for once. Without any it will be told so.
+        self.room_to_build(cpu, index);
         let uses = self.objects.acquire(cpu, m, &vm.config).ok_or(out_of_memory)?;
         let running = Running::<I>::build(cpu, m, index, tag, vm, uses, &self.store).map_err(|(NoMemory, uses)| {
             self.objects.release(cpu, m, uses);
@@ -220,7 +220,7 @@ impl<I: Isa> Hypervisor<I> {
         let m = self.machine;
         let write = |at, bytes: &[u8]| loop {
             match running.memory.write(cpu, m, at, bytes) {
-                Err(MemError::NoMemory) if self.make_room(cpu, running.index) => {}
+                Err(MemError::NoMemory) if self.room_to_build(cpu, running.index) => {}
                 done => return done,
             }
         };

@@ -5,7 +5,8 @@
 //!     somebody freed some meanwhile                                -> Again
 //!     a VM is ending, whose memory comes                           -> Wait
 //!     reclaim, BATCH frames: its own VM and the largest take turns at being first, then the others
-//!       enough went                                                -> Again
+//!       some went                                                  -> Again
+//!       pages were met that the store does not take                -> Wait, and the next one goes on behind them
 //!     nobody has anything to give: the VM that uses most has to go
 //!       the asker's own                                            -> End
 //!       another one is ended                                       -> Wait
@@ -19,16 +20,15 @@
 //! **No livelock.** Each Again follows at least [`LEAST`] frames that were freed, and each of them is taken by somebody's
 //! fault, which is then answered; the pages that went had not been used since the hand last came by, or all had been, and
 //! what a fault has brought goes last (`host/reclaim.rs`). Each Wait follows the end of one VM, of which there are finitely
-//! many: its vCPUs leave at their next look, for which they need no memory, and the last of them frees all of it. What comes
-//! back by its policy has to be built first, of free frames, or stays down. Memory that the store does not take can never be
-//! freed by trying again: a round over everything that freed less than [`LEAST`] frames is the end, not a reason to go on.
+//! many: its vCPUs leave at their next look, for which they need no memory, and the last of them frees all of it. Or it
+//! follows pages that the store did not take, and those are counted: once there have been as many as all VMs have pages, and
+//! little has come of it ([`WORTH`]), what is left does not pack, and to go on would be to try the same pages for ever. What
+//! comes back by its policy has to be built first, of free frames, or stays down.
 //!
 //! **Who ends.** The VM with most frames, those that the store holds for it included. So one that did not cause the shortage
 //! is never ended while a larger one is there.
 //!
 //! Locks: none is held here while memory is reclaimed or a VM ended; callers hold no guard and no ranked lock.
-
-use core::cmp::Reverse;
 
 use heapless::Vec;
 
@@ -39,14 +39,16 @@ use crate::guest::lifecycle::State;
 use crate::guest::manifest::MAX_VMS;
 use crate::isa::Isa;
 use crate::machine::{Instant, Machine};
-use crate::sync::{AtomicUsize, Mutex, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, Ordering, spin_loop};
 use crate::vcpu::exit::End;
 use crate::vm::Vm;
 
 /// Frames that are asked for when a fault waits: the brackets and flushes that they cost are shared by as many faults.
 const BATCH: u64 = 256;
-/// Frames that have to come of a whole round, or nothing more is to be had.
+/// With fewer free frames than this memory is short.
 const LEAST: u64 = 16;
+/// Frames that have to come of a round, or it was not worth what it took.
+const WORTH: u64 = BATCH / 4;
 /// Frames that an idle CPU asks for at a time.
 const STEP: u64 = 64;
 /// Idle CPUs begin when less than one in so many frames is free, and end when twice as much is.
@@ -63,11 +65,24 @@ pub(crate) enum Relief {
     End,
 }
 
+/// Whether memory can be had without ending anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Some is free.
+    Some,
+    /// Some may be, if one asks again.
+    Perhaps,
+    /// None.
+    None,
+}
+
 /// What is remembered between shortages.
 #[derive(Debug)]
 pub(super) struct Shortage {
     /// Counts reliefs, so that who is first changes.
     turn: AtomicUsize,
+    /// Pages that the store did not take since a round was last worth it.
+    barren: AtomicU64,
     /// Held by the one CPU that frees memory in advance.
     ahead: Mutex<Ahead>,
 }
@@ -83,7 +98,26 @@ enum Ahead {
 
 impl Default for Shortage {
     fn default() -> Self {
-        Self { turn: AtomicUsize::new(0), ahead: Mutex::new(Ahead::Rests(Instant(0))) }
+        Self { turn: AtomicUsize::new(0), barren: AtomicU64::new(0), ahead: Mutex::new(Ahead::Rests(Instant(0))) }
+    }
+}
+
+impl Shortage {
+    /// What a round came to in which so many frames were freed and so many pages refused, of the VMs' so many.
+    fn judge(&self, freed: u64, refused: u64, pages: u64) -> Room {
+        if freed >= WORTH {
+            self.barren.store(0, Ordering::Relaxed);
+            return Room::Some;
+        }
+        let barren = self.barren.fetch_add(refused, Ordering::Relaxed).saturating_add(refused);
+        if barren > pages || (freed == 0 && refused == 0) {
+            self.barren.store(0, Ordering::Relaxed);
+            Room::None
+        } else if freed >= LEAST {
+            Room::Some
+        } else {
+            Room::Perhaps
+        }
     }
 }
 
@@ -91,11 +125,14 @@ impl<I: Isa> Hypervisor<I> {
     /// The VM `asker` needs memory, and there is none.
     #[cold]
     pub(crate) fn relieve(&self, cpu: &Cpu, asker: usize) -> Relief {
-        if self.make_room(cpu, asker) {
-            return Relief::Again;
-        }
-        if self.vms.iter().any(|vm| matches!(vm.life.lock().state(), State::Ending(_))) {
+        let ending = |vm: &Vm<I>| matches!(vm.life.lock().state(), State::Ending(_));
+        if self.free() < LEAST && self.vms.iter().any(ending) {
             return Relief::Wait;
+        }
+        match self.make_room(cpu, asker) {
+            Room::Some => return Relief::Again,
+            Room::Perhaps => return Relief::Wait,
+            Room::None => {}
         }
         match self.by_use().first() {
             Some((_, largest)) if *largest != asker => {
@@ -106,28 +143,39 @@ impl<I: Isa> Hypervisor<I> {
         }
     }
 
-    /// Sees to it that some memory is free, without ending anybody. False if there is none to be had.
+    /// The same for a VM that is being built: it asks until it knows. True if there is some.
     #[cold]
-    pub(super) fn make_room(&self, cpu: &Cpu, asker: usize) -> bool {
+    pub(super) fn room_to_build(&self, cpu: &Cpu, asker: usize) -> bool {
+        loop {
+            match self.make_room(cpu, asker) {
+                Room::Some => return true,
+                Room::None => return false,
+                Room::Perhaps => spin_loop(),
+            }
+        }
+    }
+
+    /// Sees to it that some memory is free, without ending anybody.
+    fn make_room(&self, cpu: &Cpu, asker: usize) -> Room {
         if self.free() >= LEAST {
-            return true;
+            return Room::Some;
         }
-        let mut order = self.by_use();
+        let users = self.by_use();
         let turn = self.shortage.turn.fetch_add(1, Ordering::Relaxed);
-        if turn.is_multiple_of(2) {
-            order.sort_by_key(|(_, vm)| *vm != asker);
-        }
-        let mut freed = 0_u64;
-        for (_, vm) in order {
-            let Some(running) = self.vms.get(vm).and_then(Vm::running) else { continue };
-            let done = running.memory.reclaim(cpu, self.machine, BATCH.saturating_sub(freed));
-            freed = freed.saturating_add(done.freed);
+        let own = users.iter().filter(|(_, vm)| turn.is_multiple_of(2) && *vm == asker);
+        let (mut freed, mut refused) = (0_u64, 0_u64);
+        for (_, vm) in own.chain(&users) {
             if freed >= BATCH {
                 break;
             }
+            if let Some(running) = self.vms.get(*vm).and_then(Vm::running) {
+                let done = running.memory.reclaim(cpu, self.machine, BATCH.saturating_sub(freed));
+                freed = freed.saturating_add(done.freed);
+                refused = refused.saturating_add(done.refused);
+            }
         }
-        // What a VM that ended meanwhile gave back counts as well.
-        self.free() >= LEAST
+        let pages = users.iter().fold(0_u64, |sum, (frames, _)| sum.saturating_add(*frames));
+        self.shortage.judge(freed, refused, pages)
     }
 
     /// Frames that anybody may have.
@@ -144,12 +192,15 @@ impl<I: Isa> Hypervisor<I> {
             let stored = stats.swapped.saturating_mul(store.frames).checked_div(store.pages).unwrap_or(0);
             (stats.resident.saturating_add(stats.tables).saturating_add(stored), index)
         });
-        let mut used: Vec<_, MAX_VMS> = used.take(MAX_VMS).collect();
-        used.sort_unstable_by_key(|(frames, _)| Reverse(*frames));
-        used
+        let mut sorted: Vec<_, MAX_VMS> = Vec::new();
+        for one in used {
+            // There are no more VMs than the manifest may have.
+            let _ = sorted.insert(sorted.iter().position(|other| one > *other).unwrap_or(sorted.len()), one);
+        }
+        sorted
     }
 
-    /// A step of a CPU that has nothing to run.
+    /// A step of a CPU that has nothing to run: frees some memory in advance, if little is free.
     pub(super) fn free_ahead(&self, cpu: &Cpu) -> Scan {
         let Some(mut ahead) = self.shortage.ahead.try_lock() else { return Scan::Rest };
         let now = self.machine.now();
@@ -173,5 +224,25 @@ impl<I: Isa> Hypervisor<I> {
         let freed = vm.map_or(0, |vm| vm.memory.reclaim(cpu, self.machine, STEP).freed);
         *ahead = Ahead::Frees(if freed == 0 { vain.saturating_add(1) } else { 0 });
         Scan::Stepped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LEAST, Room, Shortage, WORTH};
+
+    /// Every way of asking again ends: in frames, or in the knowledge that there are none.
+    #[test]
+    fn p8_a_shortage_that_nobody_can_relieve_is_known_after_a_round_over_all_pages() {
+        let shortage = Shortage::default();
+        assert_eq!(shortage.judge(0, 0, 1000), Room::None, "nobody swaps");
+        assert_eq!(shortage.judge(WORTH, 5000, 1000), Room::Some);
+        for _ in 0..4 {
+            assert_eq!(shortage.judge(0, 250, 1000), Room::Perhaps, "others may lie ahead");
+        }
+        assert_eq!(shortage.judge(LEAST, 1, 1000), Room::None, "all were tried: what comes now is not worth it");
+        assert_eq!(shortage.judge(LEAST, 999, 1000), Room::Some, "and the count begins anew");
+        assert_eq!(shortage.judge(WORTH, 999, 1000), Room::Some);
+        assert_eq!(shortage.judge(LEAST - 1, 999, 1000), Room::Perhaps, "what was worth it wiped the count out");
     }
 }

@@ -54,6 +54,7 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         SizeRule::AnyOf(F::LEAVES)
     }
 
+    #[inline]
     fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {
         let done = self.table.map(m, g, x.gfn().0, x.order(), leaf_of::<F>(&x));
         done.map_err(|error| refused(error, x.gfn(), x.order()))

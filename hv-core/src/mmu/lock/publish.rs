@@ -47,6 +47,7 @@ impl<'g> Fresh<'g> {
     }
 
     /// Publishes the translation of `gfn`, seen through `slot`, as large as all bounds allow. Returns its size.
+    #[inline]
     pub fn install<I: Isa>(
         self,
         to: &Target<'_, I>,
@@ -180,6 +181,7 @@ impl<'g> Fresh<'g> {
         Ok(Mapping { gfn: gfn.align_down(order), pfn: p.pfn.align_down(order), order, prot, log })
     }
 
+    #[inline]
     fn put<I: Isa>(&self, to: &Target<'_, I>, slot: &Slot, mapping: Mapping) -> Result<Order, MapError> {
         let (gfn, order, log) = (mapping.gfn, mapping.order, mapping.log);
         to.stage2.map(self.walk, to.machine, to.claim, mapping)?;

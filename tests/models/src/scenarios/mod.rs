@@ -4,7 +4,6 @@ mod bbm;
 mod brackets;
 mod commit;
 mod derived;
-mod dirty;
 mod fast;
 mod fault_unmap;
 mod frames;
@@ -48,7 +47,6 @@ static GROUPS: &[&[&dyn Model]] = &[
     hash::ALL,
     derived::ALL,
     hardware::ALL,
-    dirty::ALL,
     ready::ALL,
     moves::ALL,
     shared::ALL,
