@@ -16,10 +16,10 @@ use core::cell::Cell;
 use core::marker::PhantomData;
 
 use crate::machine::CpuId;
-use crate::sync::{AtomicU64, Ordering, Rank, fence, spin_loop};
+use crate::sync::{AtomicU64, Ordering, Rank, SMALL, fence, spin_loop};
 
 /// The most CPUs a domain has room for.
-pub const MAX_CPUS: usize = if cfg!(any(loom, shuttle)) { 4 } else { 64 };
+pub const MAX_CPUS: usize = if SMALL { 4 } else { 64 };
 
 /// Slot value of a CPU outside every guard. Epochs begin at 1.
 const OUTSIDE: u64 = 0;

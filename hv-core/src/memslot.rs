@@ -11,10 +11,10 @@ use heapless::Vec;
 use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
 use crate::epoch::{Cpu, Domain, WalkGuard};
 use crate::radix::format::Prot;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, Rank, Ranked, RankedGuard};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Rank, Ranked, RankedGuard, SMALL};
 
 /// The most slots of one VM.
-pub const MAX_SLOTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 8 };
+pub const MAX_SLOTS: usize = if SMALL { 2 } else { 8 };
 
 /// One window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@
 use crate::addr::Pfn;
 use crate::isa::RadixFormat;
 use crate::radix::format::{Leaf, Place, Prot, Pte, Rc, TableRef, Transition};
+use crate::sync::SMALL;
 
 const NONE: u64 = 0;
 const TABLE: u64 = 1;
@@ -35,7 +36,7 @@ pub struct HostFormat;
 
 impl RadixFormat for HostFormat {
     /// 48 bits of host space. The model checkers get one bit a level.
-    const BITS: &'static [u8] = if cfg!(any(loom, shuttle)) { &[1, 1] } else { &[9, 9, 9, 9] };
+    const BITS: &'static [u8] = if SMALL { &[1, 1] } else { &[9, 9, 9, 9] };
 
     #[inline(always)]
     fn decode(raw: u64, level: u8) -> Pte {

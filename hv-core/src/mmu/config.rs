@@ -12,9 +12,10 @@ use crate::isa::Isa;
 use crate::memslot::{MAX_SLOTS, Slot};
 use crate::page::Store;
 use crate::radix::format::Prot;
+use crate::sync::SMALL;
 
 /// Where guest frame 0 lies in the host space: not at 0, so that a gfn taken for a host page shows.
-const RAM_BASE: Hvn = if cfg!(any(loom, shuttle)) { Hvn(0) } else { Hvn(1 << 32) };
+const RAM_BASE: Hvn = if SMALL { Hvn(0) } else { Hvn(1 << 32) };
 
 /// A VM's memory.
 pub struct MemoryConfig<I: Isa> {

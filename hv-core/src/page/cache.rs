@@ -11,15 +11,16 @@ use heapless::Vec;
 use super::buddy::Buddy;
 use crate::addr::{Order, Pfn};
 use crate::host::HUGE;
+use crate::sync::SMALL;
 
 /// Single frames that a CPU keeps, at most.
-const SINGLES: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
+const SINGLES: usize = if SMALL { 2 } else { 64 };
 /// Singles come as blocks of up to this order, and go by as many: half of what fits.
-const BATCH: u8 = if cfg!(any(loom, shuttle)) { 0 } else { 5 };
+const BATCH: u8 = if SMALL { 0 } else { 5 };
 /// Huge blocks that a CPU keeps, at most. Splitting and merging one costs more than all else about it.
-const BLOCKS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 2 };
+const BLOCKS: usize = if SMALL { 1 } else { 2 };
 /// Zeroed single frames that a CPU keeps, at most.
-const CLEAN: usize = if cfg!(any(loom, shuttle)) { 1 } else { 16 };
+const CLEAN: usize = if SMALL { 1 } else { 16 };
 
 /// What a CPU keeps, if it has used it.
 #[derive(Debug, Default)]

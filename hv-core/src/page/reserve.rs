@@ -19,10 +19,10 @@ use heapless::Vec;
 use super::Frames;
 use crate::addr::{Order, Pfn};
 use crate::epoch::Cpu;
-use crate::sync::{AtomicU64, Mutex, Ordering, Rank, Ranked, RankedGuard};
+use crate::sync::{AtomicU64, Mutex, Ordering, Rank, Ranked, RankedGuard, SMALL};
 
 /// Frames that it can hold.
-const MOST: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
+const MOST: usize = if SMALL { 2 } else { 64 };
 /// Frames that it holds where there is a store.
 pub const RESERVE: u64 = MOST as u64;
 

@@ -25,19 +25,19 @@ use crate::addr::{Order, Pfn};
 use crate::epoch::Cpu;
 use crate::host::HUGE;
 use crate::machine::Machine;
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, SMALL};
 
 /// Single frames in the pool, at most.
-const SINGLES: usize = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
+const SINGLES: usize = if SMALL { 1 } else { 64 };
 /// Huge blocks in the pool, at most.
-const BLOCKS: usize = if cfg!(any(loom, shuttle)) { 1 } else { 4 };
+const BLOCKS: usize = if SMALL { 1 } else { 4 };
 /// What one step zeroes: 64 KiB.
-const STEP: Order = match Order::new(if cfg!(any(loom, shuttle)) { 0 } else { 4 }) {
+const STEP: Order = match Order::new(if SMALL { 0 } else { 4 }) {
     Some(order) => order,
     None => Order::PAGE,
 };
 /// The pool may hold one in so many of the free frames.
-const SHARE: u64 = if cfg!(any(loom, shuttle)) { 1 } else { 64 };
+const SHARE: u64 = if SMALL { 1 } else { 64 };
 
 /// The hint's bits: there are single frames, there are huge blocks.
 const HAS_SINGLES: u64 = 1 << 0;

@@ -24,3 +24,8 @@ pub use flavour::{
 pub use rank::{Rank, Ranked, RankedGuard};
 #[cfg(any(loom, shuttle))]
 pub(crate) use unseen::Unseen;
+
+/// Whether worlds are small, so that all of one can be explored: a table has one index bit a level, a huge page is two small
+/// ones, and nobody keeps more than he must. So it is under the checkers, and where `--cfg small` asks for it: Miri runs one
+/// order of events at a time, but each a thousand times slower.
+pub const SMALL: bool = cfg!(any(loom, shuttle, small));

@@ -3,10 +3,10 @@
 use std::sync::OnceLock;
 
 use hv_core::addr::PAGE_SIZE;
-use hv_core::sync::AtomicU64;
+use hv_core::sync::{AtomicU64, SMALL};
 
 /// True where a model checker pays for every cell, and knows of no cell made in the middle of a race.
-pub const CHECKED: bool = cfg!(any(loom, shuttle));
+pub const CHECKED: bool = SMALL;
 /// Words of a frame that exist. A model checker's worlds use the first few.
 pub const WORDS: usize = if CHECKED { 8 } else { PAGE_SIZE / 8 };
 /// Places made at once.

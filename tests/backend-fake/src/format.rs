@@ -8,6 +8,7 @@ use hv_core::addr::{Order, Orders, Pfn};
 use hv_core::isa::{DirtyMethod, RadixFormat};
 use hv_core::radix::format::{Leaf, Prot, Pte, Rc, TableRef, Transition};
 use hv_core::radix::{RadixStage2, Stage2Format};
+use hv_core::sync::SMALL;
 
 const TABLE: u64 = 1;
 const LEAF: u64 = 2;
@@ -75,7 +76,7 @@ fn straighten(raw: u64, level: u8) -> u64 {
 impl RadixFormat for Skewed {
     /// Leaves of 4 KiB, 2 MiB and 1 GiB, 128 GiB in all; the root holds tables only. The model checkers get what the host
     /// table has there, so that both agree on what is huge.
-    const BITS: &'static [u8] = if cfg!(any(loom, shuttle)) { &[1, 1] } else { &[9, 9, 2, 3] };
+    const BITS: &'static [u8] = if SMALL { &[1, 1] } else { &[9, 9, 2, 3] };
 
     fn decode(raw: u64, level: u8) -> Pte {
         if raw == 0 {
@@ -103,7 +104,7 @@ impl RadixFormat for Skewed {
 
 impl Stage2Format for Skewed {
     const LEAVES: Orders = match Order::new(1) {
-        Some(pair) if cfg!(any(loom, shuttle)) => Orders::NONE.with(Order::PAGE).with(pair),
+        Some(pair) if SMALL => Orders::NONE.with(Order::PAGE).with(pair),
         _ => Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB),
     };
 

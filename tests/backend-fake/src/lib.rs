@@ -15,7 +15,7 @@ mod agent;
 mod book;
 mod cells;
 mod check;
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(loom, shuttle, small)))]
 pub mod column;
 mod derived;
 mod format;
@@ -25,7 +25,7 @@ mod platform;
 mod ram;
 mod script;
 mod stage2;
-#[cfg(all(test, not(any(loom, shuttle))))]
+#[cfg(all(test, not(any(loom, shuttle, small))))]
 mod tests;
 mod tlb;
 mod walk;

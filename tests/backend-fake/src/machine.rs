@@ -7,7 +7,7 @@ use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed};
 use hv_core::page::Frames;
 use hv_core::radix::format::TableRef;
-use hv_core::sync::{AtomicU64, Mutex, MutexGuard, Ordering, spin_loop};
+use hv_core::sync::{AtomicU64, Mutex, MutexGuard, Ordering, SMALL, spin_loop};
 
 use crate::agent::Agent;
 use crate::cells::{CHECKED, WORDS};
@@ -18,7 +18,7 @@ use crate::tlb::Caches;
 /// What a table that somebody else held may have in it.
 const ANYTHING: u64 = 0x5a5a_5a5a_5a5a_5a5a;
 /// How many CPUs it has.
-pub const CPUS: usize = if cfg!(any(loom, shuttle)) { 3 } else { 4 };
+pub const CPUS: usize = if SMALL { 3 } else { 4 };
 
 /// The machine.
 #[derive(Debug)]

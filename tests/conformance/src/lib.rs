@@ -8,12 +8,12 @@
 extern crate alloc;
 
 // Model checkers run scenarios of their own, on trees of another geometry; of this crate they need the probe.
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(loom, shuttle, small)))]
 pub mod cases;
 pub mod guest;
 pub mod hold;
 pub mod probe;
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(loom, shuttle, small)))]
 pub mod report;
 pub mod rig;
 pub mod store;

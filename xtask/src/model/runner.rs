@@ -129,6 +129,8 @@ pub fn under_miri(words: &[&str]) -> Result<Command> {
     cargo.current_dir(workspace::root()).env("CARGO_TARGET_DIR", target);
     // It reads the clock, and models that are cut short leave memory behind.
     cargo.env("MIRIFLAGS", "-Zmiri-disable-isolation -Zmiri-ignore-leaks");
+    // Whole geometries would take it hours.
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", "--cfg small");
     cargo.args(["run", "--quiet", "--package", "models", "--bin", "models", "--"]).args(words);
     Ok(cargo)
 }

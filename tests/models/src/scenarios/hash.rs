@@ -14,9 +14,10 @@ use hv_core::epoch::Cpu;
 
 use super::vm::{TAG, Vm};
 use crate::scenario::{About, Model, Scenario};
+use hv_core::sync::SMALL;
 
 /// Frames enough for the host table, the hashed one, the guest's page and the heir's.
-const FRAMES: usize = if cfg!(any(loom, shuttle)) { 12 } else { 192 };
+const FRAMES: usize = if SMALL { 12 } else { 192 };
 /// The host table's reach under a model checker.
 const PAGES: u64 = 4;
 /// The page both are after.
@@ -67,7 +68,7 @@ fn remove_and_move(vm: &HashVm, cpu: &Cpu) {
     };
     let Some(gfn) = (1..PAGES).find(moved) else {
         // A whole table has places enough: nothing moves, and what is left is a removal. A checker's has not.
-        if cfg!(any(loom, shuttle)) {
+        if SMALL {
             panic!("none of the pages hashes to the same place");
         }
         return;
