@@ -4,9 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use dtoolkit::error::FdtErrorKind;
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::{Node, Property};
+use crate::flat::{Node, Tree};
 
 /// The machine, as far as Trivet uses it. All addresses are real addresses in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,17 +70,11 @@ impl fmt::Display for InventoryError {
 impl Inventory {
     /// Reads a flattened tree.
     pub fn read(blob: &[u8]) -> Result<Self, InventoryError> {
-        let tree = match Fdt::new(blob) {
-            Ok(tree) => tree,
-            // The standard allows names of 31 characters, and PAPR has longer ones
-            // (`ibm,processor-radix-AP-encodings`, which Trivet's own guests get). The rest has been checked up to there.
-            Err(error) if error.kind == FdtErrorKind::InvalidPropertyName => Fdt::new_unchecked(blob),
-            Err(_) => return Err(InventoryError::NotATree),
-        };
+        let tree = Tree::new(blob).ok_or(InventoryError::NotATree)?;
+        let root = tree.root().ok_or(InventoryError::NotATree)?;
         let mut found = Self::default();
-        let root = tree.root();
         for node in root.children() {
-            match node.name_without_address() {
+            match node.kind() {
                 "cpus" => found.take_cpus(&node),
                 "vdevice" => found.take_vty(&node),
                 _ if says(&node, "device_type", "memory") => found.take_memory(&node),
@@ -111,8 +103,8 @@ impl Inventory {
                 found.bundle = Some(start..end);
             }
         }
-        for area in tree.memory_reservations() {
-            found.reserved.push(area.address()..area.address().saturating_add(area.size()));
+        for (address, size) in tree.reservations() {
+            found.reserved.push(address..address.saturating_add(size));
         }
         if found.memory.is_empty() {
             return Err(InventoryError::Missing("/memory"));
@@ -127,9 +119,9 @@ impl Inventory {
     }
 
     /// `reg` of a memory node: two cells of address and two of size a pair on every PAPR platform.
-    fn take_memory(&mut self, node: &FdtNode<'_>) {
+    fn take_memory(&mut self, node: &Node<'_>) {
         let Some(reg) = node.property("reg") else { return };
-        for pair in reg.value().chunks_exact(16) {
+        for pair in reg.chunks_exact(16) {
             let (base, size) = pair.split_at(8);
             let (Some(base), Some(size)) = (wide(base), wide(size)) else { continue };
             if let Some(end) = base.checked_add(size)
@@ -140,7 +132,7 @@ impl Inventory {
         }
     }
 
-    fn take_cpus(&mut self, cpus: &FdtNode<'_>) {
+    fn take_cpus(&mut self, cpus: &Node<'_>) {
         for node in cpus.children() {
             if !says(&node, "device_type", "cpu") {
                 continue;
@@ -149,14 +141,14 @@ impl Inventory {
                 self.timebase_hz = hz;
             }
             if let Some(servers) = node.property("ibm,ppc-interrupt-server#s") {
-                self.cpus.extend(servers.value().chunks_exact(4).filter_map(narrow));
+                self.cpus.extend(servers.chunks_exact(4).filter_map(narrow));
             } else if let Some(id) = cell(&node, "reg") {
                 self.cpus.push(id);
             }
         }
     }
 
-    fn take_vty(&mut self, vdevice: &FdtNode<'_>) {
+    fn take_vty(&mut self, vdevice: &Node<'_>) {
         for node in vdevice.children() {
             if !says(&node, "compatible", "hvterm1") {
                 continue;
@@ -171,19 +163,18 @@ impl Inventory {
 }
 
 /// True if the first string of a property is `want`.
-fn says(node: &FdtNode<'_>, name: &str, want: &str) -> bool {
-    node.property(name).is_some_and(|p| p.value().split(|&b| b == 0).next() == Some(want.as_bytes()))
+fn says(node: &Node<'_>, name: &str, want: &str) -> bool {
+    node.property(name).is_some_and(|value| value.split(|&b| b == 0).next() == Some(want.as_bytes()))
 }
 
 /// The first cell of a property.
-fn cell(node: &FdtNode<'_>, name: &str) -> Option<u32> {
-    narrow(node.property(name)?.value().get(..4)?)
+fn cell(node: &Node<'_>, name: &str) -> Option<u32> {
+    narrow(node.property(name)?.get(..4)?)
 }
 
 /// A property of one or two cells.
-fn number(node: &FdtNode<'_>, name: &str) -> Option<u64> {
-    let property = node.property(name)?;
-    let value = property.value();
+fn number(node: &Node<'_>, name: &str) -> Option<u64> {
+    let value = node.property(name)?;
     wide(value).or_else(|| narrow(value).map(u64::from))
 }
 
@@ -193,4 +184,51 @@ fn narrow(bytes: &[u8]) -> Option<u32> {
 
 fn wide(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Inventory, InventoryError, Vty};
+    use crate::flat::tree;
+    use crate::papr::fdt::{RTAS_REGION, Random, TreeConfig, build};
+    use hv_core::addr::Gpa;
+
+    /// What Trivet tells its guests is what it reads as one: it runs as its own guest.
+    #[test]
+    fn the_tree_of_a_guest_describes_a_machine() {
+        let blob = build(&TreeConfig {
+            name: "a",
+            pvr: 0x004e_1202,
+            vcpus: 3,
+            memory: 512 << 20,
+            shared: None,
+            timebase_hz: 512_000_000,
+            bootargs: "quiet",
+            initrd: Some(Gpa(0x800_0000)..Gpa(0x880_1234)),
+            rtas: Gpa(0x1000_0000),
+            random: Random::Absent,
+            seed: None,
+        })
+        .unwrap();
+        let found = Inventory::read(&blob).unwrap();
+        assert_eq!((found.memory, found.cpus), (vec![0..512 << 20], vec![0, 1, 2]));
+        assert_eq!((found.timebase_hz, found.bundle), (512_000_000, Some(0x800_0000..0x880_1234)));
+        assert_eq!(found.vty, Some(Vty { unit: 0x7100_0000, irq: Some(0x1000) }));
+        assert!(found.rtas.power_off.is_some() && found.rtas.start_cpu.is_some());
+        assert!(found.reserved.contains(&(0x1000_0000..0x1000_0000 + RTAS_REGION)));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert_eq!(Inventory::read(b"no tree"), Err(InventoryError::NotATree));
+        let blob = tree(&[], |root| root.node(&"memory@0", |node| node.text("device_type", "memory"))).unwrap();
+        assert_eq!(Inventory::read(&blob), Err(InventoryError::Missing("/memory")), "it has no reg");
+        let blob = tree(&[], |root| {
+            root.node(&"memory@0", |node| {
+                node.text("device_type", "memory");
+                node.wide("reg", &[0, 4096]);
+            });
+        });
+        assert_eq!(Inventory::read(&blob.unwrap()), Err(InventoryError::Missing("/cpus")));
+    }
 }

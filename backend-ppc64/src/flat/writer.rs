@@ -1,21 +1,12 @@
-//! Writes a flattened device tree (Devicetree Specification 0.4, chapter 5), front to back.
-//!
-//! Both trees that Trivet writes, its guests' and the copy of Open Firmware's, are known in the order in which they are
-//! stored. So nothing is modelled: dtoolkit, which reads trees here, would take 14 KiB of an image of 256 for that.
+//! Writes a flattened tree, front to back.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Display, Write as _};
 
-const MAGIC: u32 = 0xd00d_feed;
+use super::{BEGIN_NODE, END, END_NODE, HEADER, MAGIC, PROPERTY};
+
 const VERSION: u32 = 17;
 const LAST_COMPATIBLE: u32 = 16;
-/// Ten cells.
-const HEADER: usize = 40;
-
-const BEGIN_NODE: u32 = 1;
-const END_NODE: u32 = 2;
-const PROPERTY: u32 = 3;
-const END: u32 = 9;
 
 /// There is no heap for the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
