@@ -31,7 +31,7 @@ impl Column {
     /// Every column that exists.
     pub fn all() -> Result<Vec<Self>> {
         let boards = Board::all()?.into_iter().map(|board| Self::Board(Box::new(board)));
-        let host = ["host-radix", "host-hash"].map(|name| Self::Host { name });
+        let host = ["host-radix", "host-hash", "host-trap"].map(|name| Self::Host { name });
         Ok(host.into_iter().chain(boards).collect())
     }
 

@@ -52,6 +52,7 @@ const STEPS: &[Step] = &[
     Step { name: "museum", run: museum },
     Step { name: "conformance, host-radix", run: |_| host("host-radix") },
     Step { name: "conformance, host-hash", run: |_| host("host-hash") },
+    Step { name: "conformance, host-trap", run: |_| host("host-trap") },
     Step { name: "properties", run: random::properties },
     Step { name: "bench, host", run: |_| bench::host::check() },
     Step { name: "build, release", run: |_| build(Profile::Release) },

@@ -14,8 +14,11 @@ use crate::mmu::space::Space;
 use crate::mmu::zap::{rebuild, weaken};
 use crate::sync::Ordering;
 
-/// What one bracket of a harvest covers: so long, and for so many pages, faults have to try again.
-const PIECE: Order = if let Some(order) = Order::new(12) { order } else { Order::PAGE };
+/// What one bracket of a harvest covers: so long, and for so many pages, faults have to try again. Checkers' stacks are small.
+const PIECE: Order = match Order::new(if cfg!(any(loom, shuttle)) { 6 } else { 12 }) {
+    Some(order) => order,
+    None => Order::PAGE,
+};
 const WORDS: usize = (PIECE.pages() / WORD) as usize;
 
 /// What a harvest came to.

@@ -4,6 +4,7 @@ mod bbm;
 mod brackets;
 mod commit;
 mod derived;
+mod dirty;
 mod fast;
 mod fault_unmap;
 mod frames;
@@ -47,6 +48,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     hash::ALL,
     derived::ALL,
     hardware::ALL,
+    dirty::ALL,
     ready::ALL,
     moves::ALL,
     shared::ALL,
