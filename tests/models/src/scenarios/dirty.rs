@@ -60,12 +60,14 @@ where
         w
     }
 
-    /// The same with pages that were stored to and harvested since: what they are mapped with is made for the log.
+    /// The same with pages that were stored to and harvested since: what they are mapped with is made for the log. The other
+    /// one was stored to again, so that a harvest has something to do.
     fn harvested(huge: HugePolicy) -> Self {
         let w = Self::started(huge);
         as_cpu(w.vm.domain(), 1, |cpu| {
             assert!(w.vm.store(cpu, FIRST, 1), "nobody is in the way");
             w.harvest(cpu);
+            w.vm.write(cpu, LAST, 1);
         });
         w
     }
