@@ -18,7 +18,7 @@ use crate::mmu::census::Census;
 use crate::mmu::flush::FlushBatch;
 use crate::mmu::level::Limit;
 use crate::mmu::lock::Mapping;
-use crate::radix::format::Pte;
+use crate::radix::format::{Leaf, Prot, Pte, Rc};
 use crate::vcpu::exit::{Completion, Exit, Next};
 use crate::vcpu::services::{Services, StartAt};
 
@@ -51,6 +51,18 @@ pub trait RadixFormat: 'static {
     fn decode(raw: u64, level: u8) -> Pte;
     /// Encodes for a table at `level`. The result is the memory image: byte order is the format's business.
     fn encode(pte: Pte, level: u8) -> u64;
+    /// The word of a leaf that allows stores, without that and without the marks `along`; `None` for any other word. To be
+    /// overridden where it can be had without decoding.
+    #[inline]
+    fn protected(raw: u64, level: u8, along: Rc) -> Option<u64> {
+        match Self::decode(raw, level) {
+            Pte::Leaf(leaf) if leaf.prot.contains(Prot::WRITE) => {
+                let (prot, rc) = (leaf.prot.difference(Prot::WRITE), leaf.rc.difference(along));
+                Some(Self::encode(Pte::Leaf(Leaf { prot, rc, ..leaf }), level))
+            }
+            Pte::Leaf(_) | Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => None,
+        }
+    }
 }
 
 /// What sizes a translation may have.

@@ -2,14 +2,17 @@
 //!
 //! Each change is a compare-and-swap from the word that was decided on: a bit that hardware sets in between makes it fail, and
 //! the leaf is looked at again (R4, exhibit E2). What hardware may still do with what it had cached is for a flush to end.
+//!
+//! A harvest of the dirty log is little else, so the words are not decoded where a format knows a shorter way
+//! ([`RadixFormat::protected`]).
 
 use super::Radix;
-use super::edit::Step;
 use crate::addr::Order;
 use crate::epoch::WalkGuard;
 use crate::isa::RadixFormat;
 use crate::machine::Machine;
-use crate::radix::format::{Leaf, Prot, Pte, Rc};
+use crate::radix::format::{Leaf, Pte, Rc, Transition};
+use crate::sync::Ordering;
 
 impl<F: RadixFormat> Radix<F> {
     /// Takes write permission, and the marks `along` with it, from every leaf that covers a key of `from..to`; `noted` is told
@@ -23,11 +26,7 @@ impl<F: RadixFormat> Radix<F> {
         along: Rc,
         noted: impl FnMut(u64, Order),
     ) {
-        let weaker = |leaf: Leaf| {
-            let writable = leaf.prot.contains(Prot::WRITE);
-            writable.then(|| Leaf { prot: leaf.prot.difference(Prot::WRITE), rc: leaf.rc.difference(along), ..leaf })
-        };
-        self.weaken(m, g, from, to, weaker, noted);
+        self.weaken(m, g, from, to, |raw, level| F::protected(raw, level, along), noted);
     }
 
     /// Clears the mark `which` of every leaf that covers a key of `from..to`; `noted` is told of each that had it.
@@ -40,26 +39,55 @@ impl<F: RadixFormat> Radix<F> {
         which: Rc,
         noted: impl FnMut(u64, Order),
     ) {
-        let weaker = |leaf: Leaf| leaf.rc.contains(which).then(|| Leaf { rc: leaf.rc.difference(which), ..leaf });
+        let weaker = |raw, level| match F::decode(raw, level) {
+            Pte::Leaf(leaf) if leaf.rc.contains(which) => {
+                Some(F::encode(Pte::Leaf(Leaf { rc: leaf.rc.difference(which), ..leaf }), level))
+            }
+            Pte::Leaf(_) | Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => None,
+        };
         self.weaken(m, g, from, to, weaker, noted);
     }
 
+    /// Gives every entry, but tables, that covers a key of `from..to` the word that `weaker` makes of the one that is there,
+    /// if it makes one. As [`Radix::visit`], a walk for each table.
+    #[inline]
     fn weaken<M: Machine>(
         &self,
         m: &M,
         g: &WalkGuard<'_>,
         from: u64,
         to: u64,
-        weaker: impl Fn(Leaf) -> Option<Leaf>,
+        weaker: impl Fn(u64, u8) -> Option<u64>,
         mut noted: impl FnMut(u64, Order),
     ) {
-        self.each_leaf(m, g, from, to, |seen, key, leaf| {
-            let Some(new) = weaker(leaf) else { return Step::Next };
-            if !seen.swap::<F>(Pte::Leaf(new)) {
-                return Step::Again;
+        let mut key = from;
+        while key < to {
+            let Some((node, _)) = self.walk_to(m, g, key) else { return };
+            let (order, first) = (node.leaf_order(), key);
+            loop {
+                let start = order.align_down(key);
+                let cell = m.pte(g, node.table, node.slot(key));
+                let raw = cell.load(Ordering::Acquire);
+                match weaker(raw, node.level) {
+                    Some(new) if cell.compare_exchange(raw, new, Ordering::AcqRel, Ordering::Relaxed).is_err() => {
+                        continue;
+                    }
+                    Some(_) => noted(start, order),
+                    None if key != first && is_elsewhere::<F>(raw, node.level) => break,
+                    None => {}
+                }
+                let Some(next) = start.checked_add(order.pages()) else { return };
+                key = next;
+                if key >= to || node.slot(key) == 0 {
+                    break;
+                }
             }
-            noted(key, seen.order);
-            Step::Next
-        });
+        }
     }
+}
+
+/// True if what is there for the key may be in another table.
+#[inline(never)]
+fn is_elsewhere<F: RadixFormat>(raw: u64, level: u8) -> bool {
+    matches!(F::decode(raw, level), Pte::Table { .. } | Pte::Transition(Transition::Frozen))
 }

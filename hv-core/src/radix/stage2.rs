@@ -109,13 +109,15 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         let guard = m.epoch().enter(cpu);
         // Where C is ours it means "may be stored to": set with the permission, gone with it.
         let along = if F::DIRTY == DirtyMethod::WriteProtect { Rc::CHANGED } else { Rc::empty() };
-        self.table.protect(m, &guard, r.start().0, r.end().0, along, |key, order| note(f, key, order));
+        let mut run = Run::new(f);
+        self.table.protect(m, &guard, r.start().0, r.end().0, along, |key, order| run.note(key, order));
     }
 
     fn collect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, changed: &mut dyn FnMut(Gfn, Order)) {
         let guard = m.epoch().enter(cpu);
+        let mut run = Run::new(f);
         self.table.unmark(m, &guard, r.start().0, r.end().0, Rc::CHANGED, |key, order| {
-            note(f, key, order);
+            run.note(key, order);
             changed(Gfn(key), order);
         });
     }
@@ -189,6 +191,44 @@ fn refused(error: EditError, gfn: Gfn, order: Order) -> MapError {
 fn note(f: &mut FlushBatch, key: u64, order: Order) {
     if let Some(gfns) = GfnRange::new(Gfn(key), order.pages()) {
         f.note(gfns, order);
+    }
+}
+
+/// Leaves next to each other, noted as one range: a harvest has little else to do.
+struct Run<'f> {
+    batch: &'f mut FlushBatch,
+    from: u64,
+    to: u64,
+    order: Order,
+}
+
+impl<'f> Run<'f> {
+    fn new(batch: &'f mut FlushBatch) -> Self {
+        Self { batch, from: 0, to: 0, order: Order::PAGE }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, key: u64, order: Order) {
+        if key != self.to || order != self.order {
+            self.end();
+            (self.from, self.order) = (key, order);
+        }
+        self.to = key.saturating_add(order.pages());
+    }
+
+    #[inline(never)]
+    fn end(&mut self) {
+        if let Some(pages) = self.to.checked_sub(self.from)
+            && let Some(gfns) = GfnRange::new(Gfn(self.from), pages)
+        {
+            self.batch.note(gfns, self.order);
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

@@ -262,7 +262,7 @@ static STOP: Scenario<Logged<FakeTrap>> = Scenario {
         preemptions: 1,
     },
     world: || Logged::harvested(HugePolicy::Always),
-    steps: &[Logged::stop, Logged::guest_and_hypervisor],
+    steps: &[Logged::guest_and_hypervisor, Logged::stop],
 };
 
 static BLOCK: Scenario<Logged<FakeTrap>> = Scenario {
