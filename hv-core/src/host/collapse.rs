@@ -25,6 +25,7 @@
 //! the copy, without the second it is C6. A failure at any step leaves what was.
 //! Rules: R2, R3, R4, R6, R10, R20.
 
+use super::format::REFUSED;
 use super::region::{Backing, NotHuge};
 use super::space::HostSpace;
 use super::{HUGE, HostFormat, shared};
@@ -242,6 +243,8 @@ impl<I: Isa> HostSpace<I> {
         frozen: FrozenTable<HostFormat>,
         leaf: Leaf,
     ) -> Result<FrozenTable<HostFormat>, NotCollapsed> {
+        // That the store would not take one page says nothing of the others.
+        let leaf = Leaf { rc: leaf.rc.difference(REFUSED), ..leaf };
         let guard = m.epoch().enter(cpu);
         let Some(table) = self.table.put_leaf(m, &guard, &frozen, leaf) else {
             self.table.thaw(m, &guard, frozen);

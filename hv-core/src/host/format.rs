@@ -30,6 +30,9 @@ const PFN_SHIFT: u32 = 12;
 const BITS_SHIFT: u32 = 4;
 const PLACE_SHIFT: u32 = u64::BITS - Place::BITS;
 
+/// Hardware marks no host leaf. On one this says that the store would not take the page, which has not been used since.
+pub(super) const REFUSED: Rc = Rc::REFERENCED;
+
 /// The format.
 #[derive(Debug)]
 pub struct HostFormat;

@@ -12,6 +12,9 @@
 //! hand is back goes in the second. A guest that touches all of its memory all the time is asked for pages in the third
 //! without regard to that. If none goes then the store has no room for any, and nothing can be freed here.
 //!
+//! A page that does not pack is not packed again before it has been used: a VM full of such pages costs one try each, and
+//! then a look.
+//!
 //! To find that a page does not pack takes as long as to pack it. So a call gives up after [`MOST_REFUSED`] of them, and the
 //! next one goes on behind them: who asks decides whether it is worth it (`hypervisor/relief.rs`).
 //!
@@ -23,6 +26,7 @@ use core::ops::ControlFlow;
 use heapless::Vec;
 
 use super::HUGE;
+use super::format::REFUSED;
 use super::region::Backing;
 use super::space::HostSpace;
 use super::swap::{AT_ONCE, Gone, swap_out};
@@ -34,6 +38,7 @@ use crate::mmu::age;
 use crate::mmu::space::Space;
 use crate::page::Store;
 use crate::page::team::Bits;
+use crate::radix::format::{Leaf, Pte, Rc};
 use crate::sync::Ordering;
 
 /// How often the hand may come to the end of the VM's memory: it begins anywhere, goes round three times, and is nowhere
@@ -95,13 +100,14 @@ fn sweep<I: Isa>(
     choice: Choice,
 ) -> Gone {
     let (host, mut gone) = (&space.host, Gone::default());
-    if host.victims(cpu, m, block, 0, &Bits::default()).is_empty() {
+    if !host.any(cpu, m, block) {
         return gone;
     }
     let mut used = Bits::default();
     age(cpu, m, space, block, &mut |page, order| note(&mut used, &block, page, order));
     host.counts.aged.fetch_add(1, Ordering::Relaxed);
     host.counts.used.fetch_add(used.count(), Ordering::Relaxed);
+    host.forgive(cpu, m, block, used);
     let stay = match choice {
         Choice::Unused => used,
         Choice::Any => Bits::default(),
@@ -132,16 +138,43 @@ impl<I: Isa> HostSpace<I> {
     fn block_from(&self, from: Hvn) -> Option<HvnRange> {
         self.regions.iter().filter(|region| matches!(region.backing(), Backing::Anon)).find_map(|region| {
             let hvns = region.hvns();
-            HvnRange::block(hvns.start().max(from), HUGE)?.intersect(&hvns)
+            let at = Some(hvns.start().max(from)).filter(|at| hvns.contains(*at))?;
+            HvnRange::block(at, HUGE)?.intersect(&hvns)
         })
     }
 
-    /// Pages of the block, from the one at place `from` on, that are there and not in `stay`: as many as go at once.
+    /// True if any page of the block is there.
+    fn any(&self, cpu: &Cpu, m: &I::Machine, block: HvnRange) -> bool {
+        let mut any = false;
+        self.table.visit(m, &m.epoch().enter(cpu), block.start().0, block.end().0, |_, _, _| {
+            any = true;
+            ControlFlow::Break(())
+        });
+        any
+    }
+
+    /// Offers used pages to the store again that it would not take: what they hold may be something else by now.
+    fn forgive(&self, cpu: &Cpu, m: &I::Machine, block: HvnRange, used: Bits) {
+        let guard = m.epoch().enter(cpu);
+        self.table.visit(m, &guard, block.start().0, block.end().0, |key, _, leaf| {
+            if leaf.rc.contains(REFUSED) && Hvn(key).since(block.start()).is_some_and(|n| used.has(n)) {
+                // If it has changed there is nothing to forgive.
+                self.change(cpu, m, Hvn(key), Pte::Leaf(leaf), Pte::Leaf(Leaf { rc: Rc::empty(), ..leaf }));
+            }
+            ControlFlow::Continue(())
+        });
+    }
+
+    /// Pages of the block, from the one at place `from` on, that are there and not in `stay`, nor refused since they were
+    /// used: as many as go at once.
     fn victims(&self, cpu: &Cpu, m: &I::Machine, block: HvnRange, from: u64, stay: &Bits) -> Vec<Hvn, AT_ONCE> {
         let mut found = Vec::new();
         let Some(first) = block.start().checked_add(from) else { return found };
         let (guard, end) = (m.epoch().enter(cpu), block.end().0);
-        self.table.visit(m, &guard, first.0, end, |key, order, _| {
+        self.table.visit(m, &guard, first.0, end, |key, order, leaf| {
+            if leaf.rc.contains(REFUSED) {
+                return ControlFlow::Continue(());
+            }
             for page in key.max(first.0)..key.saturating_add(order.pages()).min(end) {
                 let stays = Hvn(page).since(block.start()).is_none_or(|n| stay.has(n));
                 if !stays && found.push(Hvn(page)).is_err() {

@@ -33,7 +33,7 @@
 use heapless::Vec;
 
 use super::discard::Uncut;
-use super::format::HostFormat;
+use super::format::{HostFormat, REFUSED};
 use super::space::{HostSpace, Populate, page_of};
 use crate::addr::{Hvn, HvnRange, Order};
 use crate::epoch::Cpu;
@@ -41,7 +41,7 @@ use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::mmu::space::Space;
 use crate::mmu::zap::{Bracket, invalidate};
-use crate::page::{GuestFrame, Kept, Store, Token, zeroed};
+use crate::page::{GuestFrame, Kept, NotKept, Store, Token, zeroed};
 use crate::radix::format::{Leaf, Place, Prot, Pte, Rc, Transition};
 use crate::sync::Ordering;
 
@@ -94,7 +94,9 @@ pub(super) fn swap_out<I: Isa>(
                 host.counts.swapped.fetch_add(1, Ordering::Relaxed);
                 (Pte::Swapped(token.into_place()), &mut gone.freed)
             }
-            Err(_) => (Pte::Leaf(leaf), &mut gone.refused),
+            Err(NotKept::Full) => (Pte::Leaf(leaf), &mut gone.refused),
+            // To pack it again before it was used would be to no avail.
+            Err(NotKept::Unpackable) => (Pte::Leaf(Leaf { rc: REFUSED, ..leaf }), &mut gone.refused),
         };
         *counter = counter.saturating_add(1);
         // Under the host lock only the CPU that marked an entry changes it.
@@ -155,7 +157,7 @@ impl<I: Isa> HostSpace<I> {
     }
 
     /// Replaces the entry of `page` if it is `from`.
-    fn change(&self, cpu: &Cpu, m: &I::Machine, page: Hvn, from: Pte, to: Pte) -> bool {
+    pub(super) fn change(&self, cpu: &Cpu, m: &I::Machine, page: Hvn, from: Pte, to: Pte) -> bool {
         let guard = m.epoch().enter(cpu);
         self.table.walk(m, &guard, page.0).is_some_and(|seen| seen.pte == from && seen.swap::<HostFormat>(to))
     }

@@ -35,5 +35,5 @@ pub use frame::{Content, Frame, GuestFrame, GuestRun, Zeroed};
 pub use frames::{Counts, Frames, FramesError};
 pub use packed::Packed;
 pub use reserve::{RESERVE, Reclaiming};
-pub use swap::{Full, Kept, NoSwap, Store, StoreStats, Token};
+pub use swap::{Kept, NoSwap, NotKept, Store, StoreStats, Token};
 pub use tmpfs::{MapRefused, Tmpfs, TmpfsStats};

@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
-use super::swap::{Full, Kept};
+use super::swap::{Kept, NotKept};
 use super::{Frame, Store, StoreStats, Token, Zeroed};
 use crate::addr::{Order, PAGE_SIZE, Pfn};
 use crate::epoch::Cpu;
@@ -115,32 +115,33 @@ impl Packed {
     }
 
     /// Packs what is in `frame`, and puts it into a chunk.
-    fn pack<M: Machine>(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Option<Kept> {
+    fn pack<M: Machine>(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, NotKept> {
         let mut desk = self.desk.lock();
-        let Desk { page, packed, table } = desk.first_mut()?;
+        let Desk { page, packed, table } = desk.first_mut().ok_or(NotKept::Full)?;
         m.read(frame, 0, page);
         let same = repeated(page);
         let (class, kept) = match &same {
-            Some(word) if *word == [0; 8] => return Some(Kept::Zeros),
+            Some(word) if *word == [0; 8] => return Ok(Kept::Zeros),
             Some(word) => (0, word.as_slice()),
             None => {
                 let (length, block) = packed.split_at_mut(LENGTH);
-                let bytes = compress_into_with_table(page, block, table).ok().filter(|bytes| *bytes <= MOST)?;
-                length.copy_from_slice(&u16::try_from(bytes).ok()?.to_le_bytes());
+                let bytes = compress_into_with_table(page, block, table).unwrap_or(PAGE_SIZE);
+                length.copy_from_slice(&(bytes as u16).to_le_bytes());
                 let size = LENGTH.saturating_add(bytes);
-                let class = SIZES.iter().skip(1).position(|most| size <= usize::from(*most))?.saturating_add(1);
-                (class, packed.get(..size)?)
+                let fits = |most: &u16| size <= usize::from(*most);
+                let class = SIZES.iter().skip(1).position(fits).ok_or(NotKept::Unpackable)?.saturating_add(1);
+                (class, packed.get(..size).ok_or(NotKept::Unpackable)?)
             }
         };
-        let chunk = self.take(cpu, m, class)?;
-        let token = Token::issue(chunk.place()?);
+        let chunk = self.take(cpu, m, class).ok_or(NotKept::Full)?;
+        let token = Token::issue(chunk.place().ok_or(NotKept::Full)?);
         m.write(chunk.pfn, chunk.offset(), kept);
         self.pages.fetch_add(1, Ordering::Relaxed);
         match same {
             Some(_) => self.same.fetch_add(1, Ordering::Relaxed),
             None => self.bytes.fetch_add(kept.len() as u64, Ordering::Relaxed),
         };
-        Some(Kept::As(token))
+        Ok(Kept::As(token))
     }
 
     /// Unpacks a chunk into `page`. `None` if what is in it is nothing that was put there.
@@ -221,11 +222,8 @@ impl Packed {
 }
 
 impl<M: Machine> Store<M> for Packed {
-    fn keep(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, Full> {
-        self.pack(cpu, m, frame).ok_or_else(|| {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            Full
-        })
+    fn keep(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, NotKept> {
+        self.pack(cpu, m, frame).inspect_err(|_| _ = self.refused.fetch_add(1, Ordering::Relaxed))
     }
 
     #[inline(never)]

@@ -5,7 +5,7 @@
 //!   page, nobody else knows its frame --keep--> Token --its place--> a host table's entry, or an object's index
 //!                  |                              ^                       |
 //!                  +--all zeros: a hole           +--claimed, by CAS------+
-//!                  +--Full: it stays              |
+//!                  +--NotKept: it stays           |
 //!                                                 +--bring: what was kept, into a zeroed frame; as often as one likes
 //!                                                 +--forget
 //! ```
@@ -81,9 +81,14 @@ pub enum Kept {
     As(Token),
 }
 
-/// The store has no room, or the page is not worth it.
+/// Why a store did not take a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum NotKept {
+    /// It has no room.
+    Full,
+    /// To keep this page, as it is, would free nothing.
+    Unpackable,
+}
 
 /// What a store amounts to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +111,7 @@ pub struct StoreStats {
 /// implementation takes no ranked lock and touches no table of a guest.
 pub trait Store<M: Machine>: Send + Sync {
     /// Keeps what is in `frame`, which nobody writes meanwhile. May take frames of the allocator.
-    fn keep(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, Full>;
+    fn keep(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, NotKept>;
     /// Writes what is kept under `token` to `page`: all of it but zeros.
     fn bring(&self, cpu: &Cpu, m: &M, token: &Token, page: &Zeroed);
     /// Keeps it no longer.

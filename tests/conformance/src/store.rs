@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use hv_core::addr::{PAGE_SIZE, Pfn};
 use hv_core::epoch::Cpu;
 use hv_core::machine::Machine;
-use hv_core::page::{Full, Kept, Store, StoreStats, Token, Zeroed};
+use hv_core::page::{Kept, NotKept, Store, StoreStats, Token, Zeroed};
 use hv_core::radix::format::Place;
 use hv_core::sync::Mutex;
 
@@ -39,7 +39,7 @@ impl Heap {
 }
 
 impl<M: Machine> Store<M> for Heap {
-    fn keep(&self, _cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, Full> {
+    fn keep(&self, _cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, NotKept> {
         let mut bytes = alloc::vec![0; PAGE_SIZE];
         m.read(frame, 0, &mut bytes);
         let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return Ok(Kept::Zeros) };
@@ -48,10 +48,10 @@ impl<M: Machine> Store<M> for Heap {
         let mut shelf = self.shelf.lock();
         if shelf.pages.len() >= self.room {
             shelf.refused += 1;
-            return Err(Full);
+            return Err(NotKept::Full);
         }
         shelf.next += 1;
-        let place = Place::new(shelf.next).ok_or(Full)?;
+        let place = Place::new(shelf.next).ok_or(NotKept::Full)?;
         shelf.pages.push((place.number(), bytes));
         Ok(Kept::As(Token::issue(place)))
     }

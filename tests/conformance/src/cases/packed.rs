@@ -3,7 +3,7 @@
 use hv_core::addr::{Order, PAGE_SIZE};
 use hv_core::isa::Isa;
 use hv_core::machine::Machine;
-use hv_core::page::{Frame, Full, Kept, Packed, Store, Token};
+use hv_core::page::{Frame, Kept, NotKept, Packed, Store, Token};
 
 use super::swap::{empty, packed, random, stats};
 use super::{Case, case};
@@ -30,7 +30,7 @@ fn keep<I: Isa>(b: &Bench<'_, I>, store: &Packed, bytes: &[u8]) -> Result<Option
     b.m.frames().free(b.cpu, frame.into_frame());
     Ok(match kept {
         Ok(Kept::As(token)) => Some(token),
-        Ok(Kept::Zeros) | Err(Full) => None,
+        Ok(Kept::Zeros) | Err(NotKept::Full | NotKept::Unpackable) => None,
     })
 }
 

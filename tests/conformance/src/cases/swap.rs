@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use hv_core::addr::Gpa;
 use hv_core::host::{HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned};
 use hv_core::isa::Isa;
 use hv_core::machine::Machine;
@@ -20,12 +21,13 @@ use crate::rig::Bench;
 use crate::store::Heap;
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 13] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 14] {
     [
         case!("swap-pages-go-and-come-back", "G2", there_and_back),
         case!("swap-zeros-leave-a-hole", "G2", zeros),
         case!("swap-a-full-store-keeps-nothing-from-anybody", "P8", full),
         case!("swap-what-does-not-pack-stays", "P8", noise),
+        case!("swap-what-was-refused-goes-once-it-packs", "P8", forgiven),
         case!("swap-of-huge-leaves-without-a-free-frame", "P8", starved),
         case!("swap-in-without-a-free-frame-changes-nothing", "P8", no_frame),
         case!("swap-a-discard-forgets", "R24", discard),
@@ -155,7 +157,9 @@ fn noise<I: Isa>(b: &Bench<'_, I>) -> Run {
         }
         let before = b.free();
         let done = memory.reclaim(b.cpu, b.m, 1);
-        check(done.freed == 0 && done.refused >= PAGES, "what does not pack was taken")?;
+        check((done.freed, done.refused) == (0, PAGES), "what does not pack was taken, or tried again at once")?;
+        let again = memory.reclaim(b.cpu, b.m, 1);
+        check((again.freed, again.refused) == (0, 0), "what was refused is tried again though nobody used it")?;
         let kept = stats::<I>(store);
         check((kept.pages, kept.frames) == (0, 0) && b.free() == before, "a refusal costs frames")?;
         for n in 0..PAGES {
@@ -165,6 +169,30 @@ fn noise<I: Isa>(b: &Bench<'_, I>) -> Run {
         }
         check(memory.stats().resident == PAGES, "a page that was refused is gone")
     })
+}
+
+fn forgiven<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let store = packed()?;
+    ProbeVm::with_config(b, anon(RAM_PAGES, HugePolicy::Never).swap(store.clone()), |vm| {
+        let (all, one) = (8, FREE + 3);
+        for n in FREE..FREE + all {
+            write_noise(b, &vm.memory, n)?;
+        }
+        vm.memory.reclaim(b.cpu, b.m, u64::MAX);
+        check(stats::<I>(&store).refused >= all, "noise was taken")?;
+        let out = vm.memory.stats().swapped_out;
+        // The guest makes zeros of one.
+        for at in (page(one).0..page(one + 1).0).step_by(8).map(Gpa) {
+            vm.ask(b, Op::Write, at, 0)?;
+        }
+        vm.memory.reclaim(b.cpu, b.m, u64::MAX);
+        check(vm.memory.stats().swapped_out > out, "a page that was refused once stays for ever")?;
+        let (resident, mut bytes) = (vm.memory.stats().resident, [0; 4096]);
+        check(resident < all, "a page of zeros stays")?;
+        let read = vm.memory.read(b.cpu, b.m, page(one), &mut bytes).is_ok();
+        check(read && bytes == [0; 4096], "what the guest wrote is lost")
+    })?;
+    empty::<I>(&store)
 }
 
 fn starved<I: Isa>(b: &Bench<'_, I>) -> Run {

@@ -7,7 +7,7 @@ use backend_fake::FakeMachine;
 use hv_core::addr::Pfn;
 use hv_core::epoch::Cpu;
 use hv_core::machine::Machine;
-use hv_core::page::{Full, Kept, Store, StoreStats, Token, Zeroed};
+use hv_core::page::{Kept, NotKept, Store, StoreStats, Token, Zeroed};
 use hv_core::radix::format::Place;
 
 /// The first word of each page, by its place. A place that is free is used again at once, as a store in memory does.
@@ -22,7 +22,7 @@ impl Words {
 }
 
 impl Store<FakeMachine> for Words {
-    fn keep(&self, _cpu: &Cpu, m: &FakeMachine, frame: Pfn) -> Result<Kept, Full> {
+    fn keep(&self, _cpu: &Cpu, m: &FakeMachine, frame: Pfn) -> Result<Kept, NotKept> {
         let mut word = [0; 8];
         m.read(frame, 0, &mut word);
         if word == [0; 8] {
