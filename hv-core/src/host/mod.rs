@@ -33,6 +33,7 @@ pub use collapse::{Collapsed, ENOUGH, NotCollapsed};
 pub use counts::HostStats;
 pub(crate) use discard::discard;
 pub use format::HostFormat;
+pub(crate) use reclaim::MOST_REFUSED;
 pub use reclaim::Reclaimed;
 pub(crate) use reclaim::reclaim;
 pub use region::{Backing, HugePolicy, MAX_REGIONS, NotHuge, Region, RegionError, Regions};

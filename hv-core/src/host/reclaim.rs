@@ -46,7 +46,7 @@ use crate::sync::Ordering;
 const ENDS: u32 = 4;
 
 /// So many pages that the store does not take are enough for one call.
-const MOST_REFUSED: u64 = 2048;
+pub(crate) const MOST_REFUSED: u64 = 2048;
 
 /// What a reclaim came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,15 @@ pub struct Reclaimed {
     pub looked: u64,
     /// Pages that the store would not take.
     pub refused: u64,
+}
+
+impl Reclaimed {
+    /// Adds what another one came to.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.freed = self.freed.saturating_add(other.freed);
+        self.looked = self.looked.saturating_add(other.looked);
+        self.refused = self.refused.saturating_add(other.refused);
+    }
 }
 
 /// Which pages of a block may go.

@@ -193,7 +193,7 @@ impl<I: Isa> Hypervisor<I> {
         let tag = VmTag(tag.ok_or(out_of_memory)?);
         // For tables, and what else is asked for once. Without any it will be told so.
         self.room_to_build(cpu, index);
-        let uses = self.objects.acquire(cpu, m, &vm.config).ok_or(out_of_memory)?;
+        let uses = self.objects.acquire(cpu, m, &vm.config, &self.store).ok_or(out_of_memory)?;
         let running = Running::<I>::build(cpu, m, index, tag, vm, uses, &self.store).map_err(|(NoMemory, uses)| {
             self.objects.release(cpu, m, uses);
             out_of_memory

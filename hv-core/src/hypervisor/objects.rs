@@ -13,7 +13,11 @@ use crate::epoch::Cpu;
 use crate::guest::manifest::{Backing, VmConfig};
 use crate::isa::Isa;
 use crate::page::tmpfs::Tmpfs;
+use crate::page::{Grow, Store};
 use crate::sync::Mutex;
+
+/// Where their pages go.
+type Pages<I> = Arc<dyn Store<<I as Isa>::Machine>>;
 
 /// The objects that VMs have in common.
 pub(crate) struct Objects<I: Isa>(Mutex<Vec<Named<I>>>);
@@ -39,17 +43,21 @@ impl<I: Isa> Objects<I> {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Finds or makes what `config` asks for; `None` if there is no heap for it.
-    pub fn acquire(&self, cpu: &Cpu, m: &I::Machine, config: &VmConfig) -> Option<Uses<I>> {
+    /// Finds or makes what `config` asks for; pages of it go to `store` when memory is short, but not those of an object that
+    /// a VM has for itself and that is not to be swapped. `None` if there is no heap for it.
+    pub fn acquire(&self, cpu: &Cpu, m: &I::Machine, config: &VmConfig, store: &Pages<I>) -> Option<Uses<I>> {
         let mut uses = Uses { ram: None, window: None };
         let made = (|| {
             uses.ram = match &config.backing {
                 Backing::Anon => None,
-                Backing::Tmpfs => Some(Tmpfs::new(config.memory >> PAGE_SHIFT)?),
-                Backing::Named(name) => Some(self.named(name, config.memory)?),
+                Backing::Tmpfs => {
+                    let store = config.swap.then(|| Arc::clone(store));
+                    Some(Tmpfs::with(config.memory >> PAGE_SHIFT, Grow::Teams, store)?)
+                }
+                Backing::Named(name) => Some(self.named(name, config.memory, store)?),
             };
             if let Some(shared) = &config.shared {
-                uses.window = Some(self.named(&shared.object, shared.size)?);
+                uses.window = Some(self.named(&shared.object, shared.size, store)?);
             }
             Some(())
         })();
@@ -87,13 +95,13 @@ impl<I: Isa> Objects<I> {
         }
     }
 
-    fn named(&self, name: &str, bytes: u64) -> Option<Arc<Tmpfs<I>>> {
+    fn named(&self, name: &str, bytes: u64, store: &Pages<I>) -> Option<Arc<Tmpfs<I>>> {
         let mut all = self.0.lock();
         if let Some(known) = all.iter_mut().find(|known| known.name == name) {
             known.users = known.users.saturating_add(1);
             return Some(Arc::clone(&known.object));
         }
-        let object = Tmpfs::new(bytes >> PAGE_SHIFT)?;
+        let object = Tmpfs::with(bytes >> PAGE_SHIFT, Grow::Teams, Some(Arc::clone(store)))?;
         all.try_reserve(1).ok()?;
         all.push(Named { name: String::from(name), object: Arc::clone(&object), users: 1 });
         Some(object)

@@ -208,12 +208,19 @@ impl<I: Isa> GuestMemory<I> {
         &self.space
     }
 
-    /// Gives pages that are not used to the store, until `want` frames have been freed or none is left that it would take;
+    /// Gives pages that are not used to the store, its own and then those of its objects, until `want` frames have been freed or none is left that it would take;
     /// see [`crate::host::Reclaimed`]. Takes its turn among all reclaimers of the machine. The caller holds no guard and no
     /// ranked lock.
     pub fn reclaim(&self, cpu: &Cpu, m: &I::Machine, want: u64) -> Reclaimed {
         let _turn = m.frames().reclaiming(cpu);
-        reclaim(cpu, m, &self.space, want)
+        let mut done = reclaim(cpu, m, &self.space, want);
+        for (object, ..) in self.space.host.regions().shared() {
+            if done.freed >= want {
+                break;
+            }
+            done.add(&object.sweep(cpu, m, want.saturating_sub(done.freed)));
+        }
+        done
     }
 
     /// One step of the search for blocks to collapse; see [`crate::host::Scanned`]. For a CPU between turns, which holds no

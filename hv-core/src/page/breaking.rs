@@ -110,19 +110,23 @@ impl<'e> Breaking<InvalidateFirst<'e>> {
 }
 
 impl Breaking<Over<'_>> {
-    /// Hands the pages to the store and frees their frames; those for which it has no room stay. Returns how many went.
-    pub(super) fn keep<M: Machine>(&mut self, cpu: &Cpu, m: &M, store: &dyn Store<M>) -> u64 {
+    /// Hands the pages to the store and frees their frames; those that it does not take stay. Returns how many went, and how
+    /// many stayed.
+    pub(super) fn keep<M: Machine>(&mut self, cpu: &Cpu, m: &M, store: &dyn Store<M>) -> (u64, u64) {
         // Who found a frame before it was unmapped may still be writing to it. Nobody finds it any more.
         let grace = m.epoch().synchronize(cpu);
-        let (mut taken, Over { extent, pages, .. }) = (0_u64, &mut self.0);
+        let (mut taken, mut stayed, Over { extent, pages, .. }) = (0_u64, 0_u64, &mut self.0);
         for n in core::mem::take(pages).iter() {
             let Some(pfn) = extent.frame(cpu, m, n) else { continue };
-            let Ok(kept) = store.keep(cpu, m, pfn) else { continue };
+            let Ok(kept) = store.keep(cpu, m, pfn) else {
+                stayed = stayed.saturating_add(1);
+                continue;
+            };
             extent.kept(cpu, m, n, kept);
             m.frames().free_guest(cpu, grace.retire(GuestFrame::owned(pfn, Order::PAGE)));
             taken = taken.saturating_add(1);
         }
-        taken
+        (taken, stayed)
     }
 
     /// Has the store forget what it keeps of the pages: they are to be zero.

@@ -21,6 +21,7 @@ mod frame;
 mod frames;
 mod ledger;
 mod packed;
+mod reclaim;
 mod reserve;
 mod swap;
 pub mod team;

@@ -139,6 +139,17 @@ impl<I: Isa> Tmpfs<I> {
     /// [`Tmpfs::swap_out`], with something done between its two steps, when the extent is unmapped and free for use but
     /// not marked: what another CPU may do there.
     pub fn swap_out_with(&self, cpu: &Cpu, m: &I::Machine, index: u64, between: impl FnOnce()) -> Result<u64, NoSwap> {
+        self.take_out(cpu, m, index, between).map(|(taken, _)| taken)
+    }
+
+    /// The same. Returns how many pages went, and how many the store would not take.
+    pub(super) fn take_out(
+        &self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        index: u64,
+        between: impl FnOnce(),
+    ) -> Result<(u64, u64), NoSwap> {
         let store = self.store.as_deref().ok_or(NoSwap::NoStore)?;
         let extent = usize::try_from(index / HUGE.pages()).ok().and_then(|n| self.extents.get(n));
         let (extent, base) = (extent.ok_or(NoSwap::OutOfReach)?, HUGE.align_down(index));

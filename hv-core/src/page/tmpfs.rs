@@ -50,6 +50,8 @@ pub struct Tmpfs<I: Isa> {
     pub(super) store: Option<Arc<dyn Store<I::Machine>>>,
     pub(super) extents: Vec<Extent>,
     pub(super) mappers: Ranked<Vec<Mapper<I>>>,
+    /// The extent that the next reclaim looks at first, counted on and on. Written by reclaimers, of which there is one.
+    pub(super) hand: AtomicU64,
 }
 
 /// A region of a VM that shows a part of the object.
@@ -112,7 +114,7 @@ impl<I: Isa> Tmpfs<I> {
         extents.try_reserve_exact(count).ok()?;
         extents.extend((0..count).map(|_| Extent::new()));
         let mappers = Ranked::new(Rank::Mappers, Vec::new());
-        Some(Arc::new(Self { pages: AtomicU64::new(pages), grow, store, extents, mappers }))
+        Some(Arc::new(Self { pages: AtomicU64::new(pages), grow, store, extents, mappers, hand: AtomicU64::new(0) }))
     }
 
     /// Its size in pages.

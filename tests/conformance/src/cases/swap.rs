@@ -7,21 +7,22 @@ use hv_core::host::{HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned};
 use hv_core::isa::Isa;
 use hv_core::machine::Machine;
 use hv_core::mmu::{GfnCache, GuestMemory, MemoryConfig, Outcome};
-use hv_core::page::{Packed, RESERVE, Store, StoreStats};
+use hv_core::page::{Packed, RESERVE, Store, StoreStats, Tmpfs};
 use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
 
 use super::huge::{BLOCK, anon};
 use super::split::{fill, holds};
+use super::tmpfs::{shown, with_object};
 use super::{Case, case, fault, gfns, page};
 use crate::guest::{ProbeVm, read_word, write_word};
 use crate::hold::Hold;
 use crate::probe::{FREE, Op, RAM_PAGES};
-use crate::rig::Bench;
+use crate::rig::{Bench, SECOND};
 use crate::store::Heap;
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 14] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 15] {
     [
         case!("swap-pages-go-and-come-back", "G2", there_and_back),
         case!("swap-zeros-leave-a-hole", "G2", zeros),
@@ -36,6 +37,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 14] {
         case!("swap-empties-caches", "R23", cache),
         case!("swap-a-block-with-kept-pages-is-not-collapsed", "R3", collapse),
         case!("swap-guests-together-larger-than-the-machine-has-free", "P8", overcommitted),
+        case!("swap-an-object-gives-up-what-no-vm-uses", "R15", object),
         case!("swap-without-a-store-nothing-goes", "P8", no_store),
     ]
 }
@@ -314,9 +316,8 @@ fn collapse<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 /// Twice what is free, page by page; what does not fit any more makes room by itself.
 fn overcommitted<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let frames = b.m.frames();
-    let hold = Hold::all_but(b.cpu, frames, 48);
-    let run = with_store(b, anon(2 * BLOCK, HugePolicy::Never), |memory, _| {
+    with_store(b, anon(2 * BLOCK, HugePolicy::Never), |memory, _| {
+        let _hold = Hold::all_but(b.cpu, b.m.frames(), 48);
         let mut misses = 0_u64;
         for round in 0..2_u64 {
             for n in 0..PAGES {
@@ -335,9 +336,48 @@ fn overcommitted<I: Isa>(b: &Bench<'_, I>) -> Run {
             }
         }
         check(misses > 0, "memory was not short")
-    });
-    drop(hold);
-    run
+    })
+}
+
+/// An extent that a guest uses stays as long as there is another.
+fn object<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let store = packed()?;
+    let show = |object: &Arc<Tmpfs<I>>| shown(object, 0, 2 * BLOCK, HugePolicy::Never);
+    with_object(b, 2 * BLOCK, Some(store.clone()), |object| {
+        ProbeVm::with_config(b, show(object), |vm| {
+            let other = GuestMemory::new(b.cpu, b.m, SECOND, show(object)).map_err(|_| Stop::Fail("no memory"))?;
+            let run = give_up(b, vm, &other, object, &store);
+            other.destroy(b.cpu, b.m);
+            run
+        })
+    })?;
+    empty::<I>(&store)
+}
+
+fn give_up<I: Isa>(
+    b: &Bench<'_, I>,
+    vm: &ProbeVm<I>,
+    other: &GuestMemory<I>,
+    object: &Tmpfs<I>,
+    store: &Packed,
+) -> Run {
+    fill(b, other, FREE..2 * BLOCK)?;
+    check(vm.ask(b, Op::Read, page(FREE), 0)?.result == FREE + 1, "the guest finds another page")?;
+    let all = object.stats(b.cpu, b.m).resident;
+    let idle = other.reclaim(b.cpu, b.m, 1);
+    let left = object.stats(b.cpu, b.m).resident;
+    check(idle.freed == BLOCK && left + BLOCK == all, "not one extent went")?;
+    holds(b, other, FREE..BLOCK, 0..0)?;
+    check(object.stats(b.cpu, b.m).resident == left, "the extent went that a guest uses")?;
+    check(vm.memory.reclaim(b.cpu, b.m, left).freed == left, "what was used once stays for ever")?;
+    check(stats::<I>(store).pages == all, "the store has not what went")?;
+    holds(b, &vm.memory, FREE..2 * BLOCK, 0..0)?;
+    check(vm.ask(b, Op::Read, page(BLOCK), 0)?.result == BLOCK + 1, "the guest finds another page")?;
+    // What is swapped and punched is forgotten.
+    object.reclaim(b.cpu, b.m, u64::MAX);
+    other.discard(b.cpu, b.m, gfns(BLOCK, BLOCK)?);
+    check(stats::<I>(store).pages == all - BLOCK, "the store keeps what was punched")?;
+    holds(b, &vm.memory, FREE..2 * BLOCK, BLOCK..2 * BLOCK)
 }
 
 fn no_store<I: Isa>(b: &Bench<'_, I>) -> Run {
