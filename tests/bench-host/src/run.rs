@@ -28,6 +28,10 @@ pub enum Op {
     FaultFresh,
     /// A fault on a page that is there.
     FaultPresent,
+    /// A store that faults because the dirty log wants to know: the page is there, and mapped for loads.
+    DirtyFault,
+    /// A page of a harvest that finds 64 MiB of them.
+    Harvest,
     /// A page of a range of 512 published in one section.
     InstallEach,
     /// A page of 64 MiB given back: translation, host entry, frame.
@@ -41,11 +45,13 @@ impl Op {
     pub const TABLES: [Self; 6] =
         [Self::Map, Self::Independent, Self::Dependent, Self::Unmap, Self::MapRange, Self::UnmapRange];
     /// What only Trivet does.
-    pub const VM: [Self; 7] = [
+    pub const VM: [Self; 9] = [
         Self::Guard,
         Self::Section,
         Self::FaultPresent,
         Self::FaultFresh,
+        Self::DirtyFault,
+        Self::Harvest,
         Self::InstallEach,
         Self::Discard,
         Self::Split,
@@ -56,7 +62,8 @@ impl Op {
         match self {
             Self::Map | Self::Independent | Self::Dependent | Self::Unmap | Self::MapRange | Self::UnmapRange => PAGES,
             Self::Guard | Self::Section => vm::TIMES,
-            Self::FaultFresh | Self::FaultPresent | Self::InstallEach | Self::Discard => vm::PAGES,
+            Self::FaultFresh | Self::FaultPresent | Self::DirtyFault | Self::Harvest => vm::PAGES,
+            Self::InstallEach | Self::Discard => vm::PAGES,
             Self::Split => vm::LEAVES,
         }
     }
@@ -74,6 +81,8 @@ impl Op {
             Self::Section => "section",
             Self::FaultFresh => "fault-fresh",
             Self::FaultPresent => "fault-present",
+            Self::DirtyFault => "dirty-fault",
+            Self::Harvest => "harvest",
             Self::InstallEach => "install-each",
             Self::Discard => "discard",
             Self::Split => "split",

@@ -125,6 +125,13 @@ impl Competitor for Vm {
             self.fault(n);
         }
         measure(Op::FaultPresent, &mut || self.fault_all());
+        memory.log_start(cpu, machine).expect("memory for a log");
+        measure(Op::DirtyFault, &mut || self.fault_all());
+        measure(Op::Harvest, &mut || {
+            let found = memory.log_harvest(cpu, machine, &mut |pages| _ = black_box(pages));
+            assert_eq!(found.pages, PAGES);
+        });
+        memory.log_stop(cpu, machine);
         measure(Op::Discard, &mut || memory.discard(cpu, machine, all()));
         self.forget(&space.stage2);
         measure(Op::InstallEach, &mut || self.install_all());
