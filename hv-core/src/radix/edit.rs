@@ -99,13 +99,16 @@ impl<F: RadixFormat> Radix<F> {
         order: Order,
         leaf: Leaf,
     ) -> Result<(), EditError> {
-        // Nearly always all tables are there and the entry is a hole: one walk, one compare-and-swap.
+        // Nearly always all tables are there and the entry is a hole, or allows less: one walk, one compare-and-swap.
         if order.aligned(key)
             && leaf.pfn.is_aligned(order)
             && let Some(seen) = self.walk(m, g, key)
-            && seen.pte == Pte::Hole
             && seen.order == order
-            && seen.swap::<F>(Pte::Leaf(leaf))
+            && match seen.pte {
+                Pte::Hole => seen.swap::<F>(Pte::Leaf(leaf)),
+                Pte::Leaf(old) => old.pfn == leaf.pfn && seen.strengthen::<F>(old, leaf),
+                Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => false,
+            }
         {
             return Ok(());
         }
@@ -320,7 +323,14 @@ impl Seen<'_> {
         self.swap_word(F::encode(new, self.level))
     }
 
-    /// The same with a word that was read from this very entry before.
+    /// Adds what `new` allows to `old`, which was seen, of the same frames and size. False if it has changed.
+    #[inline(never)]
+    fn strengthen<F: RadixFormat>(&self, old: Leaf, new: Leaf) -> bool {
+        let both = Leaf { pfn: old.pfn, prot: old.prot.union(new.prot), rc: old.rc.union(new.rc) };
+        both == old || self.swap::<F>(Pte::Leaf(both))
+    }
+
+    /// As [`Seen::swap`], with a word that was read from this very entry before.
     #[inline(always)]
     pub(super) fn swap_word(&self, new: u64) -> bool {
         self.cell.compare_exchange(self.raw, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()

@@ -16,7 +16,7 @@ use crate::sync::Ordering;
 
 impl<F: RadixFormat> Radix<F> {
     /// Takes write permission, and the marks `along` with it, from every leaf that covers a key of `from..to`; `noted` is told
-    /// of each that had it.
+    /// of those that had it by runs: the first key, the one after the last, the size of each.
     pub fn protect<M: Machine>(
         &self,
         m: &M,
@@ -24,12 +24,12 @@ impl<F: RadixFormat> Radix<F> {
         from: u64,
         to: u64,
         along: Rc,
-        noted: impl FnMut(u64, Order),
+        noted: impl FnMut(u64, u64, Order),
     ) {
         self.weaken(m, g, from, to, |raw, level| F::protected(raw, level, along), noted);
     }
 
-    /// Clears the mark `which` of every leaf that covers a key of `from..to`; `noted` is told of each that had it.
+    /// Clears the mark `which` of every leaf that covers a key of `from..to`; `noted` as in [`Radix::protect`].
     pub fn unmark<M: Machine>(
         &self,
         m: &M,
@@ -37,7 +37,7 @@ impl<F: RadixFormat> Radix<F> {
         from: u64,
         to: u64,
         which: Rc,
-        noted: impl FnMut(u64, Order),
+        noted: impl FnMut(u64, u64, Order),
     ) {
         let weaker = |raw, level| match F::decode(raw, level) {
             Pte::Leaf(leaf) if leaf.rc.contains(which) => {
@@ -49,7 +49,8 @@ impl<F: RadixFormat> Radix<F> {
     }
 
     /// Gives every entry, but tables, that covers a key of `from..to` the word that `weaker` makes of the one that is there,
-    /// if it makes one. As [`Radix::visit`], a walk for each table.
+    /// if it makes one, and tells `noted` of them by runs: the first key, the one after the last, the size of each. A walk
+    /// for each table, as in [`Radix::visit`].
     #[inline]
     fn weaken<M: Machine>(
         &self,
@@ -58,30 +59,40 @@ impl<F: RadixFormat> Radix<F> {
         from: u64,
         to: u64,
         weaker: impl Fn(u64, u8) -> Option<u64>,
-        mut noted: impl FnMut(u64, Order),
+        mut noted: impl FnMut(u64, u64, Order),
     ) {
         let mut key = from;
         while key < to {
             let Some((node, _)) = self.walk_to(m, g, key) else { return };
-            let (order, first) = (node.leaf_order(), key);
-            loop {
-                let start = order.align_down(key);
-                let cell = m.pte(g, node.table, node.slot(key));
-                let raw = cell.load(Ordering::Acquire);
-                match weaker(raw, node.level) {
-                    Some(new) if cell.compare_exchange(raw, new, Ordering::AcqRel, Ordering::Relaxed).is_err() => {
-                        continue;
-                    }
-                    Some(_) => noted(start, order),
-                    None if key != first && is_elsewhere::<F>(raw, node.level) => break,
-                    None => {}
+            let order = node.leaf_order();
+            let (start, first) = (order.align_down(key), node.slot(key));
+            let entries = to.saturating_sub(start).div_ceil(order.pages());
+            let end = first.saturating_add(usize::try_from(entries).unwrap_or(usize::MAX)).min(node.len());
+            let key_of =
+                |slot: usize| start.saturating_add((slot.saturating_sub(first) as u64).saturating_mul(order.pages()));
+            let (mut slot, mut run) = (first, first);
+            while slot < end {
+                let cell = m.pte(g, node.table, slot);
+                let raw = cell.load(Ordering::Relaxed);
+                if let Some(new) = weaker(raw, node.level) {
+                    let done = cell.compare_exchange(raw, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+                    slot = slot.wrapping_add(usize::from(done));
+                    continue;
                 }
-                let Some(next) = start.checked_add(order.pages()) else { return };
-                key = next;
-                if key >= to || node.slot(key) == 0 {
+                if run < slot {
+                    noted(key_of(run), key_of(slot), order);
+                }
+                run = slot;
+                if slot != first && is_elsewhere::<F>(raw, node.level) {
                     break;
                 }
+                slot = slot.wrapping_add(1);
+                run = slot;
             }
+            if run < slot {
+                noted(key_of(run), key_of(slot), order);
+            }
+            key = key_of(slot);
         }
     }
 }

@@ -34,6 +34,22 @@ impl<F: Stage2Format> RadixStage2<F> {
     pub fn root(&self) -> TableRef {
         self.table.root()
     }
+
+    /// Clears a mark in `r`, and tells `noted` of each leaf that had it.
+    fn unmark<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        r: GfnRange,
+        which: Rc,
+        f: &mut FlushBatch,
+        noted: &mut dyn FnMut(Gfn, Order),
+    ) {
+        self.table.unmark(m, g, r.start().0, r.end().0, which, |from, to, order| {
+            note_run(f, from, to, order);
+            (from..to).step_by(order.pages() as usize).for_each(|key| noted(Gfn(key), order));
+        });
+    }
 }
 
 impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
@@ -109,30 +125,24 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         let guard = m.epoch().enter(cpu);
         // Where C is ours it means "may be stored to": set with the permission, gone with it.
         let along = if F::DIRTY == DirtyMethod::WriteProtect { Rc::CHANGED } else { Rc::empty() };
-        let mut run = Run::new(f);
-        self.table.protect(m, &guard, r.start().0, r.end().0, along, |key, order| run.note(key, order));
+        self.table.protect(m, &guard, r.start().0, r.end().0, along, |from, to, order| note_run(f, from, to, order));
     }
 
     fn collect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, changed: &mut dyn FnMut(Gfn, Order)) {
         let guard = m.epoch().enter(cpu);
-        let mut run = Run::new(f);
-        self.table.unmark(m, &guard, r.start().0, r.end().0, Rc::CHANGED, |key, order| {
-            run.note(key, order);
-            changed(Gfn(key), order);
-        });
+        self.unmark(m, &guard, r, Rc::CHANGED, f, changed);
     }
 
     fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
         let guard = m.epoch().enter(cpu);
-        let (from, to) = (r.start().0, r.end().0);
-        let mut used = |key, order| {
-            note(f, key, order);
-            noted(Gfn(key), order);
-        };
         match F::DIRTY {
-            DirtyMethod::HardwareBits => self.table.unmark(m, &guard, from, to, Rc::REFERENCED, used),
+            DirtyMethod::HardwareBits => self.unmark(m, &guard, r, Rc::REFERENCED, f, noted),
             DirtyMethod::WriteProtect => {
-                self.table.unmap(m, &guard, from, to, &mut Each(|key, order, _| used(key, order)));
+                let mut used = Each(|key, order, _| {
+                    note(f, key, order);
+                    noted(Gfn(key), order);
+                });
+                self.table.unmap(m, &guard, r.start().0, r.end().0, &mut used);
             }
         }
     }
@@ -189,46 +199,13 @@ fn refused(error: EditError, gfn: Gfn, order: Order) -> MapError {
 }
 
 fn note(f: &mut FlushBatch, key: u64, order: Order) {
-    if let Some(gfns) = GfnRange::new(Gfn(key), order.pages()) {
+    note_run(f, key, key.saturating_add(order.pages()), order);
+}
+
+/// Notes leaves of `order` side by side.
+fn note_run(f: &mut FlushBatch, from: u64, to: u64, order: Order) {
+    if let Some(gfns) = to.checked_sub(from).and_then(|pages| GfnRange::new(Gfn(from), pages)) {
         f.note(gfns, order);
-    }
-}
-
-/// Leaves next to each other, noted as one range: a harvest has little else to do.
-struct Run<'f> {
-    batch: &'f mut FlushBatch,
-    from: u64,
-    to: u64,
-    order: Order,
-}
-
-impl<'f> Run<'f> {
-    fn new(batch: &'f mut FlushBatch) -> Self {
-        Self { batch, from: 0, to: 0, order: Order::PAGE }
-    }
-
-    #[inline(always)]
-    fn note(&mut self, key: u64, order: Order) {
-        if key != self.to || order != self.order {
-            self.end();
-            (self.from, self.order) = (key, order);
-        }
-        self.to = key.saturating_add(order.pages());
-    }
-
-    #[inline(never)]
-    fn end(&mut self) {
-        if let Some(pages) = self.to.checked_sub(self.from)
-            && let Some(gfns) = GfnRange::new(Gfn(self.from), pages)
-        {
-            self.batch.note(gfns, self.order);
-        }
-    }
-}
-
-impl Drop for Run<'_> {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

@@ -155,7 +155,7 @@ fn strengthen<I: Isa>(b: &Bench<'_, I>) -> Run {
         let mut weakened = 0;
         let guard = b.m.epoch().enter(b.cpu);
         for _ in 0..2 {
-            t.protect(b.m, &guard, KEY, KEY + 1, Rc::empty(), |_, _| weakened += 1);
+            t.protect(b.m, &guard, KEY, KEY + 1, Rc::empty(), |from, to, _| weakened += to - from);
         }
         let prot = Prot::all().difference(Prot::WRITE);
         check(weakened == 1, "a flush is asked for more or less often than permission was taken")?;
