@@ -161,7 +161,7 @@ impl<I: Isa> Hypervisor<I> {
                 Pick::Sleep(until) => {
                     // What is zeroed, freed or collapsed now no fault waits for later. A step is short, and then the CPU
                     // looks for work again.
-                    if zeroed::refill(self.machine) == Refill::Enough && (self.rare.tidy)(self, cpu) == Scan::Rest {
+                    if (self.rare.tidy)(self, cpu) == Scan::Rest {
                         let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
                         self.machine.idle(cpu, until.min(look));
                     }
@@ -181,10 +181,10 @@ impl<I: Isa> Hypervisor<I> {
 
     /// A step of what a CPU with nothing to run does for others.
     fn tidy(&self, cpu: &Cpu) -> Scan {
-        match self.free_ahead(cpu) {
-            Scan::Stepped => Scan::Stepped,
-            Scan::Rest => self.scan(cpu),
+        if zeroed::refill(self.machine) == Refill::Step || self.free_ahead(cpu) == Scan::Stepped {
+            return Scan::Stepped;
         }
+        self.scan(cpu)
     }
 
     /// Takes the console's input. What the operator wants waits for a CPU between turns: it may take long.

@@ -6,17 +6,16 @@
 
 use core::fmt;
 
-use tar_no_std::{ArchiveEntry, CorruptDataError, TarArchiveRef};
-
 use crate::guest::manifest::{CONFIG_MEMBER, Config, ManifestError, SUM_MEMBER, Sum, Sums, VmConfig};
 
-/// Tar's unit in bytes.
-const BLOCK: usize = 512;
+mod archive;
+
+use archive::{Archive, Member, Wrong};
 
 /// An opened bundle. Borrows the bytes; images are read in place.
 #[derive(Debug)]
 pub struct Bundle<'a> {
-    archive: TarArchiveRef<'a>,
+    archive: Archive<'a>,
     config: Config,
 }
 
@@ -25,8 +24,8 @@ pub struct Bundle<'a> {
 pub enum BundleError {
     /// The firmware handed over nothing.
     Missing,
-    /// Not a tar archive, or cut short.
-    Archive(CorruptDataError),
+    /// Not a tar archive, or cut short, after this many members.
+    Archive(usize),
     /// Something else than a regular file is in the archive, after this many members.
     NotAFile(usize),
     /// The member at this place must have this name.
@@ -68,7 +67,7 @@ impl fmt::Display for BundleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("no bundle: the firmware handed over no initial RAM disk"),
-            Self::Archive(why) => write!(f, "the bundle is cut short or damaged: {why}"),
+            Self::Archive(at) => write!(f, "the bundle is cut short or damaged: no tar archive after member {at}"),
             Self::NotAFile(at) => write!(f, "the bundle holds something other than files after member {at}"),
             Self::Order(at, name) => write!(f, "not a Trivet bundle: member {at} is not {name}"),
             Self::Manifest(why) => why.fmt(f),
@@ -95,17 +94,14 @@ impl<'a> Bundle<'a> {
         if bytes.is_empty() {
             return Err(BundleError::Missing);
         }
-        // Firmware may hand over a rounded length. What follows the last whole block cannot be part of a member.
-        let whole = bytes.len().saturating_sub(bytes.len() % BLOCK);
-        let archive = TarArchiveRef::new(bytes.get(..whole).unwrap_or(&[])).map_err(BundleError::Archive)?;
-        let files = archive.entries().count();
-        if archive.headers().count() != files {
-            return Err(BundleError::NotAFile(files));
-        }
-        let mut entries = archive.entries();
-        let config = Config::decode(expect(entries.next(), 0, CONFIG_MEMBER)?)?;
-        let sums = Sums::decode(expect(entries.next(), 1, SUM_MEMBER)?)?;
-        check_sums(&archive, &sums)?;
+        let archive = Archive::open(bytes).map_err(|wrong| match wrong {
+            Wrong::Damaged(at) => BundleError::Archive(at),
+            Wrong::NotAFile(at) => BundleError::NotAFile(at),
+        })?;
+        let mut members = archive.members();
+        let config = Config::decode(expect(members.next(), 0, CONFIG_MEMBER)?)?;
+        let sums = Sums::decode(expect(members.next(), 1, SUM_MEMBER)?)?;
+        check_sums(archive, &sums)?;
         config.validate()?;
         let bundle = Self { archive, config };
         for (number, vm) in bundle.config.vms.iter().enumerate() {
@@ -136,31 +132,27 @@ impl<'a> Bundle<'a> {
     }
 
     fn member(&self, name: &str) -> Option<&'a [u8]> {
-        self.archive.entries().find(|entry| is_named(entry, name)).map(|entry| entry.data())
+        self.archive.members().find(|member| member.name == name.as_bytes()).map(|member| member.data)
     }
 }
 
-fn is_named(entry: &ArchiveEntry<'_>, name: &str) -> bool {
-    entry.filename().as_str() == Ok(name)
-}
-
 /// The data of a member that must have this name.
-fn expect<'a>(entry: Option<ArchiveEntry<'a>>, at: usize, name: &'static str) -> Result<&'a [u8], BundleError> {
-    let named = entry.filter(|entry| is_named(entry, name));
-    named.map(|entry| entry.data()).ok_or(BundleError::Order(at, name))
+fn expect<'a>(member: Option<Member<'a>>, at: usize, name: &'static str) -> Result<&'a [u8], BundleError> {
+    let named = member.filter(|member| member.name == name.as_bytes());
+    named.map(|member| member.data).ok_or(BundleError::Order(at, name))
 }
 
 /// Compares every member but the second, which is the list itself, with the list.
-fn check_sums(archive: &TarArchiveRef<'_>, sums: &Sums) -> Result<(), BundleError> {
-    let summed = || archive.entries().enumerate().filter(|(at, _)| *at != 1).map(|(_, entry)| entry);
+fn check_sums(archive: Archive<'_>, sums: &Sums) -> Result<(), BundleError> {
+    let summed = || archive.members().enumerate().filter(|(at, _)| *at != 1).map(|(_, member)| member);
     let found = summed().count();
     if found != sums.members.len() {
         return Err(BundleError::Count { found, listed: sums.members.len() });
     }
-    for (at, (entry, sum)) in summed().zip(&sums.members).enumerate() {
-        // The list's own name is passed on and compared, so that a name that is no UTF-8 is an error like any other.
-        let name = entry.filename();
-        if name.as_str().map(|name| Sum::of(name, entry.data())).as_ref() != Ok(sum) {
+    for (at, (member, sum)) in summed().zip(&sums.members).enumerate() {
+        // A name that is no UTF-8 is an error like any other.
+        let name = core::str::from_utf8(member.name);
+        if name.map(|name| Sum::of(name, member.data)).as_ref() != Ok(sum) {
             return Err(BundleError::Sum(at));
         }
     }
