@@ -14,35 +14,27 @@
 //! Locks: the desk's for packing, then the shelves' for a chunk; both outside of the allocator's. To bring a page takes
 //! neither: who has a token knows where its chunk is, and nobody writes there.
 
+mod chunk;
+
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 
+use self::chunk::{Chunk, Header, NO_CHUNK, NONE, SIZES, link};
 use super::swap::{Kept, NotKept};
 use super::{Frame, Store, StoreStats, Token, Zeroed};
 use crate::addr::{Order, PAGE_SIZE, Pfn};
 use crate::epoch::Cpu;
 use crate::machine::Machine;
-use crate::radix::format::Place;
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
-/// Sizes of chunks in bytes, smallest first: so many eights that a frame has no room for a smaller number of larger ones.
-const SIZES: [u16; 13] = [8, 64, 128, 200, 288, 400, 504, 576, 672, 808, 1016, 1352, 2032];
-/// The bytes of a frame before its first chunk.
-const HEADER: usize = 24;
 /// The bytes of a chunk before what it keeps.
 const LENGTH: usize = 2;
 /// The most that a chunk keeps.
 const MOST: usize = SIZES[SIZES.len() - 1] as usize - LENGTH;
 /// What LZ4 may make of a page that it cannot pack.
 const WORST: usize = get_maximum_output_size(PAGE_SIZE);
-/// No frame, no chunk.
-const NONE: u64 = u64::MAX;
-const NO_CHUNK: u16 = u16::MAX;
-
-const CHUNK_BITS: u32 = 9;
-const CLASS_BITS: u32 = 4;
 
 /// The store.
 #[derive(Debug)]
@@ -70,28 +62,6 @@ impl core::fmt::Debug for Desk {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Desk")
     }
-}
-
-/// A chunk's frame, size and number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Chunk {
-    pfn: Pfn,
-    class: usize,
-    number: u16,
-}
-
-/// What stands at the beginning of a frame.
-#[derive(Clone, Copy, Debug)]
-struct Header {
-    /// Neighbours in the list of those with a free chunk.
-    next: u64,
-    prev: u64,
-    /// Chunks in use.
-    used: u16,
-    /// Chunks from this one on have never been used.
-    fresh: u16,
-    /// The first of the others that are free.
-    free: u16,
 }
 
 impl Packed {
@@ -265,69 +235,4 @@ impl<M: Machine> Store<M> for Packed {
 fn repeated(page: &[u8; PAGE_SIZE]) -> Option<[u8; 8]> {
     let (first, rest) = page.split_first_chunk::<8>()?;
     rest.chunks_exact(8).all(|word| word == first).then_some(*first)
-}
-
-/// Changes the header of a frame in a list, if there is one.
-fn link<M: Machine>(m: &M, pfn: u64, change: impl FnOnce(&mut Header)) {
-    if pfn != NONE {
-        let mut header = Header::load(m, Pfn(pfn));
-        change(&mut header);
-        header.store(m, Pfn(pfn));
-    }
-}
-
-impl Chunk {
-    /// `None` if the frame's number is too large for a place.
-    fn place(self) -> Option<Place> {
-        let low = (self.class as u64) << CHUNK_BITS | u64::from(self.number);
-        let high = self.pfn.0 << (CHUNK_BITS + CLASS_BITS);
-        Place::new(high | low).filter(|_| high >> (CHUNK_BITS + CLASS_BITS) == self.pfn.0)
-    }
-
-    fn at(place: Place) -> Self {
-        let number = place.number();
-        let class = (number >> CHUNK_BITS & ((1 << CLASS_BITS) - 1)) as usize;
-        Self { pfn: Pfn(number >> (CHUNK_BITS + CLASS_BITS)), class, number: (number & ((1 << CHUNK_BITS) - 1)) as u16 }
-    }
-
-    /// Where it begins in its frame.
-    fn offset(self) -> usize {
-        let size = SIZES.get(self.class).copied().map_or(0, usize::from);
-        size.saturating_mul(usize::from(self.number)).saturating_add(HEADER)
-    }
-
-    /// The bytes of the block in it.
-    fn length<M: Machine>(self, m: &M) -> usize {
-        usize::from(self.next_free(m))
-    }
-
-    /// In a free one, the number of the next one.
-    fn next_free<M: Machine>(self, m: &M) -> u16 {
-        let mut bytes = [0; 2];
-        m.read(self.pfn, self.offset(), &mut bytes);
-        u16::from_le_bytes(bytes)
-    }
-
-    fn set_next_free<M: Machine>(self, m: &M, next: u16) {
-        m.write(self.pfn, self.offset(), &next.to_le_bytes());
-    }
-}
-
-impl Header {
-    fn load<M: Machine>(m: &M, pfn: Pfn) -> Self {
-        let mut words = [[0; 8]; HEADER / 8];
-        m.read(pfn, 0, words.as_flattened_mut());
-        let [next, prev, counts] = words.map(u64::from_le_bytes);
-        Self { next, prev, used: counts as u16, fresh: (counts >> 16) as u16, free: (counts >> 32) as u16 }
-    }
-
-    fn store<M: Machine>(&self, m: &M, pfn: Pfn) {
-        let counts = u64::from(self.free) << 32 | u64::from(self.fresh) << 16 | u64::from(self.used);
-        m.write(pfn, 0, [self.next, self.prev, counts].map(u64::to_le_bytes).as_flattened());
-    }
-
-    fn is_full(&self, class: usize) -> bool {
-        let size = SIZES.get(class).copied().map_or(PAGE_SIZE, usize::from);
-        usize::from(self.used) >= PAGE_SIZE.saturating_sub(HEADER).checked_div(size).unwrap_or(0)
-    }
 }

@@ -32,6 +32,7 @@ mod ready;
 mod split;
 mod swap;
 mod swap_races;
+mod swap_short;
 mod tables;
 mod teams;
 mod tmpfs;
@@ -64,7 +65,7 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(dirty::cases())
         .chain(dirty_blocks::cases())
         .chain(races::cases());
-    let swap = packed::cases().into_iter().chain(swap::cases()).chain(swap_races::cases());
+    let swap = packed::cases().into_iter().chain(swap::cases()).chain(swap_short::cases()).chain(swap_races::cases());
     pure.chain(tables).chain(memory).chain(large).chain(shared).chain(guests).chain(swap)
 }
 

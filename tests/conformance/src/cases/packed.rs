@@ -5,7 +5,8 @@ use hv_core::isa::Isa;
 use hv_core::machine::Machine;
 use hv_core::page::{Frame, Kept, NotKept, Packed, Store, Token};
 
-use super::swap::{empty, packed, random, stats};
+use super::swap::{empty, packed, stats};
+use super::swap_short::random;
 use super::{Case, case};
 use crate::rig::Bench;
 use crate::verdict::{Run, Stop, check};
