@@ -78,6 +78,8 @@ pub struct Frames {
     shared: Line<Shared>,
     reserve: Reserve,
     ledger: Ledger,
+    #[cfg(feature = "fuse")]
+    fuse: super::fuse::Fuse,
 }
 
 /// That nobody frees a frame twice is a matter of types; the dev profile looks all the same. Not under the model
@@ -151,12 +153,14 @@ impl Frames {
             shared: Line(shared),
             reserve: Reserve::new(),
             ledger: Ledger::default(),
+            #[cfg(feature = "fuse")]
+            fuse: super::fuse::Fuse::default(),
         })
     }
 
     /// Takes a block of `order`, aligned to its size; its content is arbitrary. `None` if no range has one.
     pub fn alloc(&self, cpu: &Cpu, order: Order) -> Option<Frame> {
-        let pfn = self.take(cpu, order)?;
+        let pfn = if self.none_for_tests() { self.reserve.take(cpu, order) } else { self.take(cpu, order) }?;
         self.ledger.take(pfn, order);
         Some(Frame::owned(pfn, order))
     }
@@ -236,6 +240,20 @@ impl Frames {
         Counts { total, free, reserve, refused: all.buddy.refused() }
     }
 
+    #[cfg(feature = "fuse")]
+    pub(super) fn fuse(&self) -> &super::fuse::Fuse {
+        &self.fuse
+    }
+
+    /// True if this allocation is to fail. Never in an image.
+    #[inline(always)]
+    fn none_for_tests(&self) -> bool {
+        #[cfg(feature = "fuse")]
+        return self.fuse.blows();
+        #[cfg(not(feature = "fuse"))]
+        false
+    }
+
     fn take(&self, cpu: &Cpu, order: Order) -> Option<Pfn> {
         if let Some(cache) = self.caches.get(usize::from(cpu.id().0))
             && let Some(pfn) = cache.lock().pop(order)
@@ -300,6 +318,9 @@ impl Frames {
             self.ledger.take(pfn, order);
             Some(Found::Raw(Frame::owned(pfn, order)))
         };
+        if self.none_for_tests() {
+            return raw(self.reserve.take(cpu, order)?);
+        }
         if order == Order::PAGE
             && let Some(cache) = self.caches.get(usize::from(cpu.id().0))
         {

@@ -19,6 +19,8 @@ mod cache;
 pub mod extent;
 mod frame;
 mod frames;
+#[cfg(feature = "fuse")]
+mod fuse;
 mod ledger;
 mod packed;
 mod reclaim;

@@ -21,14 +21,19 @@ use crate::stage2::FakeStage2;
 const FRAMES: usize = 3 << 19;
 
 /// A machine of its own for each case. It lives until the process ends, as a board's does.
-struct HostRig {
+pub struct HostRig {
     machine: &'static FakeMachine,
     cpu: Cpu,
     codecs: &'static [Codec],
 }
 
 impl HostRig {
-    fn new(codecs: &'static [Codec]) -> Self {
+    /// A new machine, and its first CPU.
+    ///
+    /// # Panics
+    /// Never: a new machine's CPUs are free.
+    #[must_use]
+    pub fn new(codecs: &'static [Codec]) -> Self {
         let machine: &'static FakeMachine = Box::leak(Box::new(FakeMachine::new(FRAMES)));
         let cpu = machine.epoch().cpu(CpuId(0)).expect("a new machine's CPUs are free");
         Self { machine, cpu, codecs }

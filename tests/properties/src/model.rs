@@ -1,8 +1,9 @@
-//! What memory is: pages of bytes behind windows, and nothing else. No frames, no tables, no sizes, no stores.
+//! What memory is: pages of bytes behind windows, and which of them were stored to. No frames, no tables, no sizes, no
+//! stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use hv_core::addr::{Gfn, GfnRange, Hvn, PAGE_SIZE};
+use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SIZE};
 use hv_core::memslot::Slot;
 use hv_core::radix::format::Prot;
 
@@ -12,12 +13,21 @@ use crate::op::{ALIAS_AT, BLOCK, OBJECT, OBJECT_AT, RAM};
 type Pages = BTreeMap<u64, Box<[u8; PAGE_SIZE]>>;
 
 /// Where a page is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A VM's own RAM.
     Ram(usize, u64),
     /// The object that both map.
     Object(u64),
+}
+
+/// What a VM's dirty log knows.
+#[derive(Default)]
+struct Log {
+    /// Stored to since it was last told.
+    stored: BTreeSet<Place>,
+    /// Perhaps stored to: made ready for it.
+    ready: BTreeSet<Place>,
 }
 
 /// All memory of two VMs.
@@ -27,6 +37,7 @@ pub struct Model {
     windows: [Vec<Slot>; 2],
     /// By how many pages the object lies off its own alignment in a VM's host space.
     shifts: [u64; 2],
+    logs: [Option<Log>; 2],
 }
 
 /// The host page of guest frame 0: RAM begins at 16 TiB.
@@ -41,11 +52,13 @@ fn slot(gfn: u64, pages: u64, hvn: u64, prot: Prot) -> Slot {
 pub fn layout(number: u64, shift: u64) -> Vec<Slot> {
     let (all, read) = (Prot::all(), Prot::READ.union(Prot::EXEC));
     let ram = |at, pages, prot| slot(at, pages, BASE, prot);
+    // Begins and ends inside of blocks.
+    let middle = slot(BLOCK / 2, BLOCK, BASE + BLOCK / 2, all);
     let object = |prot| slot(OBJECT_AT, OBJECT, BASE + OBJECT_AT + shift, prot);
     match number {
         0 => vec![ram(0, RAM, all), object(all)],
         1 => vec![ram(0, RAM, read), object(all)],
-        2 => vec![ram(0, BLOCK + BLOCK / 2, all), object(read)],
+        2 => vec![middle, object(read)],
         3 => vec![ram(ALIAS_AT, RAM, all), object(all)],
         _ => vec![ram(0, RAM, all), ram(ALIAS_AT + 1, RAM - 1, all)],
     }
@@ -55,7 +68,7 @@ impl Model {
     /// Nothing has been written, and all windows are open.
     pub fn new(shifts: [u64; 2]) -> Self {
         let windows = shifts.map(|shift| layout(0, shift));
-        Self { ram: Default::default(), object: Pages::new(), windows, shifts }
+        Self { ram: Default::default(), object: Pages::new(), windows, shifts, logs: [None, None] }
     }
 
     /// Replaces the windows of a VM. They are returned.
@@ -106,25 +119,74 @@ impl Model {
         u64::from_le_bytes(word)
     }
 
-    /// Writes bytes of one page.
-    pub fn write(&mut self, place: Place, offset: usize, from: &[u8]) {
+    /// A VM, or its hypervisor, writes bytes of one page.
+    pub fn write(&mut self, vm: usize, place: Place, offset: usize, from: &[u8]) {
         let (pages, n) = self.pages_of(place);
         let page = pages.entry(n).or_insert_with(|| Box::new([0; PAGE_SIZE]));
         page[offset..offset + from.len()].copy_from_slice(from);
+        self.logs[vm].iter_mut().for_each(|log| _ = log.stored.insert(place));
     }
 
-    /// What is discarded reads as zeros.
+    /// A VM is about to write a page, and may not come to it.
+    pub fn ready(&mut self, vm: usize, place: Place) {
+        self.logs[vm].iter_mut().for_each(|log| _ = log.ready.insert(place));
+    }
+
+    /// What is discarded reads as zeros, and counts as stored to.
     pub fn discard(&mut self, vm: usize, gfn: u64, pages: u64) {
         let shown: Vec<Place> = (gfn..gfn + pages).filter_map(|gfn| Some(self.at(vm, gfn)?.0)).collect();
         for place in shown {
             let (pages, n) = self.pages_of(place);
             pages.remove(&n);
+            self.logs[vm].iter_mut().for_each(|log| _ = log.stored.insert(place));
         }
     }
 
-    /// The same of the object.
+    /// The same of the object, by no VM.
     pub fn punch(&mut self, from: u64, to: u64) {
         self.object.retain(|n, _| !(from..to).contains(n));
+    }
+
+    /// The log is turned on, or off.
+    pub fn log(&mut self, vm: usize, on: bool) {
+        match (&mut self.logs[vm], on) {
+            (Some(_), true) => {}
+            (log, true) => *log = Some(Log::default()),
+            (log, false) => *log = None,
+        }
+    }
+
+    /// Is that what a harvest has to tell? What no window shows is for a later one.
+    pub fn harvested(&mut self, vm: usize, told: &BTreeSet<u64>) -> Result<(), String> {
+        let Some(log) = self.logs[vm].take() else {
+            return if told.is_empty() { Ok(()) } else { Err(format!("a log that is off tells of {told:#x?}")) };
+        };
+        let shown =
+            |place: &Place| self.windows[vm].iter().flat_map(|slot| self.seen(vm, slot, *place)).collect::<Vec<_>>();
+        for place in &log.stored {
+            if let Some(gfn) = shown(place).iter().find(|gfn| !told.contains(gfn)) {
+                return Err(format!("G4: {place:?} was stored to, and the log does not tell of {gfn:#x}"));
+            }
+        }
+        for gfn in told {
+            let place = self.at(vm, *gfn).ok_or(format!("the log tells of {gfn:#x}, where nothing is"))?.0;
+            if !log.stored.contains(&place) && !log.ready.contains(&place) {
+                return Err(format!("the log tells of {place:?}, where nobody stored"));
+            }
+        }
+        let hidden = |set: BTreeSet<Place>| set.into_iter().filter(|place| shown(place).is_empty()).collect();
+        self.logs[vm] = Some(Log { stored: hidden(log.stored), ready: hidden(log.ready) });
+        Ok(())
+    }
+
+    /// Through which guest frame a window shows a place.
+    fn seen(&self, vm: usize, slot: &Slot, place: Place) -> Option<u64> {
+        let n = match place {
+            Place::Ram(_, n) => n,
+            Place::Object(n) => OBJECT_AT + self.shifts[vm] + n,
+        };
+        let page = HvnRange::new(Hvn(BASE + n), 1)?;
+        Some(slot.gfns_of(&page)?.start().0)
     }
 
     /// Every page that was ever written and not given back, as a VM sees it with all windows open.

@@ -54,6 +54,12 @@ pub enum Op {
     Shrink { want: u64 },
     /// An extent of the object goes to the store.
     SwapOut { page: u64 },
+    /// The dirty log is turned on.
+    LogStart { vm: usize },
+    /// It tells what was stored to.
+    LogHarvest { vm: usize },
+    /// It is turned off.
+    LogStop { vm: usize },
     /// Nearly all of the machine's memory is taken.
     Squeeze { left: usize },
     /// It comes back.
@@ -110,7 +116,12 @@ impl Op {
                 let (cpu, gfn, offset) = (d.below(CPUS) as u16, d.gfn(), d.of(&OFFSETS));
                 Self::Store { vm, cpu, gfn, offset, value: d.below(1 << 16) }
             }
-            38..64 => Self::Load { vm, cpu: d.below(CPUS) as u16, gfn: d.gfn(), offset: d.of(&OFFSETS) },
+            38..62 => Self::Load { vm, cpu: d.below(CPUS) as u16, gfn: d.gfn(), offset: d.of(&OFFSETS) },
+            62..64 => match d.below(4) {
+                0 => Self::LogStart { vm },
+                1 if d.below(4) == 0 => Self::LogStop { vm },
+                _ => Self::LogHarvest { vm },
+            },
             64..76 => {
                 let (gfn, offset, len) = (d.gfn(), d.of(&OFFSETS) + d.below(2), d.of(&BYTES));
                 Self::Write { vm, gfn, offset, len, value: d.below(256) as u8 }

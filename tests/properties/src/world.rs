@@ -1,5 +1,6 @@
 //! Two VMs on the fake machine, each answer held against the model.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use hv_core::host::{Backing, HugePolicy, ScanCursor};
 use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::{CpuId, Machine};
 use hv_core::mmu::zap::rewindow;
-use hv_core::mmu::{GfnCache, GuestMemory, MemoryConfig, Outcome, Window};
+use hv_core::mmu::{GfnCache, GuestMemory, LogError, MemoryConfig, Outcome, Window};
 use hv_core::page::{Counts, Grow, Packed, Store, Tmpfs};
 use hv_core::radix::format::Prot;
 use hv_core::vcpu::exit::{Access, Fault};
@@ -145,12 +146,13 @@ impl<'a, I: Kind> World<'a, I> {
         let Bed { machine: m, cpu } = self.bed;
         match op {
             Op::Store { vm, cpu, gfn, offset, value } => {
+                self.make_ready(vm, gfn, 1);
                 let agent = m.agent(self.vms[vm].memory.stage2(), self.vms[vm].memory.tag());
                 let done = self.access(vm, gfn, Access::Write, || {
                     agent.store(CpuId(cpu), gpa(gfn, offset), value).then_some(())
                 })?;
                 if let Some((place, ())) = done {
-                    self.model.write(place, offset as usize, &value.to_le_bytes());
+                    self.model.write(vm, place, offset as usize, &value.to_le_bytes());
                 }
                 Ok(())
             }
@@ -165,7 +167,7 @@ impl<'a, I: Kind> World<'a, I> {
                 let bytes: Vec<u8> = (0..len).map(|n| value.wrapping_add(n as u8)).collect();
                 let done = self.vms[vm].memory.write(cpu, m, gpa(gfn, offset), &bytes);
                 let Some(pieces) = self.pieces(vm, gfn, offset, len, Prot::WRITE, done)? else { return Ok(()) };
-                pieces.into_iter().for_each(|(place, at, part)| self.model.write(place, at, &bytes[part]));
+                pieces.into_iter().for_each(|(place, at, part)| self.model.write(vm, place, at, &bytes[part]));
                 Ok(())
             }
             Op::Read { vm, gfn, offset, len } => {
@@ -177,6 +179,7 @@ impl<'a, I: Kind> World<'a, I> {
             }
             Op::Cached { vm, offset, value } => self.cached(vm, offset, value),
             Op::MapRange { vm, gfn, pages } => {
+                self.make_ready(vm, gfn, pages);
                 let shown = (gfn..gfn + pages).all(|gfn| self.model.usable(vm, gfn, Prot::WRITE).is_some());
                 let done = I::map_range(&self.vms[vm].memory, self.bed, gfns(gfn, pages));
                 match done {
@@ -221,6 +224,23 @@ impl<'a, I: Kind> World<'a, I> {
                 let done = self.object.swap_out(cpu, m, page);
                 check(done.is_ok() == self.store.is_some(), || format!("{done:?}"))
             }
+            Op::LogStart { vm } => match self.vms[vm].memory.log_start(cpu, m) {
+                Ok(()) => {
+                    self.model.log(vm, true);
+                    Ok(())
+                }
+                Err(LogError::NoMemory) => check(self.squeezed.is_some(), || "no memory, while there is".to_owned()),
+            },
+            Op::LogHarvest { vm } => {
+                let mut told = BTreeSet::new();
+                self.vms[vm].memory.log_harvest(cpu, m, &mut |r| told.extend(r.start().0..r.end().0));
+                self.model.harvested(vm, &told)
+            }
+            Op::LogStop { vm } => {
+                self.vms[vm].memory.log_stop(cpu, m);
+                self.model.log(vm, false);
+                Ok(())
+            }
             Op::Squeeze { left } => {
                 self.squeezed.get_or_insert_with(|| Hold::all_but(cpu, m.frames(), left));
                 Ok(())
@@ -230,6 +250,14 @@ impl<'a, I: Kind> World<'a, I> {
                 Ok(())
             }
             Op::Check => self.at_rest(),
+        }
+    }
+
+    /// Pages are made ready for stores.
+    fn make_ready(&mut self, vm: usize, gfn: u64, pages: u64) {
+        for gfn in gfn..gfn + pages {
+            let place = self.model.usable(vm, gfn, Prot::WRITE);
+            place.into_iter().for_each(|place| self.model.ready(vm, place));
         }
     }
 
@@ -307,7 +335,7 @@ impl<'a, I: Kind> World<'a, I> {
         }
         let place = self.model.usable(vm, CACHED, need).ok_or("a cache knows a page that no window shows")?;
         match value {
-            Some(value) => self.model.write(place, offset as usize, &value.to_le_bytes()),
+            Some(value) => self.model.write(vm, place, offset as usize, &value.to_le_bytes()),
             None => {
                 let (found, want) = (u64::from_le_bytes(word), self.model.word(place, offset as usize));
                 return check(found == want, || format!("a cache reads {found:#x} where {want:#x} is"));

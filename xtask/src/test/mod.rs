@@ -54,6 +54,7 @@ const STEPS: &[Step] = &[
     Step { name: "conformance, host-hash", run: |_| host("host-hash") },
     Step { name: "conformance, host-trap", run: |_| host("host-trap") },
     Step { name: "properties", run: random::properties },
+    Step { name: "allocation failures", run: random::failures },
     Step { name: "bench, host", run: |_| bench::host::check() },
     Step { name: "build, release", run: |_| build(Profile::Release) },
     Step { name: "size", run: |_| size::run(None) },

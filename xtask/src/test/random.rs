@@ -1,6 +1,4 @@
-//! Guest memory against a model, by the million (`tests/properties`).
-
-use std::path::PathBuf;
+//! Guest memory against a model, by the million, and the conformance table while allocations fail (`tests/properties`).
 
 use anyhow::{Context as _, Result};
 
@@ -19,19 +17,22 @@ fn operations(depth: Depth) -> u64 {
 
 /// Draws operations, and wants every answer to be the model's.
 pub fn properties(depth: Depth) -> Result<()> {
-    let program = build("properties")?;
     let each = (operations(depth) / 2).to_string();
-    let mut command = process::outlived(program);
-    let ran = step("guest memory against a model", || process::output(command.args(["--ops", &each])))?;
-    print!("{ran}");
-    Ok(())
+    run("properties", &["--ops", &each])
 }
 
-/// Builds a program of the package that has its name, with every assertion of the source.
-fn build(package: &str) -> Result<PathBuf> {
+/// Runs every case again and again, another of its allocations refused each time: some of them, or each.
+pub fn failures(depth: Depth) -> Result<()> {
+    run("failures", if depth == Depth::Deep { &["--all"] } else { &[] })
+}
+
+/// Builds a program of the package with every assertion of the source, runs it, and shows what it says.
+fn run(program: &str, words: &[&str]) -> Result<()> {
     let target = workspace::target_dir().join("models").join(Flavour::Plain.folder());
     let mut cargo = Flavour::Plain.cargo(&workspace::root(), &target);
-    cargo.args(["build", "--quiet", "--profile", PROFILE, "--package", package]);
-    step(&format!("building {package}"), || process::output(&mut cargo)).context("it does not build")?;
-    Ok(target.join(PROFILE).join(package))
+    cargo.args(["build", "--quiet", "--profile", PROFILE, "--package", "properties"]);
+    step(&format!("building {program}"), || process::output(&mut cargo)).context("it does not build")?;
+    let mut command = process::outlived(target.join(PROFILE).join(program));
+    print!("{}", step(program, || process::output(command.args(words)))?);
+    Ok(())
 }
