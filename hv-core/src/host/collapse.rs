@@ -21,7 +21,7 @@
 //! ```
 //!
 //! (a) needs no bracket for the frames' sake; it has one so that stage 2's small leaves go, or the block would never be
-//! mapped large. (b) without the bracket is exhibits A1 and A11, without the first grace it loses what is written during
+//! mapped large. (b) without the bracket is exhibits A1 and A11b, without the first grace it loses what is written during
 //! the copy, without the second it is C6. A failure at any step leaves what was.
 //! Rules: R2, R3, R4, R6, R10, R20.
 

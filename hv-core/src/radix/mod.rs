@@ -24,7 +24,7 @@
 //! A table page is unlinked when it is frozen whole, so that nothing can be published into it any more (`reclaim`,
 //! `collapse`); or with all that it holds, in a bracket, so that nothing that is published into it is ever used (`detach`).
 //! Either way it is freed after a flush (where hardware walks it) and a grace period (R2, R20).
-//! Museum: A1, A9, A11, C3, C4, C6, C7, C9, C11, X20.
+//! Museum: A1, A9, A11a to A11c, C3, C4, C6, C7, C9, C11, X20.
 
 mod collapse;
 mod detach;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The mark comes before the small entries are made. Made from a value read earlier they would lack what a claim added
-//! in between (exhibit A11): the mark is what makes that claim fail and look again.
+//! in between (exhibit A11b): the mark is what makes that claim fail and look again.
 //!
 //! No frame changes hands here. The caller keeps structural changes of the table apart, and has opened a bracket over
 //! the whole leaf if larger translations are derived from it (G3).
