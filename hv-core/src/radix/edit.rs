@@ -104,11 +104,7 @@ impl<F: RadixFormat> Radix<F> {
             && leaf.pfn.is_aligned(order)
             && let Some(seen) = self.walk(m, g, key)
             && seen.order == order
-            && match seen.pte {
-                Pte::Hole => seen.swap::<F>(Pte::Leaf(leaf)),
-                Pte::Leaf(old) => old.pfn == leaf.pfn && seen.strengthen::<F>(old, leaf),
-                Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => false,
-            }
+            && if seen.pte == Pte::Hole { seen.swap::<F>(Pte::Leaf(leaf)) } else { seen.strengthen::<F>(leaf) }
         {
             return Ok(());
         }
@@ -323,11 +319,10 @@ impl Seen<'_> {
         self.swap_word(F::encode(new, self.level))
     }
 
-    /// Adds what `new` allows to `old`, which was seen, of the same frames and size. False if it has changed.
-    #[inline(never)]
-    fn strengthen<F: RadixFormat>(&self, old: Leaf, new: Leaf) -> bool {
-        let both = Leaf { pfn: old.pfn, prot: old.prot.union(new.prot), rc: old.rc.union(new.rc) };
-        both == old || self.swap::<F>(Pte::Leaf(both))
+    /// Adds what `new` allows, if that is what there is a leaf of the same size for. False if there is none, or it has
+    /// changed. The word is decoded again, so that who finds a hole need not decode more than that.
+    fn strengthen<F: RadixFormat>(&self, new: Leaf) -> bool {
+        strengthen::<F>(self.cell, self.raw, self.level, new)
     }
 
     /// As [`Seen::swap`], with a word that was read from this very entry before.
@@ -343,6 +338,18 @@ impl<'g> Seen<'g> {
         let raw = F::encode(new, self.level);
         self.swap_word(raw).then_some(Seen { raw, pte: new, ..*self })
     }
+}
+
+/// See [`Seen::strengthen`].
+#[inline(never)]
+fn strengthen<F: RadixFormat>(cell: &AtomicU64, raw: u64, level: u8, new: Leaf) -> bool {
+    let Pte::Leaf(old) = F::decode(raw, level) else { return false };
+    if old.pfn != new.pfn {
+        return false;
+    }
+    let both = Leaf { pfn: old.pfn, prot: old.prot.union(new.prot), rc: old.rc.union(new.rc) };
+    let word = F::encode(Pte::Leaf(both), level);
+    word == raw || cell.compare_exchange(raw, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// `old` with what `new` allows added, if they translate `key` to the same frame.
