@@ -78,8 +78,10 @@ impl<I: Isa> HostSpace<I> {
         let grace = m.epoch().synchronize(cpu);
         for table in whole.0 {
             let table = grace.retire(table);
+            // A guard for each look: the store is not called inside one.
+            let look = |slot| Radix::<HostFormat>::held(m, &m.epoch().enter(cpu), &table, slot);
             let mut slot = 0;
-            while let Some(held) = Radix::<HostFormat>::held(m, &m.epoch().enter(cpu), &table, slot) {
+            while let Some(held) = look(slot) {
                 slot = held.next;
                 self.free_held(cpu, m, &grace, held);
             }
