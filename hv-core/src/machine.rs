@@ -1,6 +1,6 @@
 //! The seam, second half: the physical machine and the board it sits on.
 
-use crate::addr::{Order, Pfn};
+use crate::addr::{Order, PAGE_SIZE, Pfn};
 use crate::epoch::{Cpu, Domain, Retired, WalkGuard};
 use crate::isa::Isa;
 use crate::mmu::flush::{FlushBatch, Flushed};
@@ -53,6 +53,10 @@ pub trait Machine: Sync {
     fn read(&self, frame: Pfn, offset: usize, into: &mut [u8]);
     /// Copies bytes into a frame that a guest may be using.
     fn write(&self, frame: Pfn, offset: usize, from: &[u8]);
+    /// Fills a frame, which the caller owns and no guest can reach yet, with one word, as memory holds it.
+    fn fill(&self, frame: Pfn, word: [u8; 8]) {
+        (0..PAGE_SIZE).step_by(word.len()).for_each(|at| self.write(frame, at, &word));
+    }
     /// Makes every CPU drop the translations that `batch` names, and returns the receipt that frees what it held back.
     fn flush(&self, batch: FlushBatch) -> Flushed;
     /// Makes `cpu` leave its guest, or wake if it idles, soon.

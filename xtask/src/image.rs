@@ -42,6 +42,8 @@ pub enum Variant {
     Guests,
     /// Runs the conformance table.
     Conformance,
+    /// Prints figures that no guest can see.
+    Figures,
 }
 
 impl Variant {
@@ -50,6 +52,7 @@ impl Variant {
         match self {
             Self::Guests => None,
             Self::Conformance => Some("conformance"),
+            Self::Figures => Some("figures"),
         }
     }
 }

@@ -237,6 +237,14 @@ impl Machine for Nested {
         ram::sync_instructions(start, from.len());
     }
 
+    fn fill(&self, frame: Pfn, word: [u8; 8]) {
+        // SAFETY: the caller owns the frame and no guest reaches it yet.
+        unsafe { ram::fill(frame, u64::from_ne_bytes(word)) };
+        if let Some(start) = ram::within(frame, 0, PAGE_SIZE) {
+            ram::sync_instructions(start, PAGE_SIZE);
+        }
+    }
+
     fn flush(&self, batch: FlushBatch) -> Flushed {
         if batch.scope() != Scope::Nothing {
             // Orders the change of the tables before the look at who is inside. Pairs with the fence in enter().

@@ -23,6 +23,23 @@ pub unsafe fn clear(first: Pfn, bytes: usize) {
     }
 }
 
+/// Fills a frame with one word.
+///
+/// # Safety
+/// The frame is the caller's alone.
+pub unsafe fn fill(frame: Pfn, word: u64) {
+    let start = core::ptr::with_exposed_provenance_mut::<u64>((frame.0 as usize) << PAGE_SHIFT);
+    for n in (0..PAGE_SIZE / 8).step_by(4) {
+        // SAFETY: inside the caller's frame.
+        unsafe {
+            start.add(n).write_volatile(word);
+            start.add(n + 1).write_volatile(word);
+            start.add(n + 2).write_volatile(word);
+            start.add(n + 3).write_volatile(word);
+        }
+    }
+}
+
 /// The address of a range inside one frame.
 pub fn within(frame: Pfn, offset: usize, len: usize) -> Option<*mut u8> {
     let end = offset.checked_add(len)?;
@@ -49,6 +66,7 @@ pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
 }
 
 /// Makes instructions that were just stored visible to instruction fetch (ISA Book II 1.8).
+#[inline(never)]
 pub fn sync_instructions(start: *const u8, len: usize) {
     const LINE: usize = 128;
     let first = start.addr() & !(LINE - 1);

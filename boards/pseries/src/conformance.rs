@@ -1,18 +1,22 @@
-//! The conformance table inside the image, instead of guests: column `pseries`.
+//! The conformance table inside the image, instead of guests: column `pseries`. Or, with feature `figures`, figures.
 //!
 //! CPU 0 runs the cases. CPU 1 waits for what a case wants done on another CPU meanwhile (`errand`); the scheduler
 //! does not run. Machine, second stage, vCPU and personality are the ones that guests get.
 
 mod errand;
 
-use core::fmt;
+#[cfg(feature = "figures")]
+use core::fmt::Write as _;
 
 use backend_ppc64::nested::Ppc64;
 use backend_ppc64::nested::machine::Nested;
 use backend_ppc64::radix::PartitionScoped;
 use conformance::probe::Image;
+#[cfg(not(feature = "figures"))]
 use conformance::report::{self, Tally};
 use conformance::rig::{Codec, Rig};
+#[cfg(feature = "figures")]
+use conformance::{figures, rig::Bench, verdict::Stop};
 use hv_core::addr::{Gpa, Order};
 use hv_core::device::console::PortText;
 use hv_core::epoch::Cpu;
@@ -50,11 +54,26 @@ pub fn run(machine: &'static Nested, cpus: usize) -> ! {
         refuse(None, &format_args!("CPU {} does not start: firmware says {code}", OTHER.0));
     }
     let column = || Column { machine, cpu: &cpu, has_other: cpus > 1 };
+    Pseries::power_off(if good(column) { Verdict::Success } else { Verdict::Failure })
+}
+
+#[cfg(not(feature = "figures"))]
+fn good<'a>(column: impl FnMut() -> Column<'a>) -> bool {
     let tally = report::run::<Ppc64, _>("", column, &mut PortText(Pseries::console()));
-    Pseries::power_off(match tally {
-        Ok(Tally { failed: 0, .. }) => Verdict::Success,
-        Ok(_) | Err(fmt::Error) => Verdict::Failure,
-    })
+    matches!(tally, Ok(Tally { failed: 0, .. }))
+}
+
+#[cfg(feature = "figures")]
+fn good<'a>(column: impl FnOnce() -> Column<'a>) -> bool {
+    let (column, mut out) = (column(), PortText(Pseries::console()));
+    match figures::run(&Bench::new(&column), &mut out) {
+        Ok(()) => true,
+        Err(Stop::Fail(why) | Stop::Skip(why)) => {
+            // The console has no errors.
+            let _ = writeln!(out, "{why}");
+            false
+        }
+    }
 }
 
 /// The other CPU's main loop.

@@ -36,6 +36,11 @@ const MOST: usize = SIZES[SIZES.len() - 1] as usize - LENGTH;
 /// What LZ4 may make of a page that it cannot pack.
 const WORST: usize = get_maximum_output_size(PAGE_SIZE);
 
+/// Bytes that lie where a machine copies them word by word.
+#[derive(Debug)]
+#[repr(align(8))]
+struct ByWord<const N: usize>([u8; N]);
+
 /// The store.
 #[derive(Debug)]
 pub struct Packed {
@@ -53,7 +58,7 @@ pub struct Packed {
 
 /// Where a page is packed.
 struct Desk {
-    page: [u8; PAGE_SIZE],
+    page: ByWord<PAGE_SIZE>,
     packed: [u8; LENGTH + WORST],
     table: CompressTable,
 }
@@ -70,7 +75,7 @@ impl Packed {
     pub fn new() -> Option<Arc<Self>> {
         let mut desk = Vec::new();
         desk.try_reserve_exact(1).ok()?;
-        desk.push(Desk { page: [0; PAGE_SIZE], packed: [0; LENGTH + WORST], table: CompressTable::small() });
+        desk.push(Desk { page: ByWord([0; PAGE_SIZE]), packed: [0; LENGTH + WORST], table: CompressTable::small() });
         let zero = || AtomicU64::new(0);
         Some(Arc::new(Self {
             desk: Mutex::new(desk),
@@ -88,6 +93,7 @@ impl Packed {
     fn pack<M: Machine>(&self, cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, NotKept> {
         let mut desk = self.desk.lock();
         let Desk { page, packed, table } = desk.first_mut().ok_or(NotKept::Full)?;
+        let page = &mut page.0;
         m.read(frame, 0, page);
         let same = repeated(page);
         let (class, kept) = match &same {
@@ -116,13 +122,8 @@ impl Packed {
 
     /// Unpacks a chunk into `page`. `None` if what is in it is nothing that was put there.
     fn unpack<M: Machine>(m: &M, chunk: Chunk, page: &mut [u8; PAGE_SIZE]) -> Option<()> {
-        let mut kept = [0; LENGTH + MOST];
-        let kept = kept.get_mut(..usize::from(*SIZES.get(chunk.class)?))?;
-        if chunk.class == 0 {
-            m.read(chunk.pfn, chunk.offset(), kept);
-            page.chunks_exact_mut(kept.len()).for_each(|word| word.copy_from_slice(kept));
-            return Some(());
-        }
+        let mut kept = ByWord([0; LENGTH + MOST]);
+        let kept = kept.0.get_mut(..usize::from(*SIZES.get(chunk.class)?))?;
         let kept = kept.get_mut(..LENGTH.saturating_add(chunk.length(m)))?;
         m.read(chunk.pfn, chunk.offset(), kept);
         let unpacked = decompress_into(kept.get(LENGTH..)?, page).ok()?;
@@ -198,9 +199,15 @@ impl<M: Machine> Store<M> for Packed {
 
     #[inline(never)]
     fn bring(&self, _cpu: &Cpu, m: &M, token: &Token, page: &Zeroed) {
-        let mut bytes = [0; PAGE_SIZE];
-        if Self::unpack(m, Chunk::at(token.place()), &mut bytes).is_some() {
-            m.write(page.pfn(), 0, &bytes);
+        let chunk = Chunk::at(token.place());
+        if chunk.class == 0 {
+            let mut word = [0; 8];
+            m.read(chunk.pfn, chunk.offset(), &mut word);
+            return m.fill(page.pfn(), word);
+        }
+        let mut bytes = ByWord([0; PAGE_SIZE]);
+        if Self::unpack(m, chunk, &mut bytes.0).is_some() {
+            m.write(page.pfn(), 0, &bytes.0);
         } else {
             debug_assert!(false, "the store's own memory was overwritten");
             self.damaged.fetch_add(1, Ordering::Relaxed);

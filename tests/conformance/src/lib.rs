@@ -10,6 +10,8 @@ extern crate alloc;
 // Model checkers run scenarios of their own, on trees of another geometry; of this crate they need the probe.
 #[cfg(not(any(loom, shuttle, small)))]
 pub mod cases;
+#[cfg(not(any(loom, shuttle)))]
+pub mod figures;
 pub mod guest;
 pub mod hold;
 pub mod probe;

@@ -22,6 +22,8 @@ use crate::setup;
 
 /// The counting guest's memory: its image, its present pages, and as many untouched ones.
 const GUEST_MEMORY: u64 = 64 << 20;
+/// Its memory where most of it is swapped out.
+const SWAPPED_MEMORY: u64 = 512 << 20;
 /// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -31,17 +33,24 @@ struct Peer {
     name: &'static str,
     /// What it is.
     about: &'static str,
-    /// KVM on the same machine (median).
-    kvm: u64,
+    /// KVM on the same machine (median), where it was measured.
+    kvm: Option<u64>,
     /// At most this; `None`: no limit yet.
     target: Option<u64>,
 }
 
 /// The figures of the pseries board.
-const PSERIES: [Peer; 3] = [
-    Peer { name: "hypercall", about: "null hypercall, guest to guest", kvm: 2027, target: Some(600) },
-    Peer { name: "fault-present", about: "stage-2 fault, page present", kvm: 3467, target: None },
-    Peer { name: "fault-fresh", about: "stage-2 fault, fresh 4K page", kvm: 8225, target: Some(3000) },
+const PSERIES: [Peer; 7] = [
+    Peer { name: "hypercall", about: "null hypercall, guest to guest", kvm: Some(2027), target: Some(600) },
+    Peer { name: "fault-present", about: "stage-2 fault, page present", kvm: Some(3467), target: None },
+    Peer { name: "fault-fresh", about: "stage-2 fault, fresh 4K page", kvm: Some(8225), target: Some(3000) },
+    Peer { name: "dirty-log-write", about: "dirty-log write fault", kvm: Some(3443), target: Some(1200) },
+    Peer { name: "swap-in", about: "swap-in fault, one word", kvm: None, target: Some(6500) },
+    // The goals of the last three are 4000, 40 and 40; the limits hold what is reached. What happens rarely is compiled for
+    // size, which is most of what is missing. Of KVM its GET_DIRTY_LOG of 4,096 pages.
+    Peer { name: "harvest", about: "dirty-log harvest, per dirty page", kvm: Some(859), target: Some(50) },
+    // Of KVM the notifier's part alone, of Trivet the frames' way back as well.
+    Peer { name: "unmap", about: "unmap, per 4K page", kvm: Some(223), target: Some(130) },
 ];
 
 /// One RESULT line.
@@ -56,61 +65,119 @@ struct Figure {
     max: u64,
 }
 
+/// One run of the emulator.
+struct Run {
+    /// For the user.
+    what: &'static str,
+    /// Who counts.
+    counts: Counter,
+}
+
+/// Who counts.
+enum Counter {
+    /// The counting guest, on the image that is shipped.
+    Guest(Task),
+    /// The hypervisor itself, where no guest sees what is counted.
+    Own,
+}
+
+/// What the counting guest is to count, and on what machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Calls and faults.
+    Faults,
+    /// Stores that the dirty log notices.
+    Logged,
+    /// Loads from pages that were swapped out: on a machine that is smaller than the guest.
+    Swapped,
+}
+
+const RUNS: [Run; 4] = [
+    Run { what: "counting in a guest", counts: Counter::Guest(Task::Faults) },
+    Run { what: "counting in a guest with a dirty log", counts: Counter::Guest(Task::Logged) },
+    Run { what: "counting in a guest that is swapped out", counts: Counter::Guest(Task::Swapped) },
+    Run { what: "counting beneath the guests", counts: Counter::Own },
+];
+
 /// Measures a board.
 pub fn run(board: &str) -> Result<()> {
     let board = Board::named(board)?;
     setup::need_to_run(&board)?;
-    // The image that is shipped, and as its only guest the program that counts.
-    let image = image::build(&board, Profile::Release, Variant::Guests)?;
-    let guest = Image { member: "guest-bench".to_owned(), file: image::guest(&board, "bench")? };
+    let mut figures = Vec::new();
+    for run in &RUNS {
+        let first = run.results(&board)?;
+        for line in &first {
+            println!("{line}");
+        }
+        let second = run.results(&board)?;
+        if first != second {
+            bail!("the two runs differ, so the figures are worth nothing; the second one's:\n{}", second.join("\n"));
+        }
+        figures.extend(first.iter().map(|line| parse(line)).collect::<Result<Vec<_>>>()?);
+    }
+    println!("{}", table(&figures));
+    let missed = missed(&figures);
+    if missed.is_empty() { Ok(()) } else { bail!("above target: {}", missed.join(", ")) }
+}
+
+impl Run {
+    /// The RESULT lines.
+    fn results(&self, board: &Board) -> Result<Vec<String>> {
+        let (variant, bundle, memory) = match self.counts {
+            Counter::Guest(task) => {
+                let bundle = Temporary::write("bench.tar", &guest(board, task)?)?;
+                let memory = if task == Task::Swapped { board.memory_step } else { board.emulator.bench_memory };
+                (Variant::Guests, Some(bundle), memory)
+            }
+            Counter::Own => (Variant::Figures, None, board.emulator.bench_memory),
+        };
+        let image = image::build(board, Profile::Release, variant)?;
+        let launch = Launch {
+            board,
+            machine: board.machine(None)?,
+            args: &board.emulator.bench_args,
+            cpus: 1,
+            memory,
+            image: &image,
+            bundle: bundle.as_ref().map(Temporary::path),
+        };
+        let what = format!("{} on {}", self.what, board.name);
+        let written = step(&what, || batch::run(&launch, LIMIT))?;
+        if !written.status.success() {
+            bail!("{what} ended with {}; its last lines:\n{}", written.status, written.lines.join("\n"));
+        }
+        let lines = written.lines.into_iter();
+        let results: Vec<String> = lines.filter(|line| line.starts_with("RESULT ")).collect();
+        if results.is_empty() {
+            bail!("{what} printed no RESULT line");
+        }
+        Ok(results)
+    }
+}
+
+/// A bundle with the counting guest alone.
+fn guest(board: &Board, task: Task) -> Result<Vec<u8>> {
+    let (memory, cmdline) = match task {
+        Task::Faults => (GUEST_MEMORY, ""),
+        Task::Logged => (GUEST_MEMORY, "logged"),
+        Task::Swapped => (SWAPPED_MEMORY, "swapped"),
+    };
+    let guest = Image { member: "guest-bench".to_owned(), file: image::guest(board, "bench")? };
     let vm = VmConfig {
         name: "bench".to_owned(),
         vcpus: 1,
-        memory: GUEST_MEMORY,
+        memory,
         backing: Backing::Anon,
         huge: Huge::Never,
         shared: None,
         swap: true,
         out_of_memory: OutOfMemory::Stop,
-        dirty_log: false,
+        dirty_log: task == Task::Logged,
         kernel: guest.member.clone(),
         initrd: None,
-        cmdline: String::new(),
+        cmdline: cmdline.to_owned(),
     };
-    let config = Config { link: LinkMode::Plain, vms: vec![vm] };
-    let bundle = Temporary::write("bench.tar", &pack(&config, &[guest])?)?;
-    let launch = Launch {
-        board: &board,
-        machine: board.machine(None)?,
-        args: &board.emulator.bench_args,
-        cpus: 1,
-        memory: board.emulator.bench_memory,
-        image: &image,
-        bundle: Some(bundle.path()),
-    };
-    let mut runs = Vec::new();
-    for run in ["first", "second"] {
-        let written = step(&format!("{run} run on {}", board.name), || batch::run(&launch, LIMIT))?;
-        if !written.status.success() {
-            bail!("the benchmark ended with {}; its last lines:\n{}", written.status, written.lines.join("\n"));
-        }
-        let results: Vec<String> = written.lines.into_iter().filter(|line| line.starts_with("RESULT ")).collect();
-        runs.push(results);
-    }
-    let (Some(second), Some(first)) = (runs.pop(), runs.pop()) else { bail!("there were no two runs") };
-    if first.is_empty() {
-        bail!("the benchmark printed no RESULT line");
-    }
-    for line in &first {
-        println!("{line}");
-    }
-    if first != second {
-        bail!("the two runs differ, so the figures are worth nothing; the second one's:\n{}", second.join("\n"));
-    }
-    let figures = first.iter().map(|line| parse(line)).collect::<Result<Vec<_>>>()?;
-    println!("{}", table(&figures));
-    let missed = missed(&figures);
-    if missed.is_empty() { Ok(()) } else { bail!("above target: {}", missed.join(", ")) }
+    pack(&Config { link: LinkMode::Plain, vms: vec![vm] }, &[guest])
 }
 
 fn parse(line: &str) -> Result<Figure> {
@@ -135,16 +202,14 @@ fn table(figures: &[Figure]) -> String {
         "{:32} {:>7} {:>7} {:>7} {:>7} {:>8}",
         "instructions, median", "Trivet", "KVM", "ratio", "target", "p99"
     );
-    let rows = figures.iter().map(|figure| match PSERIES.iter().find(|peer| peer.name == figure.name) {
-        Some(peer) => {
-            let percent = figure.med.saturating_mul(100) / peer.kvm;
-            let target = peer.target.map_or("-".to_owned(), |target| target.to_string());
-            format!(
-                "{:32} {:>7} {:>7} {:>6}% {:>7} {:>8}",
-                peer.about, figure.med, peer.kvm, percent, target, figure.p99
-            )
-        }
-        None => format!("{:32} {:>7} {:>7} {:>7} {:>7} {:>8}", figure.name, figure.med, "-", "-", "-", figure.p99),
+    let dash = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+    let rows = figures.iter().map(|figure| {
+        let peer = PSERIES.iter().find(|peer| peer.name == figure.name);
+        let kvm = peer.and_then(|peer| peer.kvm);
+        let ratio = kvm.map_or("-".to_owned(), |kvm| format!("{}%", figure.med.saturating_mul(100) / kvm));
+        let (about, target) = peer.map_or((&*figure.name, None), |peer| (peer.about, peer.target));
+        let (kvm, target) = (dash(kvm), dash(target));
+        format!("{about:32} {:>7} {kvm:>7} {ratio:>7} {target:>7} {:>8}", figure.med, figure.p99)
     });
     std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n")
 }
@@ -163,7 +228,7 @@ fn missed(figures: &[Figure]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{missed, parse, table};
+    use super::{PSERIES, missed, parse, table};
 
     #[test]
     fn lines_are_read_and_judged() {
@@ -172,8 +237,10 @@ mod tests {
             .map(|(n, m)| parse(&line(n, m)).unwrap())
             .into();
         assert_eq!((figures[0].n, figures[0].max), (100, 5));
-        assert_eq!(missed(&figures), ["fault-fresh 3001 (at most 3000)"]);
-        assert_eq!(missed(&figures[..1]), ["fault-present was not measured", "fault-fresh was not measured"]);
+        assert_eq!(missed(&figures).first().map(String::as_str), Some("fault-fresh 3001 (at most 3000)"));
+        let missing = missed(&figures[..1]);
+        assert_eq!(missing.len(), PSERIES.len() - 1);
+        assert!(missing.iter().all(|line| line.ends_with(" was not measured")), "{missing:?}");
         assert!(table(&figures).contains("null hypercall, guest to guest       590    2027     29%     600"));
         assert!(parse("RESULT x n 1").is_err() && parse(&line("x", 1).replace("med 1", "med 1.5")).is_err());
     }

@@ -102,6 +102,10 @@ fn exhaust(talk: &mut Talk<'_>, mib: u64, story: &Story) -> Result<Found> {
     let kept = done(&shell(talk, MODEST, &format!("pages check random /m/kept {KEPT} 7 1"))?)?;
     story.tell("VM b finds its memory as it was");
     monitor(talk, "start a")?;
+    let starts = |world: &World| world.vms.get(GREEDY).is_none_or(|vm| vm.state == State::Runs);
+    if !matches!(talk.watch.wait(Instant::now() + LIMIT, starts)?, Waited::Yes) {
+        bail!("VM a did not start again");
+    }
     shell(talk, GREEDY, MOUNT)?;
     shell(talk, GREEDY, &format!("pages fill numbered /m/pages {AGAIN} 2 2"))?;
     let again = done(&shell(talk, GREEDY, &format!("pages check numbered /m/pages {AGAIN} 2 2"))?)?;

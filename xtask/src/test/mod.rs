@@ -63,6 +63,7 @@ const STEPS: &[Step] = &[
     Step { name: "memory, release", run: |_| memory::run(Profile::Release) },
     Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
     Step { name: "demo: pressure", run: |_| demo::short("pressure") },
+    Step { name: "demo: exhaustion", run: |_| demo::short("exhaustion") },
     Step { name: "demo: dirty", run: |_| demo::short("dirty") },
     Step { name: "demo: lives", run: |_| demo::short("lives") },
     Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },

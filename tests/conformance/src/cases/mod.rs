@@ -78,12 +78,12 @@ macro_rules! case {
 use case;
 
 /// The address of the first byte of guest frame `gfn`.
-fn page(gfn: u64) -> Gpa {
+pub(crate) fn page(gfn: u64) -> Gpa {
     Gpa(gfn << 12)
 }
 
 /// A range of guest frames that a case wrote down itself.
-fn gfns(start: u64, pages: u64) -> Result<GfnRange, Stop> {
+pub(crate) fn gfns(start: u64, pages: u64) -> Result<GfnRange, Stop> {
     GfnRange::new(Gfn(start), pages).ok_or(Stop::Fail("the case names an empty range"))
 }
 
@@ -98,7 +98,7 @@ fn size_at<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa) -> Order
 }
 
 /// A fault of the guest at `gpa`.
-fn fault<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa, access: Access) -> Outcome {
+pub(crate) fn fault<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa, access: Access) -> Outcome {
     let of = |size| memory.fault(b.cpu, b.m, &Fault { gpa, access, claim: b.rig.claim(memory.stage2(), gpa, size) });
     // A guest that chooses sizes wants a large one, and takes a small one if it is refused that.
     match of(HUGE) {

@@ -1,9 +1,14 @@
-/* hypercall(number, argument, argument, argument, argument) */
+/* hypercall(number, argument, argument, argument, argument, values): status; r4 to r6 to the three values. */
     .text
     .balign 16
     .globl  hypercall
 hypercall:
+    std     8, -8(1)
     sc      1
+    ld      8, -8(1)
+    std     4, 0(8)
+    std     5, 8(8)
+    std     6, 16(8)
     blr
 
 /*
@@ -33,6 +38,17 @@ time_store:
     li      4, 1
     mftb    9
     stb     4, 0(3)
+    mftb    3
+    subf    3, 9, 3
+    blr
+
+    .balign 32
+    .globl  time_load               /* r3 = address */
+time_load:
+    mftb    9
+    lbz     4, 0(3)
+    twi     0, 4, 0                 /* never traps, and waits for the load */
+    isync
     mftb    3
     subf    3, 9, 3
     blr
