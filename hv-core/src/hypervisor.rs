@@ -108,12 +108,12 @@ impl<I: Isa> Hypervisor<I> {
     pub fn new(
         machine: &'static I::Machine,
         console: Consoles,
-        bundle: Bundle<'static>,
+        mut bundle: Bundle<'static>,
         store: Arc<dyn Store<I::Machine>>,
         footprint: Footprint,
         hooks: Hooks,
     ) -> Self {
-        let vms = bundle.config().vms.iter().cloned().map(Vm::new).collect();
+        let vms = bundle.take_vms().into_iter().map(Vm::new).collect();
         let slice = machine.ticks_per_second() / SLICES_PER_SECOND;
         Self {
             machine,

@@ -4,6 +4,7 @@
 //! with intent: whatever they are, the answer is a [`Bundle`] that keeps what it promises, or one [`BundleError`] to
 //! show to the operator (R26). After [`Bundle::open`] every image that the configuration names is there and whole.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::guest::manifest::{CONFIG_MEMBER, Config, ManifestError, SUM_MEMBER, Sum, Sums, VmConfig};
@@ -117,6 +118,11 @@ impl<'a> Bundle<'a> {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Hands the VMs over; the configuration has none from then on.
+    pub fn take_vms(&mut self) -> Vec<VmConfig> {
+        core::mem::take(&mut self.config.vms)
     }
 
     /// The kernel of one of this bundle's VMs; `None` only for a foreign [`VmConfig`].

@@ -8,17 +8,13 @@
 
 use core::fmt;
 
-use elf::abi::{EI_NIDENT, ET_DYN, ET_EXEC, PT_LOAD};
-use elf::endian::{AnyEndian, EndianParse};
-use elf::file::{Class, FileHeader, parse_ident};
-use elf::parse::ParseAt;
-use elf::segment::{ProgramHeader, SegmentTable};
-
 use crate::addr::{Gpa, PAGE_SIZE};
 use crate::vcpu::services::MemError;
 
+mod elf;
 mod plan;
 
+use elf::{Header, Segment, Segments};
 pub use plan::{IMAGE_ALIGN, Plan, Sizes};
 
 /// More segments than any kernel has; bounds the work of checking them against one another.
@@ -143,7 +139,7 @@ impl Span {
 #[derive(Debug)]
 pub struct Kernel<'a> {
     file: &'a [u8],
-    table: SegmentTable<'a, AnyEndian>,
+    table: Segments<'a>,
     /// Where the first instruction is.
     pub entry: Gpa,
     /// First address after all segments, their zero tails included.
@@ -164,59 +160,51 @@ pub enum ByteOrder {
 impl<'a> Kernel<'a> {
     /// Checks a kernel for a board whose ELF `e_machine` is `machine`. Addresses are the segments' physical ones.
     pub fn parse(file: &'a [u8], machine: u16) -> Result<Self, LoadError> {
-        let (header, table) = headers(file).ok_or(LoadError::NotElf)?;
-        if header.class != Class::ELF64 || !matches!(header.e_type, ET_EXEC | ET_DYN) {
+        let header = Header::read(file).ok_or(LoadError::NotElf)?;
+        let Header { order, entry: first, .. } = header;
+        if !header.executable {
             return Err(LoadError::NotExecutable);
         }
-        if header.e_machine != machine {
-            return Err(LoadError::Machine { found: header.e_machine, want: machine });
+        if header.machine != machine {
+            return Err(LoadError::Machine { found: header.machine, want: machine });
         }
-        if segments(&table).count() == 0 || table.len() > MAX_SEGMENTS {
+        let table = header.segments(file).ok_or(LoadError::NotElf)?;
+        if segments(table).count() == 0 || table.len() > MAX_SEGMENTS {
             return Err(LoadError::Segments(table.len()));
         }
         let (mut entry, mut end) = (None, 0);
-        for (number, segment) in segments(&table) {
+        for (number, segment) in segments(table) {
             let span = extent(number, &segment)?;
-            if segment.p_filesz > segment.p_memsz || content(file, &segment).is_none() {
+            if segment.file_size > segment.memory_size || content(file, &segment).is_none() {
                 return Err(LoadError::Segment(number));
             }
-            for (earlier, other) in segments(&table).take_while(|(n, _)| *n < number) {
+            for (earlier, other) in segments(table).take_while(|(n, _)| *n < number) {
                 if extent(earlier, &other)?.overlaps(span) {
                     return Err(LoadError::Overlap(earlier, number));
                 }
             }
             end = span.end.0.max(end);
-            if let Some(offset) = header.e_entry.checked_sub(segment.p_vaddr).filter(|o| *o < segment.p_memsz) {
+            if let Some(offset) = first.checked_sub(segment.virtual_address).filter(|o| *o < segment.memory_size) {
                 entry = span.start.checked_add(offset);
             }
         }
-        let order = if header.endianness.is_big() { ByteOrder::Big } else { ByteOrder::Little };
-        let entry = entry.ok_or(LoadError::Entry(header.e_entry))?;
+        let entry = entry.ok_or(LoadError::Entry(first))?;
         Ok(Self { file, table, entry, end: Gpa(end), order })
     }
 
     /// Writes the segments.
     pub fn load(&self, mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>) -> Result<(), LoadError> {
-        for (number, segment) in segments(&self.table) {
+        for (number, segment) in segments(self.table) {
             let bytes = content(self.file, &segment).ok_or(LoadError::Segment(number))?;
-            copy(Gpa(segment.p_paddr), bytes, &mut write)?;
+            copy(Gpa(segment.address), bytes, &mut write)?;
         }
         Ok(())
     }
 }
 
-/// The header and the table of segments, which is all that is read of the file's own account: nothing here needs sections.
-fn headers(file: &[u8]) -> Option<(FileHeader<AnyEndian>, SegmentTable<'_, AnyEndian>)> {
-    let (ident, tail) = file.split_at_checked(EI_NIDENT)?;
-    let header = FileHeader::parse_tail(parse_ident(ident).ok()?, tail).ok()?;
-    let entry = ProgramHeader::validate_entsize(header.class, header.e_phentsize.into()).ok()?;
-    let table = slice(file, header.e_phoff, entry.checked_mul(header.e_phnum.into())? as u64)?;
-    Some((header, SegmentTable::new(header.endianness, header.class, table)))
-}
-
 /// The bytes that a segment has in the file.
-fn content<'a>(file: &'a [u8], segment: &ProgramHeader) -> Option<&'a [u8]> {
-    slice(file, segment.p_offset, segment.p_filesz)
+fn content<'a>(file: &'a [u8], segment: &Segment) -> Option<&'a [u8]> {
+    slice(file, segment.offset, segment.file_size)
 }
 
 fn slice(file: &[u8], at: u64, len: u64) -> Option<&[u8]> {
@@ -224,14 +212,13 @@ fn slice(file: &[u8], at: u64, len: u64) -> Option<&[u8]> {
 }
 
 /// Segments to load with their places in the table; those without bytes in memory count as none.
-fn segments<'a>(table: &SegmentTable<'a, AnyEndian>) -> impl Iterator<Item = (usize, ProgramHeader)> + use<'a> {
-    let table = table.iter().take(MAX_SEGMENTS);
-    table.enumerate().filter(|(_, segment)| segment.p_type == PT_LOAD && segment.p_memsz != 0)
+fn segments(table: Segments<'_>) -> impl Iterator<Item = (usize, Segment)> {
+    table.take(MAX_SEGMENTS).enumerate().filter(|(_, segment)| segment.load && segment.memory_size != 0)
 }
 
-fn extent(number: usize, segment: &ProgramHeader) -> Result<Span, LoadError> {
-    let start = Gpa(segment.p_paddr);
-    let end = start.checked_add(segment.p_memsz).ok_or(LoadError::Segment(number))?;
+fn extent(number: usize, segment: &Segment) -> Result<Span, LoadError> {
+    let start = Gpa(segment.address);
+    let end = start.checked_add(segment.memory_size).ok_or(LoadError::Segment(number))?;
     Ok(Span { start, end })
 }
 
