@@ -211,7 +211,7 @@ mod tests {
         })
         .unwrap();
         let found = Inventory::read(&blob).unwrap();
-        assert_eq!((&found.memory[..], &found.cpus[..]), (&[0..512 << 20][..], &[0, 1, 2][..]));
+        assert_eq!((&found.memory[..], &found.cpus[..]), (core::slice::from_ref(&(0..512 << 20)), &[0, 1, 2][..]));
         assert_eq!((found.timebase_hz, found.bundle), (512_000_000, Some(0x800_0000..0x880_1234)));
         assert_eq!(found.vty, Some(Vty { unit: 0x7100_0000, irq: Some(0x1000) }));
         assert!(found.rtas.power_off.is_some() && found.rtas.start_cpu.is_some());

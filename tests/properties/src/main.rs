@@ -17,6 +17,7 @@
 //!
 //! The same seed and number of operations draw the same sequences. Status: 0 all answers were right, 1 one was wrong.
 
+mod bed;
 mod model;
 mod op;
 mod world;
@@ -31,8 +32,9 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy as _, any};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
+use bed::{Bed, Kind, Setup};
 use op::Op;
-use world::{Bed, Found, Kind, Setup, World};
+use world::{Found, World};
 
 /// Operations of a sequence at most.
 const LONGEST: usize = 1000;

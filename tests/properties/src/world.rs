@@ -7,22 +7,20 @@ use std::sync::Arc;
 use backend_fake::{FakeMachine, FakeStage2};
 use conformance::hold::Hold;
 use hv_core::addr::{Gfn, GfnRange, Gpa, PAGE_SIZE};
-use hv_core::epoch::Cpu;
 use hv_core::host::{Backing, HugePolicy, ScanCursor};
 use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::{CpuId, Machine};
 use hv_core::mmu::zap::rewindow;
 use hv_core::mmu::{GfnCache, GuestMemory, LogError, MemoryConfig, Outcome, Window};
-use hv_core::page::{Counts, Grow, Packed, Store, Tmpfs};
+use hv_core::page::{Counts, Packed, Store, Tmpfs};
 use hv_core::radix::format::Prot;
 use hv_core::vcpu::exit::{Access, Fault};
 use hv_core::vcpu::services::MemError;
 
+use crate::bed::{Bed, Kind, Setup};
 use crate::model::{Model, Place};
 use crate::op::{OBJECT, OBJECT_AT, Op, RAM};
 
-/// Frames of the machine: all memory of both VMs in large blocks, and as much again.
-const FRAMES: usize = 1 << 14;
 /// The page that each VM's hypervisor keeps in mind.
 const CACHED: u64 = 1;
 /// Attempts of a guest; nobody else is at work, so the first answer that is no [`Outcome::Retry`] counts.
@@ -30,63 +28,6 @@ const PATIENCE: u32 = 16;
 
 /// What an operation found wrong.
 pub type Found = Result<(), String>;
-
-/// A machine and its first CPU, used again for as long as nothing goes wrong.
-pub struct Bed {
-    machine: &'static FakeMachine,
-    cpu: Cpu,
-}
-
-impl Bed {
-    /// A machine that lives as long as the process, as a board's does.
-    pub fn new() -> Self {
-        let machine: &'static FakeMachine = Box::leak(Box::new(FakeMachine::new(FRAMES)));
-        let cpu = machine.epoch().cpu(CpuId(0)).expect("a new machine's CPUs are free");
-        Self { machine, cpu }
-    }
-}
-
-/// A kind of second stage to try, and what only one of them can do.
-pub trait Kind: Isa<Machine = FakeMachine, Stage2: FakeStage2<Claim = Self::Claim>> {
-    /// Maps a range at once; `None` where a fault carries a claim.
-    fn map_range(memory: &GuestMemory<Self>, bed: &Bed, gfns: GfnRange) -> Option<Outcome>;
-}
-
-impl Kind for backend_fake::FakeRadix {
-    fn map_range(memory: &GuestMemory<Self>, bed: &Bed, gfns: GfnRange) -> Option<Outcome> {
-        Some(memory.map_range(&bed.cpu, bed.machine, gfns, Access::Write))
-    }
-}
-
-impl Kind for backend_fake::FakeHash {
-    fn map_range(_memory: &GuestMemory<Self>, _bed: &Bed, _gfns: GfnRange) -> Option<Outcome> {
-        None
-    }
-}
-
-/// How the two VMs are made.
-#[derive(Clone, Copy, Debug)]
-pub struct Setup {
-    huge: [HugePolicy; 2],
-    grow: Grow,
-    /// Pages may go to a store.
-    store: bool,
-    /// By how many pages the object lies off its alignment in a VM.
-    shifts: [u64; 2],
-}
-
-impl Setup {
-    /// The one that a number means.
-    pub fn drawn(number: u8) -> Self {
-        let policy = |n: u8| [HugePolicy::Always, HugePolicy::Advise, HugePolicy::Never][usize::from(n % 3)];
-        Self {
-            huge: [policy(number), policy(number / 3)],
-            grow: if (number / 9).is_multiple_of(2) { Grow::Teams } else { Grow::Pages },
-            store: !(number / 18).is_multiple_of(3),
-            shifts: [0, u64::from(number / 54 % 2)],
-        }
-    }
-}
 
 struct Vm<I: Isa> {
     memory: GuestMemory<I>,
