@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use hv_core::host::{HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned};
+use hv_core::host::{HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned, Survey};
 use hv_core::isa::Isa;
 use hv_core::mmu::{GfnCache, GuestMemory, MemoryConfig};
 use hv_core::page::{Packed, Store, StoreStats, Tmpfs};
@@ -16,7 +16,7 @@ use crate::probe::{FREE, Op, RAM_PAGES};
 use crate::rig::{Bench, SECOND};
 use crate::verdict::{Run, Stop, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 9] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 10] {
     [
         case!("swap-pages-go-and-come-back", "G2", there_and_back),
         case!("swap-zeros-leave-a-hole", "G2", zeros),
@@ -27,6 +27,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 9] {
         case!("swap-a-block-with-kept-pages-is-not-collapsed", "R3", collapse),
         case!("swap-an-object-gives-up-what-no-vm-uses", "R15", object),
         case!("swap-without-a-store-nothing-goes", "P8", no_store),
+        case!("swap-a-survey-tells-what-every-page-is", "R1", survey),
     ]
 }
 
@@ -241,5 +242,20 @@ fn no_store<I: Isa>(b: &Bench<'_, I>) -> Run {
         let done = memory.reclaim(b.cpu, b.m, PAGES);
         check((done.freed, memory.stats().resident) == (0, PAGES), "pages went nowhere")?;
         holds(b, memory, 0..PAGES, 0..0)
+    })
+}
+
+fn survey<I: Isa>(b: &Bench<'_, I>) -> Run {
+    with_store(b, anon(2 * BLOCK, HugePolicy::Always), |memory, _| {
+        let all = gfns(0, 2 * BLOCK)?;
+        let look = || memory.survey(b.cpu, b.m, all);
+        let none = Survey::default();
+        check(look() == none, "what nobody touched is something")?;
+        write_word(memory, b.cpu, b.m, page(3), 7)?;
+        check(look() == Survey { huge: BLOCK, ..none }, "a large page is taken for something else")?;
+        memory.reclaim(b.cpu, b.m, u64::MAX);
+        check(look() == Survey { swapped: 1, ..none }, "a page in the store is taken for something else")?;
+        check(read_word(memory, b.cpu, b.m, page(3))? == 7, "it came back as another")?;
+        check(look() == Survey { small: 1, ..none }, "a small page is taken for something else")
     })
 }
