@@ -257,7 +257,12 @@ impl<'a, I: Kind> World<'a, I> {
         match (done, pieces.into_iter().collect()) {
             (Ok(()), pieces @ Some(_)) => Ok(pieces),
             (Err(MemError::BadAddress), None) => Ok(None),
-            (Err(MemError::NoMemory), Some(_)) if self.squeezed.is_some() => Ok(None),
+            // A write looks at all of its range first; a read may be at want of memory before it comes to its end.
+            (Err(MemError::NoMemory), pieces)
+                if self.squeezed.is_some() && (pieces.is_some() || need == Prot::READ) =>
+            {
+                Ok(None)
+            }
             (other, pieces) => Err(format!("{other:?}, and the windows allow it: {}", pieces.is_some())),
         }
     }
