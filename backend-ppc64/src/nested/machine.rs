@@ -188,10 +188,10 @@ impl Machine for Nested {
     #[inline]
     fn pte<'g>(&'g self, _: &'g WalkGuard<'_>, table: TableRef, slot: usize) -> &'g AtomicU64 {
         let slots = table.order().bytes() as usize / 8;
-        // A slot beyond the table would be a bug in the walker; it is confined to the table.
+        // A slot beyond the table would be a bug in the walker; it is confined to the table, whose size is a power of two.
         // SAFETY: a TableRef names a table page in real memory, which is not given back while the guard lives (R2);
         // all accesses to it are through cells.
-        unsafe { &*Self::cell(table, slot % slots) }
+        unsafe { &*Self::cell(table, slot & (slots - 1)) }
     }
 
     fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {

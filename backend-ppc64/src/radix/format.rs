@@ -137,7 +137,9 @@ impl RadixFormat for PartitionScoped {
         // Masks in the order of memory, so that the word need not be turned round. No entry of the root is a leaf.
         const OTHER: u64 = (!(FRAME | R | C | READ | EXEC)).to_be();
         const WRITABLE: u64 = (VALID | LEAF | WRITE).to_be();
-        if raw & OTHER != WRITABLE || level > 2 {
+        // A word that no entry has under the mask: in a loop over entries the level is asked for once.
+        let writable = if level > 2 { u64::MAX } else { WRITABLE };
+        if raw & OTHER != writable {
             return None;
         }
         let mut gone = WRITE;

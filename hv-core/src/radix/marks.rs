@@ -75,7 +75,9 @@ impl<F: RadixFormat> Radix<F> {
                 let cell = m.pte(g, node.table, slot);
                 let raw = cell.load(Ordering::Relaxed);
                 if let Some(new) = weaker(raw, node.level) {
-                    let done = cell.compare_exchange(raw, new, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+                    // Relaxed: nothing is published, what the frame holds goes on being seen through the word that stays (a
+                    // read-modify-write carries its release on), and the flush that follows orders it before what relies on it.
+                    let done = cell.compare_exchange(raw, new, Ordering::Relaxed, Ordering::Relaxed).is_ok();
                     slot = slot.wrapping_add(usize::from(done));
                     continue;
                 }

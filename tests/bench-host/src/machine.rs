@@ -62,8 +62,8 @@ impl Machine for BenchMachine {
     fn pte<'g>(&'g self, _: &'g WalkGuard<'_>, table: TableRef, slot: usize) -> &'g AtomicU64 {
         let slots = table.order().bytes() as usize / 8;
         // SAFETY: a TableRef names a table of this machine, which is not given back while the guard lives (R2), and the
-        // slot is confined to it; all accesses to tables are through cells.
-        unsafe { &*Self::at(table.base()).cast::<AtomicU64>().add(slot % slots) }
+        // slot is confined to it, whose size is a power of two; all accesses to tables are through cells.
+        unsafe { &*Self::at(table.base()).cast::<AtomicU64>().add(slot & (slots - 1)) }
     }
 
     fn alloc_table(&self, cpu: &Cpu, order: Order) -> Option<TableRef> {

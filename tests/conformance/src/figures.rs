@@ -6,9 +6,11 @@
 
 use core::fmt;
 
+use hv_core::addr::Gfn;
 use hv_core::host::HugePolicy;
 use hv_core::isa::Isa;
 use hv_core::machine::Machine;
+use hv_core::mmu::zap::invalidate;
 use hv_core::mmu::{GuestMemory, MemoryConfig, Outcome};
 use hv_core::vcpu::exit::Access;
 
@@ -26,11 +28,31 @@ const WARM: usize = 2;
 /// Measures everything.
 pub fn run<I: Isa>(b: &Bench<'_, I>, out: &mut dyn fmt::Write) -> Run {
     unmap(b, out)?;
+    discard(b, out)?;
     harvest(b, out)
 }
 
-/// Pages that are present and mapped, each by its own leaf, are taken away: translations, flush, frames.
+/// What is derived of pages that stay, each mapped by its own leaf, is taken away: bracket, translations, flush. This is what
+/// the notifier does, whatever the host side then does with the pages.
 fn unmap<I: Isa>(b: &Bench<'_, I>, out: &mut dyn fmt::Write) -> Run {
+    small(b, |memory| {
+        let space = memory.space();
+        let slot = space.slots.find(&b.m.epoch().enter(b.cpu), Gfn(0));
+        let all = slot.and_then(|slot| slot.hvns_of(&gfns(0, PAGES).ok()?)).ok_or(Stop::Fail("no such pages"))?;
+        let counts = measure(b, || {
+            touch(b, memory)?;
+            timed(b, || {
+                invalidate(b.cpu, b.m, space, all, |_| {});
+                Ok(())
+            })
+        })?;
+        check(memory.census(b.cpu, b.m).pages() == 0, "translations stayed behind")?;
+        report(out, "unmap", &counts)
+    })
+}
+
+/// Pages that are present and mapped, each by its own leaf, are taken away: translations, flush, frames.
+fn discard<I: Isa>(b: &Bench<'_, I>, out: &mut dyn fmt::Write) -> Run {
     small(b, |memory| {
         let counts = measure(b, || {
             touch(b, memory)?;
@@ -40,7 +62,7 @@ fn unmap<I: Isa>(b: &Bench<'_, I>, out: &mut dyn fmt::Write) -> Run {
             })
         })?;
         check(memory.stats().resident == 0, "pages stayed behind")?;
-        report(out, "unmap", &counts)
+        report(out, "discard", &counts)
     })
 }
 
