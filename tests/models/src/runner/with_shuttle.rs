@@ -13,6 +13,9 @@ pub use shuttle::thread;
 /// Priority changes in a run of PCT.
 const DEPTH: usize = 3;
 
+/// Bytes of each thread's stack. Worlds are made on one, in a profile that copies them from frame to frame.
+const STACK: usize = 256 << 10;
+
 /// Schedules of each kind.
 fn each(plan: &Plan) -> usize {
     match plan.effort {
@@ -31,6 +34,7 @@ fn config() -> Config {
     // The seed brings a schedule back; printed ones fill screens.
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(1_000_000);
+    config.stack_size = STACK;
     // That it takes every order for sequentially consistent is known: weak orders are loom's part.
     config.silence_warnings = true;
     config
