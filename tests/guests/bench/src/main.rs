@@ -18,7 +18,12 @@ mod machine;
 
 use machine::{Tree, fail, power_off, say};
 
-core::arch::global_asm!(include_str!("../../ppc64/start.S"), include_str!("entry.S"), options(raw));
+core::arch::global_asm!(
+    include_str!("../../ppc64/start.S"),
+    include_str!("../../ppc64/hypercall.S"),
+    include_str!("entry.S"),
+    options(raw)
+);
 
 unsafe extern "C" {
     fn time_nothing() -> u64;

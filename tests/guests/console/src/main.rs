@@ -17,7 +17,12 @@ use core::ops::Range;
 
 use machine::{Call, SERVER, Tree, fail, must, power_off, say};
 
-core::arch::global_asm!(include_str!("../../ppc64/start.S"), include_str!("entry.S"), options(raw));
+core::arch::global_asm!(
+    include_str!("../../ppc64/start.S"),
+    include_str!("../../ppc64/hypercall.S"),
+    include_str!("entry.S"),
+    options(raw)
+);
 
 unsafe extern "C" {
     fn spin_closed(ticks: u64);

@@ -20,7 +20,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use machine::{Call, Tree, call, fail, must, say};
 
-core::arch::global_asm!(include_str!("../../ppc64/start.S"), include_str!("entry.S"), options(raw));
+core::arch::global_asm!(
+    include_str!("../../ppc64/start.S"),
+    include_str!("../../ppc64/hypercall.S"),
+    include_str!("entry.S"),
+    options(raw)
+);
 
 unsafe extern "C" {
     static __trivet_big_endian_second: u8;
