@@ -45,7 +45,8 @@ const NEW: u64 = 2;
 #[derive(Debug)]
 pub struct Copied {
     machine: FakeMachine,
-    space: Space<FakeRadix>,
+    /// Not on the stacks, which are small here, and over which worlds are moved.
+    space: Box<Space<FakeRadix>>,
     truth: AtomicU64,
     copy: AtomicU64,
 }
@@ -57,7 +58,7 @@ fn pages(from: u64, pages: u64) -> HvnRange {
 fn uncopied() -> Copied {
     let machine = FakeMachine::new(FRAMES);
     let space = as_cpu(machine.epoch(), 0, |cpu| {
-        Space::new(cpu, &machine, TAG, Regions::default(), &[]).expect("memory for a VM")
+        Space::new(cpu, &machine, TAG, Regions::default(), &[]).map(Box::new).expect("memory for a VM")
     });
     Copied { machine, space, truth: AtomicU64::new(OLD), copy: AtomicU64::new(NONE) }
 }
