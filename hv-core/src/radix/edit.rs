@@ -99,16 +99,41 @@ impl<F: RadixFormat> Radix<F> {
         order: Order,
         leaf: Leaf,
     ) -> Result<(), EditError> {
-        // Nearly always all tables are there and the entry is a hole, or allows less: one walk, one compare-and-swap.
+        // Nearly always all tables are there and the entry is a hole: one walk, one compare-and-swap.
         if order.aligned(key)
             && leaf.pfn.is_aligned(order)
             && let Some(seen) = self.walk(m, g, key)
+            && seen.pte == Pte::Hole
             && seen.order == order
-            && if seen.pte == Pte::Hole { seen.swap::<F>(Pte::Leaf(leaf)) } else { seen.strengthen::<F>(leaf) }
+            && seen.swap::<F>(Pte::Leaf(leaf))
         {
             return Ok(());
         }
-        self.map_from_root(m, g, key, order, leaf)
+        self.map_otherwise(m, g, key, order, leaf)
+    }
+
+    /// What most often is left: there is a leaf of that size and frame, which allows less. With a walk of its own and by one
+    /// call: who finds a hole, as nearly everybody does, is not to carry more of what it saw than that.
+    #[cold]
+    fn map_otherwise<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        key: u64,
+        order: Order,
+        new: Leaf,
+    ) -> Result<(), EditError> {
+        if let Some(seen) = self.walk(m, g, key)
+            && let Pte::Leaf(old) = seen.pte
+            && seen.order == order
+            && old.pfn == new.pfn
+        {
+            let both = Leaf { pfn: old.pfn, prot: old.prot.union(new.prot), rc: old.rc.union(new.rc) };
+            if both == old || seen.swap::<F>(Pte::Leaf(both)) {
+                return Ok(());
+            }
+        }
+        self.map_from_root(m, g, key, order, new)
     }
 
     /// The general case: tables are missing, something is there already, or a race was lost.
@@ -319,12 +344,6 @@ impl Seen<'_> {
         self.swap_word(F::encode(new, self.level))
     }
 
-    /// Adds what `new` allows, if that is what there is a leaf of the same size for. False if there is none, or it has
-    /// changed. The word is decoded again, so that who finds a hole need not decode more than that.
-    fn strengthen<F: RadixFormat>(&self, new: Leaf) -> bool {
-        strengthen::<F>(self.cell, self.raw, self.level, new)
-    }
-
     /// As [`Seen::swap`], with a word that was read from this very entry before.
     #[inline(always)]
     pub(super) fn swap_word(&self, new: u64) -> bool {
@@ -338,18 +357,6 @@ impl<'g> Seen<'g> {
         let raw = F::encode(new, self.level);
         self.swap_word(raw).then_some(Seen { raw, pte: new, ..*self })
     }
-}
-
-/// See [`Seen::strengthen`].
-#[inline(never)]
-fn strengthen<F: RadixFormat>(cell: &AtomicU64, raw: u64, level: u8, new: Leaf) -> bool {
-    let Pte::Leaf(old) = F::decode(raw, level) else { return false };
-    if old.pfn != new.pfn {
-        return false;
-    }
-    let both = Leaf { pfn: old.pfn, prot: old.prot.union(new.prot), rc: old.rc.union(new.rc) };
-    let word = F::encode(Pte::Leaf(both), level);
-    word == raw || cell.compare_exchange(raw, word, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 /// `old` with what `new` allows added, if they translate `key` to the same frame.

@@ -17,7 +17,7 @@ pub fn of(op: Op, subject: &str) -> Option<(f64, f64)> {
         (Op::Dependent, "trivet") => Some((44.3, 1.1)),
         (Op::Unmap, "trivet") => Some((50.4, 3.1)),
         (Op::Discard, "trivet-vm") => Some((15.0, 1.0)),
-        (Op::DirtyFault, "trivet-vm") => Some((730.0, 90.0)),
+        (Op::DirtyFault, "trivet-vm") => Some((730.0, 93.0)),
         (Op::Harvest, "trivet-vm") => Some((21.0, 1.4)),
         (Op::Split, "trivet-vm") => Some((1_400.0, 560.0)),
         _ => None,
