@@ -112,8 +112,8 @@ impl<F: RadixFormat> Radix<F> {
         self.map_otherwise(m, g, key, order, leaf)
     }
 
-    /// What most often is left: there is a leaf of that size and frame, which allows less. With a walk of its own and by one
-    /// call: who finds a hole, as nearly everybody does, is not to carry more of what it saw than that.
+    /// What most often is left: there is a leaf of that size and frame, which allows less. With a walk of its own: who finds a
+    /// hole, as nearly everybody does, is not to carry more of what it saw than that (45 instructions a map, else 55).
     #[cold]
     fn map_otherwise<M: Machine>(
         &self,
