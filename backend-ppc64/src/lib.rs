@@ -12,7 +12,6 @@
 extern crate alloc;
 
 pub mod boot;
-mod flat;
 pub mod irq;
 pub mod nested;
 pub mod papr;

@@ -17,6 +17,7 @@ pub mod addr;
 pub mod context;
 pub mod device;
 pub mod epoch;
+pub mod flat;
 pub mod guest;
 pub mod host;
 pub mod hypervisor;

@@ -7,7 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use crate::flat::{Writer, tree};
+use hv_core::flat::{Writer, tree};
 
 /// Longest property name. The standard says 31 characters; real trees have longer ones
 /// (`ibm,associativity-reference-points`), and a 32-byte buffer makes SLOF overrun it.

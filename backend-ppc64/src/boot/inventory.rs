@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use crate::flat::{Node, Tree};
+use hv_core::flat::{Node, Tree};
 
 /// The machine, as far as Trivet uses it. All addresses are real addresses in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -189,9 +189,9 @@ fn wide(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::{Inventory, InventoryError, Vty};
-    use crate::flat::tree;
     use crate::papr::fdt::{RTAS_REGION, Random, TreeConfig, build};
     use hv_core::addr::Gpa;
+    use hv_core::flat::tree;
 
     /// What Trivet tells its guests is what it reads as one: it runs as its own guest.
     #[test]

@@ -3,7 +3,6 @@
 //! The way in: `start.S` makes the image runnable and calls the board's `trivet_boot`; that asks `client` for the
 //! tree if the platform did not hand one over; `inventory` reads it; `vectors` makes interrupts harmless.
 
-pub mod claim;
 pub mod inventory;
 
 #[cfg(target_arch = "powerpc64")]

@@ -18,7 +18,6 @@ mod log;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use backend_ppc64::boot::claim::free_ranges;
 use backend_ppc64::boot::client::Client;
 use backend_ppc64::boot::inventory::Inventory;
 use backend_ppc64::boot::{opal, vectors};
@@ -32,7 +31,7 @@ use hv_core::guest::bundle::Bundle;
 use hv_core::hypervisor::{Footprint, Hooks, Hypervisor};
 use hv_core::machine::{Board, Console, CpuId, Machine, StartCpuError, Verdict};
 use hv_core::monitor::OwnMemory;
-use hv_core::page::{Frames, Packed};
+use hv_core::page::{Frames, Packed, free_ranges};
 use spin::Once;
 
 #[cfg(feature = "conformance")]

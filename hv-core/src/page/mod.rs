@@ -7,6 +7,7 @@
 //!   zeroed.rs     frames that idle CPUs have zeroed in advance
 //!   buddy.rs      all other free blocks, up to 1 GiB
 //!   bitmap.rs     a set of numbers with a fast minimum
+//!   free.rs     which of a machine's memory there is to be given to it
 //!   reserve.rs  frames for who is freeing others
 //!   swap.rs     what a store of pages is; packed.rs, one that packs them
 //!   ledger.rs   what is kept account of under a model checker
@@ -19,6 +20,7 @@ mod cache;
 pub mod extent;
 mod frame;
 mod frames;
+mod free;
 #[cfg(feature = "fuse")]
 mod fuse;
 mod ledger;
@@ -36,6 +38,7 @@ pub use buddy::{MAX_ORDER, MAX_ZONES};
 pub use extent::Grow;
 pub use frame::{Content, Frame, GuestFrame, GuestRun, Zeroed};
 pub use frames::{Counts, Frames, FramesError};
+pub use free::free_ranges;
 pub use packed::Packed;
 pub use reserve::{RESERVE, Reclaiming};
 pub use swap::{Kept, NoSwap, NotKept, Store, StoreStats, Token};

@@ -1,7 +1,7 @@
 //! `/cpus`: what a kernel is told about its processors.
 
 use super::TreeConfig;
-use crate::flat::Writer;
+use hv_core::flat::Writer;
 
 /// A processor that runs radix guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! The tree's firmware, interrupt controller and virtual devices.
 
 use super::{RTAS_REGION, TreeConfig};
-use crate::flat::Writer;
 use crate::papr::rtas::token;
 use crate::papr::{VTY_SOURCE, VTY_UNIT};
+use hv_core::flat::Writer;
 
 /// The console.
 pub const VTY_PATH: &str = "/vdevice/vty@71000000";

@@ -18,7 +18,7 @@ use core::ops::Range;
 
 use hv_core::addr::{Gpa, PAGE_SIZE};
 
-use crate::flat::{Writer, tree};
+use hv_core::flat::{Writer, tree};
 
 pub use cpus::Processor;
 

@@ -1,15 +1,15 @@
-//! Flattened device trees (Devicetree Specification 0.4, chapter 5): the machine's is read, the guests' are written, and
-//! Open Firmware's is written down to be read.
+//! Flattened device trees (Devicetree Specification 0.4, chapter 5): backends read the machine's and write the guests', and
+//! one that firmware shows by calls only is written down to be read. Pure.
 //!
 //! All of them are known in the order in which they are stored, so nothing is modelled. A library that does, and checks what
-//! the specification asks of names (of which PAPR's are not all), takes 20 KiB of an image of 256; the tests have it as the
-//! other opinion.
+//! the specification asks of names (to which not all firmware keeps), takes 20 KiB of an image of 256; the tests have it as
+//! the other opinion.
 
 mod reader;
 mod writer;
 
 pub use reader::{Node, Tree};
-pub use writer::{Writer, tree};
+pub use writer::{NoHeap, Writer, tree};
 
 const MAGIC: u32 = 0xd00d_feed;
 /// Ten cells: magic, length of the blob, where structure, strings and reservations begin, version, last version that it is

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use hv_core::addr::PAGE_SIZE;
+use crate::addr::PAGE_SIZE;
 
 /// Subtracts `holes` from `memory` and keeps whole pages. All in bytes.
 #[must_use]
