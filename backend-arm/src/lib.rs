@@ -1,0 +1,12 @@
+//! The Arm backend: what hv-core needs of this instruction set, and what Arm guests need beside it.
+//!
+//! Trivet runs at EL2 without the virtualization host extensions, guests at EL1.
+//!
+//! - [`features`]: what this processor has of what the backend asks for.
+//!
+//! What needs the processor is compiled for it only; the rest builds and is tested on the host as well.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod features;
