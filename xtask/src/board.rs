@@ -90,14 +90,38 @@ pub struct Machine {
 pub struct Guest {
     /// Debian's name of its architecture.
     pub architecture: String,
+    /// The kernel's own, as `uname -m` prints it.
+    pub uname: String,
     /// The package that depends on the newest kernel.
     pub kernel_package: String,
     /// The package of a busybox that needs no library.
     pub busybox_package: String,
-    /// The machine number in its kernel's ELF header.
+    /// The form of that kernel. An ELF program is taken in its place on every board.
+    pub kernel_form: KernelForm,
+    /// The machine number in an ELF program's header.
     pub elf_machine: u16,
     /// What every kernel command line on this board begins with.
     pub cmdline: String,
+}
+
+/// The form of a distribution's kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelForm {
+    /// An ELF program, `vmlinux`.
+    Elf,
+    /// An arm64 `Image` (Linux: Documentation/arch/arm64/booting.rst), which its package calls `vmlinuz`.
+    Arm64Image,
+}
+
+impl KernelForm {
+    /// What the file's name begins with in the kernel's package.
+    pub fn file_prefix(self) -> &'static str {
+        match self {
+            Self::Elf => "vmlinux-",
+            Self::Arm64Image => "vmlinuz-",
+        }
+    }
 }
 
 impl Board {

@@ -24,7 +24,7 @@ use lock::{Lock, Package, sha256};
 
 /// A guest's two images.
 pub struct Guest {
-    /// The kernel, an ELF file.
+    /// The kernel, in the form that the board's file names.
     pub kernel: PathBuf,
     /// The RAM disk, a cpio archive.
     pub initrd: PathBuf,
@@ -111,7 +111,8 @@ fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
         if sha256(&deb)? != offer.sha256 {
             bail!("{name} {}: the file does not have the SHA-256 that its package list names", offer.version);
         }
-        let file = step(&format!("unpacking {name}"), || unpack(&deb, dir, wanted))?;
+        let prefix = guest.kernel_form.file_prefix();
+        let file = step(&format!("unpacking {name}"), || unpack(&deb, dir, wanted, prefix))?;
         std::fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))?;
         lock.record(Package {
             asked: asked.clone(),
@@ -125,8 +126,8 @@ fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
     Ok(())
 }
 
-/// Takes one file out of a package; returns its name inside `dir`. For a folder, the file in it named `vmlinux-*`.
-fn unpack(deb: &Path, dir: &Path, wanted: &Path) -> Result<String> {
+/// Takes one file out of a package; returns its name inside `dir`. For a folder, the file in it that `prefix` begins.
+fn unpack(deb: &Path, dir: &Path, wanted: &Path, prefix: &str) -> Result<String> {
     let scratch = dir.join("unpack");
     if scratch.exists() {
         std::fs::remove_dir_all(&scratch).context("cannot clear the folder for unpacking")?;
@@ -137,7 +138,7 @@ fn unpack(deb: &Path, dir: &Path, wanted: &Path) -> Result<String> {
     if found.is_dir() {
         let mut entries = std::fs::read_dir(&found)?.collect::<Result<Vec<_>, _>>()?.into_iter().map(|e| e.path());
         found = entries
-            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinux-")))
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
             .with_context(|| format!("no kernel in {}", deb.display()))?;
     }
     let name = found.file_name().context("a file has a name")?.to_string_lossy().into_owned();

@@ -85,7 +85,7 @@ impl Plan {
                 }
             }
             if let Source::File(file) = &vm.kernel {
-                kernel::check(file, board.guest.elf_machine)?;
+                kernel::check(file, &board.guest)?;
             }
         }
         let vms = vms.into_iter().map(|vm| images.config(vm)).collect::<Result<Vec<_>>>()?;
