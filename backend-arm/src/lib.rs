@@ -3,6 +3,7 @@
 //! Trivet runs at EL2 without the virtualization host extensions, guests at EL1.
 //!
 //! - [`features`]: what this processor has of what the backend asks for.
+//! - [`vcpu`]: one virtual CPU: world switch, exits, exceptions, registers, timers.
 //!
 //! What needs the processor is compiled for it only; the rest builds and is tested on the host as well.
 #![cfg_attr(not(test), no_std)]
@@ -10,3 +11,4 @@
 extern crate alloc;
 
 pub mod features;
+pub mod vcpu;
