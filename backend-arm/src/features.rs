@@ -17,6 +17,8 @@ pub struct IdRegisters {
     pub isar0: u64,
     /// CTR_EL0.
     pub ctr: u64,
+    /// CLIDR_EL1.
+    pub clidr: u64,
     /// DCZID_EL0.
     pub dczid: u64,
 }
@@ -32,17 +34,28 @@ pub enum Marks {
     Dirty,
 }
 
-/// What must be done so that a guest sees bytes that Trivet wrote, as CTR_EL0 says.
+/// What must be done so that a guest fetches instructions that Trivet wrote, as CTR_EL0 and CLIDR_EL1 say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caches {
     /// Smallest data cache line in bytes, a power of two.
     pub data_line: usize,
-    /// Smallest instruction cache line in bytes, a power of two.
-    pub code_line: usize,
-    /// CTR_EL0.IDC clear: data have to be cleaned to the point of unification before instructions are fetched from them.
+    /// Data have to be cleaned to the point of unification first: CTR_EL0.IDC is clear, and there are levels of cache
+    /// before that point (LoUU, LoUIS; FEAT_S2FWB means that there are none).
     pub clean_for_code: bool,
-    /// CTR_EL0.DIC clear: instruction caches have to be invalidated to the point of unification.
-    pub invalidate_code: bool,
+    /// What then has to be done about instruction caches.
+    pub code: Code,
+}
+
+/// How instruction caches are made to forget what was written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// They see it by themselves (CTR_EL0.DIC).
+    Coherent,
+    /// Line by line, of so many bytes, a power of two: they are tagged with physical addresses, so any address of the
+    /// line will do.
+    Lines(usize),
+    /// All of them at once: lines are found by the address that the guest uses, which is not ours.
+    Whole,
 }
 
 /// The features.
@@ -60,11 +73,14 @@ pub struct Features {
     pub forced_write_back: bool,
     /// The caches that instructions come from.
     pub caches: Caches,
-    /// Bytes that one DC ZVA zeroes, a power of two; `None` if it is prohibited.
+    /// Bytes that one DC ZVA zeroes, a power of two, at most 2 KiB; `None` if it is prohibited.
     pub zero_block: Option<usize>,
     /// FEAT_RNG: the RNDR register.
     pub random: bool,
 }
+
+/// CTR_EL0.L1Ip: indexed and tagged with physical addresses.
+const PIPT: u64 = 3;
 
 /// The processor lacks what Trivet cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,11 +130,14 @@ impl Features {
             forced_write_back: field(id.mmfr2, 40) != 0,
             caches: Caches {
                 data_line: 4 << field(id.ctr, 16),
-                code_line: 4 << field(id.ctr, 0),
-                clean_for_code: id.ctr >> 28 & 1 == 0,
-                invalidate_code: id.ctr >> 29 & 1 == 0,
+                clean_for_code: id.ctr >> 28 & 1 == 0 && (id.clidr >> 27 & 7 != 0 || id.clidr >> 21 & 7 != 0),
+                code: match (id.ctr >> 29 & 1, id.ctr >> 14 & 3) {
+                    (1, _) => Code::Coherent,
+                    (_, PIPT) => Code::Lines(4 << field(id.ctr, 0)),
+                    _ => Code::Whole,
+                },
             },
-            zero_block: (id.dczid >> 4 & 1 == 0).then(|| 4 << field(id.dczid, 0)),
+            zero_block: (id.dczid >> 4 & 1 == 0).then(|| 4 << field(id.dczid, 0).min(9)),
             random: field(id.isar0, 60) != 0,
         })
     }
@@ -140,11 +159,18 @@ fn granule(mmfr0: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Features, IdRegisters, Marks, Unsupported};
+    use super::{Code, Features, IdRegisters, Marks, Unsupported};
 
     /// A Cortex-A72, as its manual lists them.
-    const A72: IdRegisters =
-        IdRegisters { mmfr0: 0x1124, mmfr1: 0, mmfr2: 0, isar0: 0x1_1120, ctr: 0x8444_c004, dczid: 4 };
+    const A72: IdRegisters = IdRegisters {
+        mmfr0: 0x1124,
+        mmfr1: 0,
+        mmfr2: 0,
+        isar0: 0x1_1120,
+        ctr: 0x8444_c004,
+        clidr: 0x0a20_0023,
+        dczid: 4,
+    };
     /// A Neoverse N1.
     const N1: IdRegisters = IdRegisters {
         mmfr0: 0x10_1125,
@@ -152,6 +178,7 @@ mod tests {
         mmfr2: 0x1011,
         isar0: 0x1000_1021_1120,
         ctr: 0x8444_c004,
+        clidr: 0x8200_0023,
         dczid: 4,
     };
 
@@ -160,22 +187,31 @@ mod tests {
         let a72 = Features::of(&A72).unwrap();
         assert_eq!((a72.address_bits, a72.marks, a72.vmid_bits), (44, Marks::None, 8));
         assert_eq!((a72.forced_write_back, a72.random, a72.zero_block), (false, false, Some(64)));
-        assert_eq!((a72.caches.data_line, a72.caches.code_line), (64, 64));
-        assert!(a72.caches.clean_for_code && a72.caches.invalidate_code);
+        assert_eq!((a72.caches.data_line, a72.caches.code), (64, Code::Lines(64)));
+        assert!(a72.caches.clean_for_code);
         let n1 = Features::of(&N1).unwrap();
         assert_eq!((n1.address_bits, n1.marks, n1.vmid_bits), (48, Marks::Dirty, 16));
     }
 
     #[test]
     fn what_is_later_than_trivet_counts_as_what_trivet_knows() {
-        let later =
-            IdRegisters { mmfr0: 0x1126, mmfr1: 0x23, mmfr2: 1 << 40, isar0: 1 << 60, ctr: 3 << 28, dczid: 0x14 };
+        let (mmfr2, ctr) = (1 << 40, 3 << 28);
+        let later = IdRegisters { mmfr0: 0x1126, mmfr1: 0x23, mmfr2, isar0: 1 << 60, ctr, dczid: 0x14, ..A72 };
         let found = Features::of(&later).unwrap();
         assert_eq!((found.address_bits, found.address_code), (48, 5), "52 bits need another entry format");
         assert_eq!(found.marks, Marks::Dirty);
         assert!(found.forced_write_back && found.random);
-        assert!(!found.caches.clean_for_code && !found.caches.invalidate_code);
+        assert!(!found.caches.clean_for_code);
+        assert_eq!(found.caches.code, Code::Coherent);
         assert_eq!(found.zero_block, None, "DC ZVA is prohibited");
+    }
+
+    #[test]
+    fn caches_are_looked_after_as_far_as_they_need_it() {
+        let no_levels = Features::of(&IdRegisters { clidr: 0x23, ..A72 }).unwrap();
+        assert!(!no_levels.caches.clean_for_code, "the point of unification is before all data caches");
+        let virtual_index = Features::of(&IdRegisters { ctr: 0x8444_8004, ..A72 }).unwrap();
+        assert_eq!(virtual_index.caches.code, Code::Whole, "a line's place hangs on the guest's address");
     }
 
     #[test]

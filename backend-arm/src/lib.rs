@@ -3,6 +3,7 @@
 //! Trivet runs at EL2 without the virtualization host extensions, guests at EL1.
 //!
 //! - [`features`]: what this processor has of what the backend asks for.
+//! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the registers that point at them.
 //! - [`vcpu`]: one virtual CPU: world switch, exits, exceptions, registers, timers.
 //!
 //! What needs the processor is compiled for it only; the rest builds and is tested on the host as well.
@@ -11,4 +12,5 @@
 extern crate alloc;
 
 pub mod features;
+pub mod stage2;
 pub mod vcpu;
