@@ -3,11 +3,18 @@
 
 use std::process::ExitCode;
 
+use backend_arm::stage2::format::{Entries, Forced, Hardware, Trap};
 use backend_fake::{FakeRadix, Skewed, column};
 use backend_ppc64::radix::PartitionScoped;
 use conformance::rig::Codec;
 
-const CODECS: &[Codec] = &[Codec::of::<Skewed>("skewed"), Codec::of::<PartitionScoped>("ppc64 partition-scoped")];
+const CODECS: &[Codec] = &[
+    Codec::of::<Skewed>("skewed"),
+    Codec::of::<PartitionScoped>("ppc64 partition-scoped"),
+    Codec::of::<Entries<Forced>>("arm64 stage 2, marks and forced write-back"),
+    Codec::of::<Entries<Hardware>>("arm64 stage 2, marks"),
+    Codec::of::<Entries<Trap>>("arm64 stage 2, no marks"),
+];
 
 fn main() -> ExitCode {
     column::table::<FakeRadix>(CODECS)
