@@ -6,9 +6,8 @@ use core::panic::PanicInfo;
 use backend_ppc64::boot::inventory::RtasTokens;
 use backend_ppc64::boot::vectors::Trap;
 use backend_ppc64::nested::rtas;
-use hv_core::device::console::{write_panic, write_refusal};
-use hv_core::link::LinkMode;
-use hv_core::machine::{Board, Verdict};
+use board_kit::ends;
+use hv_core::machine::Verdict;
 use spin::Once;
 
 use crate::{HYPERVISOR, Pseries};
@@ -37,17 +36,12 @@ pub fn power_off(verdict: Verdict) -> ! {
 }
 
 /// Says why Trivet does not run what it was given, and ends the run.
-pub fn refuse(mode: Option<LinkMode>, why: &dyn Display) -> ! {
-    write_refusal(Pseries::console(), mode, why);
-    power_off(Verdict::Failure)
+pub fn refuse(why: &dyn Display) -> ! {
+    ends::refuse::<Pseries>(None, why)
 }
 
 fn report(what: &dyn Display) -> ! {
-    match HYPERVISOR.get() {
-        Some(hypervisor) => hypervisor.console().panic(what),
-        None => write_panic(Pseries::console(), None, what),
-    }
-    power_off(Verdict::Failure)
+    ends::report::<Pseries>(&HYPERVISOR, what)
 }
 
 #[panic_handler]

@@ -12,10 +12,7 @@ extern crate alloc;
 mod conformance;
 mod cpus;
 mod fail;
-mod heap;
-mod log;
 
-use alloc::vec::Vec;
 use core::ops::Range;
 
 use backend_ppc64::boot::client::Client;
@@ -24,14 +21,13 @@ use backend_ppc64::boot::{opal, vectors};
 use backend_ppc64::nested::console::{self, Terminal};
 use backend_ppc64::nested::hcall::{H_SET_MODE, hcall};
 use backend_ppc64::nested::machine::Nested;
+use backend_ppc64::nested::sprs::timebase;
 use backend_ppc64::nested::{Ppc64, irq, rtas};
-use hv_core::addr::{PAGE_SHIFT, Pfn, PfnRange};
-use hv_core::device::console::Consoles;
-use hv_core::guest::bundle::Bundle;
-use hv_core::hypervisor::{Footprint, Hooks, Hypervisor};
-use hv_core::machine::{Board, Console, CpuId, Machine, StartCpuError, Verdict};
-use hv_core::monitor::OwnMemory;
-use hv_core::page::{Frames, Packed, free_ranges};
+use board_kit::guests::{self, Found};
+use board_kit::memory;
+use hv_core::hypervisor::Hypervisor;
+use hv_core::machine::{Board, Console, CpuId, StartCpuError, Verdict};
+use hv_core::page::{Frames, free_ranges};
 use spin::Once;
 
 #[cfg(feature = "conformance")]
@@ -61,6 +57,9 @@ impl Board for Pseries {
 static MACHINE: Once<Nested> = Once::new();
 /// The hypervisor, for CPUs that come up later and for panics.
 static HYPERVISOR: Once<Hypervisor<<Pseries as Board>::Isa>> = Once::new();
+
+// Every pseries platform has a timebase of 512 MHz (LoPAPR).
+defmt::timestamp!("{=u64:us}", timebase() / 512);
 
 /// Low memory: interrupt vectors, and what firmware leaves below the image.
 const LOW: Range<u64> = 0..0x1_0000;
@@ -93,7 +92,8 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
     holes.extend(bundle.clone());
     holes.extend(inventory.reserved.iter().cloned());
     let free = free_ranges(&inventory.memory, &holes);
-    let (frames, metadata) = frames(&free);
+    // SAFETY: everything else that is in use was left out.
+    let (frames, metadata) = unsafe { memory::frames::<Pseries>(&free) };
 
     let machine = machine(&inventory, frames);
     irq::open();
@@ -114,62 +114,32 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
             (range.end - range.start) as usize,
         )
     };
-    let bundle = match Bundle::open(bytes) {
-        Ok(bundle) => bundle,
-        Err(why) => refuse(None, &why),
-    };
-    let config = bundle.config();
-    let consoles = Consoles::new(Pseries::console(), config.link, config.vms.iter().map(|vm| vm.name.as_str()));
     let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
-    let footprint = Footprint {
-        total: inventory.memory.iter().map(size).sum(),
+    let found = Found {
+        memory: &inventory.memory,
         firmware: size(&LOW) + inventory.reserved.iter().map(size).sum::<u64>(),
-        bundle: size(&range),
-        own: OwnMemory { image: size(&image) - heap::SIZE, metadata, heap: heap::SIZE, tables: 0 },
+        image,
+        metadata,
+        cpus: inventory.cpus.len(),
     };
-    let hypervisor = hypervisor(machine, consoles, bundle, footprint);
-    let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse(None, &"the boot CPU was taken twice") };
-    let mut running = 1;
-    for id in 1..inventory.cpus.len() as u16 {
-        match Pseries::start_cpu(CpuId(id)) {
-            Ok(()) => running += 1,
-            Err(StartCpuError(code)) => {
-                hypervisor.console().say(format_args!("CPU {id} does not start: firmware says {code}"))
-            }
-        }
-    }
-    hypervisor.announce(running);
-    hypervisor.start_all();
+    let (hypervisor, cpu) = guests::start::<Pseries>(machine, &HYPERVISOR, bytes, &found);
     pseries_loop::run(hypervisor, &cpu)
 }
 
-/// Takes the machine over. Not inlined, nor is the next: what they put together and move into place is large, and must
-/// not stay on the boot CPU's stack, on which everything else will run.
+/// Takes the machine over. Not inlined: what it puts together and moves into place is large, and must not stay on
+/// the boot CPU's stack, on which everything else will run.
 #[inline(never)]
 fn machine(inventory: &Inventory, frames: Frames) -> &'static Nested {
     match Nested::new(inventory, frames) {
         Ok(machine) => MACHINE.call_once(|| machine),
-        Err(why) => refuse(None, &why),
+        Err(why) => refuse(&why),
     }
-}
-
-/// Makes the hypervisor.
-#[inline(never)]
-fn hypervisor(
-    machine: &'static Nested,
-    consoles: Consoles,
-    bundle: Bundle<'static>,
-    footprint: Footprint,
-) -> &'static Hypervisor<<Pseries as Board>::Isa> {
-    let hooks = Hooks { drain_log: log::drain, power_off: Pseries::power_off };
-    let Some(store) = Packed::new() else { refuse(None, &"there is no heap for the swap store") };
-    HYPERVISOR.call_once(|| Hypervisor::new(machine, consoles, bundle, store, footprint, hooks))
 }
 
 /// Ends a run that was given no guests.
 #[cfg(not(feature = "conformance"))]
 fn without_guests(_: &'static Nested, _cpus: usize) -> ! {
-    refuse(None, &"the machine was started without a bundle of guests (-initrd)")
+    refuse(&"the machine was started without a bundle of guests (-initrd)")
 }
 
 /// Asks Open Firmware for the tree. Its memory is free afterwards.
@@ -178,7 +148,7 @@ fn by_client_interface(entry: u64) -> (Inventory, Range<u64>) {
     let client = unsafe { Client::new(entry) };
     let tree = match client.flatten() {
         Ok(tree) => tree,
-        Err(why) => refuse(None, &why),
+        Err(why) => refuse(&why),
     };
     (inventory(&tree), 0..0)
 }
@@ -196,39 +166,6 @@ fn by_tree(at: u64) -> (Inventory, Range<u64>) {
 fn inventory(tree: &[u8]) -> Inventory {
     match Inventory::read(tree) {
         Ok(found) => found,
-        Err(why) => refuse(None, &why),
-    }
-}
-
-/// The frame allocator over free memory, its account taken from the start of the largest range; and that account's size.
-fn frames(free: &[Range<u64>]) -> (Frames, u64) {
-    let ranges: Vec<PfnRange> = free
-        .iter()
-        .filter_map(|r| PfnRange::new(Pfn(r.start >> PAGE_SHIFT), (r.end - r.start) >> PAGE_SHIFT))
-        .collect();
-    let Some(largest) = ranges.iter().copied().max_by_key(PfnRange::pages) else {
-        refuse(None, &"the machine has no free memory");
-    };
-    let bytes = (Frames::metadata_words(&ranges) * 8).next_multiple_of(1 << PAGE_SHIFT) as u64;
-    let pages = bytes >> PAGE_SHIFT;
-    if largest.pages() <= pages {
-        refuse(None, &"the machine has too little memory");
-    }
-    let rest: Vec<PfnRange> = ranges
-        .iter()
-        .filter_map(|r| {
-            let skip = if r.start() == largest.start() { pages } else { 0 };
-            PfnRange::new(Pfn(r.start().0 + skip), r.pages() - skip)
-        })
-        .collect();
-    // SAFETY: free RAM that only this slice will name from now on.
-    let metadata = unsafe {
-        let at = core::ptr::with_exposed_provenance_mut::<u64>((largest.start().0 << PAGE_SHIFT) as usize);
-        at.write_bytes(0, bytes as usize / 8);
-        core::slice::from_raw_parts_mut(at, bytes as usize / 8)
-    };
-    match Frames::new(&rest, metadata) {
-        Ok(frames) => (frames, bytes),
-        Err(why) => refuse(None, &format_args!("the machine's memory cannot be managed: {why:?}")),
+        Err(why) => refuse(&why),
     }
 }

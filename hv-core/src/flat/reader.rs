@@ -124,7 +124,8 @@ impl<'a> Node<'a> {
 
     /// Its name without its unit address.
     pub fn kind(&self) -> &'a str {
-        self.name.split_once('@').map_or(self.name, |(kind, _)| kind)
+        let end = self.name.bytes().position(|b| b == b'@');
+        end.and_then(|end| self.name.get(..end)).unwrap_or(self.name)
     }
 }
 

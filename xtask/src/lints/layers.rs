@@ -1,5 +1,6 @@
-//! Dependencies point one way: board -> one backend -> hv-core; conformance -> hv-core; nothing points back. And what
-//! belongs to an architecture stays out of hv-core, what is unsafe stays in backends, boards and bare-metal guests.
+//! Dependencies point one way: board -> one backend -> hv-core; board -> kit -> conformance -> hv-core; nothing points
+//! back. And what belongs to an architecture stays out of hv-core, what is unsafe stays in backends, boards and bare-metal
+//! guests.
 
 use super::source::{Source, has_word};
 use super::{Problem, Tree};
@@ -12,6 +13,8 @@ enum Layer {
     Board,
     /// A board's hot path, which is compiled otherwise than the rest of it.
     Loop,
+    /// What boards share.
+    Kit,
     Conformance,
     Tests,
     /// Tests' and benchmarks' own raw memory: the host benchmark measures tables in it.
@@ -26,6 +29,7 @@ impl Layer {
         match folder {
             "hv-core" => Some(Self::Core),
             "xtask" => Some(Self::Xtask),
+            "boards/kit" => Some(Self::Kit),
             "tests/conformance" => Some(Self::Conformance),
             "tests/bench-host" => Some(Self::RawTests),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
@@ -41,7 +45,10 @@ impl Layer {
         match self {
             Self::Core | Self::Guests => false,
             Self::Backend | Self::Conformance | Self::Xtask => other == Self::Core,
-            Self::Board => matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Loop),
+            Self::Board => {
+                matches!(other, Self::Core | Self::Backend | Self::Kit | Self::Conformance | Self::Loop)
+            }
+            Self::Kit => matches!(other, Self::Core | Self::Conformance),
             Self::Loop => matches!(other, Self::Core | Self::Backend),
             Self::Tests | Self::RawTests => {
                 matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Tests)
@@ -93,7 +100,8 @@ fn arrows(manifest: &Source, packages: &[(String, String)]) -> Vec<Problem> {
 
 fn contents(file: &Source) -> Vec<Problem> {
     let layer = Layer::of(&file.package());
-    let unsafe_here = matches!(layer, Some(Layer::Backend | Layer::Board | Layer::Guests | Layer::RawTests));
+    let unsafe_here =
+        matches!(layer, Some(Layer::Backend | Layer::Board | Layer::Kit | Layer::Guests | Layer::RawTests));
     let mut problems = Vec::new();
     for (number, line) in file.code_lines() {
         if layer == Some(Layer::Core) && has_word(line, "target_arch") {
@@ -129,6 +137,23 @@ mod tests {
         let two = ("boards/x/Cargo.toml", "[package]\nname='x'\n[dependencies]\nbackend-b='1'\nbackend-a='1'");
         assert!(check(&Tree::of(&[CORE, BACKEND, other, one])).is_empty());
         assert_eq!(found(&check(&Tree::of(&[CORE, BACKEND, other, two]))).len(), 1);
+    }
+
+    #[test]
+    fn the_kit_knows_no_backend_and_its_boards_do_not_know_each_other() {
+        let kit = ("boards/kit/Cargo.toml", "[package]\nname='kit'\n[dependencies]\nhv-core='1'\nbackend-a='1'");
+        assert_eq!(
+            found(&check(&Tree::of(&[CORE, BACKEND, kit]))),
+            ["boards/kit/Cargo.toml:0: kit may not depend on backend-a"]
+        );
+        let kit = ("boards/kit/Cargo.toml", "[package]\nname='kit'\n[dependencies]\nhv-core='1'");
+        let board = ("boards/x/Cargo.toml", "[package]\nname='x'\n[dependencies]\nkit='1'");
+        let other = ("boards/y/Cargo.toml", "[package]\nname='y'\n[dependencies]\nx='1'");
+        assert!(check(&Tree::of(&[CORE, kit, board])).is_empty());
+        assert_eq!(
+            found(&check(&Tree::of(&[CORE, kit, board, other]))),
+            ["boards/y/Cargo.toml:0: y may not depend on x"]
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! defmt's global logger: hv-core's, plus the promises that defmt wants of it.
+//! defmt's global logger: hv-core's, plus the promises that defmt wants of it. The board adds `defmt::timestamp!`.
 
-use backend_ppc64::nested::sprs::timebase;
 use hv_core::device::console::Consoles;
 use hv_core::log::Logger;
 
@@ -10,7 +9,7 @@ static LOG: Logger<8192> = Logger::new();
 #[defmt::global_logger]
 struct Global;
 
-// SAFETY: `acquire` waits until no other CPU is in a message, and no interrupt handler of Trivet's logs, so `write` and
+// SAFETY: `acquire` waits until no other CPU is in a message, and no interrupt handler of Trivet logs, so `write` and
 // `release` are called by the CPU that has acquired.
 unsafe impl defmt::Logger for Global {
     fn acquire() {
@@ -29,9 +28,6 @@ unsafe impl defmt::Logger for Global {
         LOG.write(bytes);
     }
 }
-
-// Every pseries platform has a timebase of 512 MHz (LoPAPR).
-defmt::timestamp!("{=u64:us}", timebase() / 512);
 
 /// Sends what waits to the operator.
 pub fn drain(consoles: &Consoles) {

@@ -1,0 +1,140 @@
+//! The conformance table inside the image, in place of guests. Or, with feature `figures`, figures.
+//!
+//! CPU 0 runs the cases. CPU 1 waits for what a case wants done on another CPU meanwhile (`errand`); the scheduler
+//! does not run. Machine, second stage, vCPU and personality are the ones that guests get.
+
+#[cfg(feature = "figures")]
+use core::fmt::Write as _;
+
+use conformance::probe::Image;
+#[cfg(not(feature = "figures"))]
+use conformance::report::{self, Tally};
+use conformance::rig::{Codec, Rig};
+#[cfg(feature = "figures")]
+use conformance::{figures, rig::Bench, verdict::Stop};
+use hv_core::addr::{Gpa, Order};
+use hv_core::device::console::PortText;
+use hv_core::epoch::Cpu;
+use hv_core::isa::Isa;
+use hv_core::machine::{Board, CpuId, Machine, StartCpuError, Verdict};
+use hv_core::mmu::Space;
+
+use crate::cpus::Duty;
+use crate::ends::refuse;
+use crate::errand;
+
+/// The CPU beside the one that runs the cases.
+const OTHER: CpuId = CpuId(1);
+
+/// It looks for work this often even if no kick comes.
+const LOOKS_PER_SECOND: u64 = 20;
+
+/// What the board has for the table.
+pub struct Setup<I: Isa> {
+    /// Its machine.
+    pub machine: &'static I::Machine,
+    /// CPUs, the boot CPU among them.
+    pub cpus: usize,
+    /// Starts one.
+    pub start: fn(CpuId, Duty<I::Machine>) -> Result<(), StartCpuError>,
+    /// The formats of its tables.
+    pub codecs: &'static [Codec],
+    /// The probe, of its own architecture.
+    pub probe: Image,
+}
+
+/// Runs the table, and ends the run.
+pub fn run<B: Board>(setup: &Setup<B::Isa>) -> !
+where
+    B::Isa: Isa<Claim = ()>,
+{
+    let machine = setup.machine;
+    let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(None, &"the boot CPU was taken twice") };
+    let has_other = setup.cpus > 1;
+    if has_other && let Err(StartCpuError(code)) = (setup.start)(OTHER, serve) {
+        refuse::<B>(None, &format_args!("CPU {} does not start: firmware says {code}", OTHER.0));
+    }
+    let column = || Column { setup, cpu: &cpu, has_other };
+    B::power_off(if good::<B>(column) { Verdict::Success } else { Verdict::Failure })
+}
+
+#[cfg(not(feature = "figures"))]
+fn good<'a, B: Board>(column: impl FnMut() -> Column<'a, B::Isa>) -> bool
+where
+    B::Isa: Isa<Claim = ()>,
+{
+    let tally = report::run::<B::Isa, _>("", column, &mut PortText(B::console()));
+    matches!(tally, Ok(Tally { failed: 0, .. }))
+}
+
+#[cfg(feature = "figures")]
+fn good<'a, B: Board>(column: impl FnOnce() -> Column<'a, B::Isa>) -> bool
+where
+    B::Isa: Isa<Claim = ()>,
+{
+    let (column, mut out) = (column(), PortText(B::console()));
+    match figures::run(&Bench::new(&column), &mut out) {
+        Ok(()) => true,
+        Err(Stop::Fail(why) | Stop::Skip(why)) => {
+            // The console has no errors.
+            let _ = writeln!(out, "{why}");
+            false
+        }
+    }
+}
+
+/// The other CPU's main loop.
+fn serve<M: Machine>(machine: &'static M, cpu: &Cpu) -> ! {
+    loop {
+        if !errand::carry_out(cpu) {
+            machine.idle(cpu, machine.now().after(machine.ticks_per_second() / LOOKS_PER_SECOND));
+            machine.interrupts(cpu);
+        }
+    }
+}
+
+/// The one machine, whichever case it is for: a board cannot make another.
+struct Column<'a, I: Isa> {
+    setup: &'a Setup<I>,
+    cpu: &'a Cpu,
+    has_other: bool,
+}
+
+/// On tables whose faults claim nothing: radix ones.
+impl<I: Isa<Claim = ()>> Rig<I> for Column<'_, I> {
+    fn machine(&self) -> &I::Machine {
+        self.setup.machine
+    }
+
+    fn cpu(&self) -> &Cpu {
+        self.cpu
+    }
+
+    fn codecs(&self) -> &[Codec] {
+        self.setup.codecs
+    }
+
+    fn probe(&self) -> Result<Image, &'static str> {
+        Ok(self.setup.probe)
+    }
+
+    fn claim(&self, _stage2: &I::Stage2, _gpa: Gpa, _size: Order) {}
+
+    fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool {
+        if self.has_other {
+            errand::with(there, || {
+                self.setup.machine.kick(OTHER);
+                here(self.cpu);
+            });
+        }
+        self.has_other
+    }
+
+    /// Real memory checks nothing.
+    fn at_rest(&self, _space: &Space<I>) {}
+
+    /// In the dev profile a broken rule that the code can notice panics instead.
+    fn violated(&self) -> bool {
+        false
+    }
+}

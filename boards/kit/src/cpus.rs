@@ -1,0 +1,50 @@
+//! The CPUs after the first. The board's firmware starts them, its entry code reads the [`StartBlock`], and they do what
+//! they were started for.
+
+use alloc::boxed::Box;
+use alloc::vec;
+
+use hv_core::epoch::Cpu;
+use hv_core::machine::{CpuId, Machine};
+
+/// Stack of a further CPU in bytes.
+const STACK: usize = 32 << 10;
+
+/// What a CPU does once it is up. It does not come back.
+pub type Duty<M> = fn(&'static M, &Cpu) -> !;
+
+/// What the entry code reads: a stack, and the argument of the first Rust function on it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct StartBlock<M: 'static> {
+    stack_top: u64,
+    orders: &'static Orders<M>,
+}
+
+/// Who a CPU is, and what it is for.
+#[derive(Debug)]
+pub struct Orders<M: 'static> {
+    id: CpuId,
+    duty: Duty<M>,
+}
+
+impl<M: Machine> StartBlock<M> {
+    /// Makes the block of a CPU, and its stack; returns its address. Neither is ever given back.
+    pub fn leak(id: CpuId, duty: Duty<M>) -> u64 {
+        let stack = Box::leak(vec![0_u128; STACK / 16].into_boxed_slice());
+        let stack_top = stack.as_mut_ptr_range().end.expose_provenance() as u64;
+        let orders = Box::leak(Box::new(Orders { id, duty }));
+        let block = Box::leak(Box::new(Self { stack_top, orders }));
+        (&raw const *block).expose_provenance() as u64
+    }
+}
+
+impl<M: Machine> Orders<M> {
+    /// Carries them out. The calling CPU is the one that they are for, and `machine` is there if it was told of.
+    pub fn carry_out(&self, machine: Option<&'static M>) -> ! {
+        let id = self.id.0;
+        let Some(machine) = machine else { panic!("CPU {id} came up before the machine was known") };
+        let Some(cpu) = machine.epoch().cpu(self.id) else { panic!("CPU {id} came up twice") };
+        (self.duty)(machine, &cpu)
+    }
+}

@@ -1,0 +1,24 @@
+//! The ways in which a run ends that is not to go on. How a machine is switched off is its board's.
+
+use core::fmt::Display;
+
+use hv_core::device::console::{write_panic, write_refusal};
+use hv_core::hypervisor::Hypervisor;
+use hv_core::link::LinkMode;
+use hv_core::machine::{Board, Verdict};
+use spin::Once;
+
+/// Says why Trivet does not run what it was given, and ends the run. `mode` is the bundle's, if it is known.
+pub fn refuse<B: Board>(mode: Option<LinkMode>, why: &dyn Display) -> ! {
+    write_refusal(B::console(), mode, why);
+    B::power_off(Verdict::Failure)
+}
+
+/// Says what failed in Trivet itself, a panic or a trap, and ends the run. Works at any time, on any CPU.
+pub fn report<B: Board>(hypervisor: &Once<Hypervisor<B::Isa>>, what: &dyn Display) -> ! {
+    match hypervisor.get() {
+        Some(hypervisor) => hypervisor.console().panic(what),
+        None => write_panic(B::console(), None, what),
+    }
+    B::power_off(Verdict::Failure)
+}
