@@ -5,6 +5,8 @@
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the registers that point at them.
 //! - [`vcpu`]: one virtual CPU: world switch, exits, exceptions, registers, timers.
+//! - [`vgic`]: the interrupt controller that a guest sees.
+//! - [`virt`]: the machine around it: where things are, firmware calls, console, device tree.
 //!
 //! What needs the processor is compiled for it only; the rest builds and is tested on the host as well.
 #![cfg_attr(not(test), no_std)]
@@ -14,3 +16,5 @@ extern crate alloc;
 pub mod features;
 pub mod stage2;
 pub mod vcpu;
+pub mod vgic;
+pub mod virt;
