@@ -13,8 +13,6 @@ pub struct IdRegisters {
     pub mmfr1: u64,
     /// ID_AA64MMFR2_EL1.
     pub mmfr2: u64,
-    /// ID_AA64ISAR0_EL1.
-    pub isar0: u64,
     /// CTR_EL0.
     pub ctr: u64,
     /// CLIDR_EL1.
@@ -75,8 +73,6 @@ pub struct Features {
     pub caches: Caches,
     /// Bytes that one DC ZVA zeroes, a power of two, at most 2 KiB; `None` if it is prohibited.
     pub zero_block: Option<usize>,
-    /// FEAT_RNG: the RNDR register.
-    pub random: bool,
 }
 
 /// CTR_EL0.L1Ip: indexed and tagged with physical addresses.
@@ -138,7 +134,6 @@ impl Features {
                 },
             },
             zero_block: (id.dczid >> 4 & 1 == 0).then(|| 4 << field(id.dczid, 0).min(9)),
-            random: field(id.isar0, 60) != 0,
         })
     }
 }
@@ -162,21 +157,13 @@ mod tests {
     use super::{Code, Features, IdRegisters, Marks, Unsupported};
 
     /// A Cortex-A72, as its manual lists them.
-    const A72: IdRegisters = IdRegisters {
-        mmfr0: 0x1124,
-        mmfr1: 0,
-        mmfr2: 0,
-        isar0: 0x1_1120,
-        ctr: 0x8444_c004,
-        clidr: 0x0a20_0023,
-        dczid: 4,
-    };
+    const A72: IdRegisters =
+        IdRegisters { mmfr0: 0x1124, mmfr1: 0, mmfr2: 0, ctr: 0x8444_c004, clidr: 0x0a20_0023, dczid: 4 };
     /// A Neoverse N1.
     const N1: IdRegisters = IdRegisters {
         mmfr0: 0x10_1125,
         mmfr1: 0x1021_2122,
         mmfr2: 0x1011,
-        isar0: 0x1000_1021_1120,
         ctr: 0x8444_c004,
         clidr: 0x8200_0023,
         dczid: 4,
@@ -186,7 +173,7 @@ mod tests {
     fn processors_are_what_their_manuals_say() {
         let a72 = Features::of(&A72).unwrap();
         assert_eq!((a72.address_bits, a72.marks, a72.vmid_bits), (44, Marks::None, 8));
-        assert_eq!((a72.forced_write_back, a72.random, a72.zero_block), (false, false, Some(64)));
+        assert_eq!((a72.forced_write_back, a72.zero_block), (false, Some(64)));
         assert_eq!((a72.caches.data_line, a72.caches.code), (64, Code::Lines(64)));
         assert!(a72.caches.clean_for_code);
         let n1 = Features::of(&N1).unwrap();
@@ -196,11 +183,11 @@ mod tests {
     #[test]
     fn what_is_later_than_trivet_counts_as_what_trivet_knows() {
         let (mmfr2, ctr) = (1 << 40, 3 << 28);
-        let later = IdRegisters { mmfr0: 0x1126, mmfr1: 0x23, mmfr2, isar0: 1 << 60, ctr, dczid: 0x14, ..A72 };
+        let later = IdRegisters { mmfr0: 0x1126, mmfr1: 0x23, mmfr2, ctr, dczid: 0x14, ..A72 };
         let found = Features::of(&later).unwrap();
         assert_eq!((found.address_bits, found.address_code), (48, 5), "52 bits need another entry format");
         assert_eq!(found.marks, Marks::Dirty);
-        assert!(found.forced_write_back && found.random);
+        assert!(found.forced_write_back);
         assert!(!found.caches.clean_for_code);
         assert_eq!(found.caches.code, Code::Coherent);
         assert_eq!(found.zero_block, None, "DC ZVA is prohibited");

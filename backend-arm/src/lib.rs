@@ -3,6 +3,7 @@
 //! Trivet runs at EL2 without the virtualization host extensions, guests at EL1.
 //!
 //! - [`features`]: what this processor has of what the backend asks for.
+//! - [`machine`]: memory, translation caches, the CPUs' interrupts and clock.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the registers that point at them.
 //! - [`vcpu`]: one virtual CPU: world switch, exits, exceptions, registers, timers.
 //! - [`vgic`]: the interrupt controller that a guest sees.
@@ -14,6 +15,7 @@
 extern crate alloc;
 
 pub mod features;
+pub mod machine;
 pub mod stage2;
 pub mod vcpu;
 pub mod vgic;

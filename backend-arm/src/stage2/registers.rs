@@ -39,7 +39,13 @@ pub fn vttbr(features: &Features, tag: VmTag, root: TableRef) -> Option<u64> {
     let vmid = u64::from(tag.0.get());
     let base = root.base().0.checked_mul(1 << PAGE_SHIFT)?;
     let fits = vmid >> features.vmid_bits == 0 && base >> features.address_bits == 0 && base & !BADDR == 0;
-    (fits && root.base().is_aligned(root.order())).then_some(vmid << VMID | base)
+    (fits && root.base().is_aligned(root.order())).then(|| tagged(tag, base))
+}
+
+/// VTTBR_EL2 with this tag and the root at `base`, which [`vttbr`] would point at.
+#[must_use]
+pub fn tagged(tag: VmTag, base: u64) -> u64 {
+    u64::from(tag.0.get()) << VMID | base
 }
 
 /// The VMID in a value of VTTBR_EL2.
