@@ -41,6 +41,7 @@ const SCTLR_DSSBS: u64 = 1 << 44;
 
 /// Where a guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Place {
     /// Its program counter: ELR_EL2.
     pub pc: u64,
