@@ -157,6 +157,12 @@ impl Vgic {
         }
     }
 
+    /// The group that a vCPU has given its SGI `id`.
+    #[must_use]
+    pub fn sgi_group(&self, vcpu: u16, id: u32) -> Group {
+        self.seat(vcpu).map_or(Group::One, |seat| seat.group(id & 15))
+    }
+
     /// A device's line changes. Returns the vCPU to wake, if one has something to take now.
     pub fn set_line(&self, id: u32, level: Level) -> Option<u16> {
         let n = id.checked_sub(FIRST_SPI).filter(|_| id < END)?;
