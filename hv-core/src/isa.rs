@@ -12,7 +12,7 @@ use core::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
 use crate::epoch::{Cpu, WalkGuard};
-use crate::guest::loader::{ByteOrder, Plan};
+use crate::guest::loader::{ByteOrder, Kernel, LoadError, Plan};
 use crate::machine::{Instant, Machine};
 use crate::mmu::census::Census;
 use crate::mmu::flush::FlushBatch;
@@ -259,6 +259,10 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     const TREE_ROOM: u64;
     /// Room for [`Firmware::code`] in bytes.
     const CODE_ROOM: u64;
+    /// Checks a kernel, whose file comes from outside: an ELF file, unless the instruction set has kernels of other forms.
+    fn kernel(file: &[u8]) -> Result<Kernel<'_>, LoadError> {
+        Kernel::parse(file, Self::ELF_MACHINE)
+    }
     /// Makes it for a VM with `vcpus` virtual CPUs; `None` if there is no memory for it.
     fn create(m: &I::Machine, vcpus: u16) -> Option<Self>;
     /// Builds what the guest finds in place of firmware; `None` if it does not fit its room.

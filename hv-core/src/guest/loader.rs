@@ -42,6 +42,8 @@ pub enum LoadError {
     Overlap(usize, usize),
     /// The entry point lies in no segment.
     Entry(u64),
+    /// Of a form that only its instruction set knows, and not as that form wants it.
+    Form(&'static str),
     /// Does not fit into the VM's memory.
     DoesNotFit {
         /// What does not.
@@ -91,6 +93,7 @@ impl fmt::Display for LoadError {
             Self::Segment(n) => write!(f, "the kernel is damaged: segment {n} has impossible sizes"),
             Self::Overlap(a, b) => write!(f, "the kernel is damaged: segments {a} and {b} overlap"),
             Self::Entry(at) => write!(f, "the kernel's entry {at:#x} lies in none of its segments"),
+            Self::Form(why) => write!(f, "the kernel cannot be loaded: {why}"),
             Self::DoesNotFit { piece, end, limit } => {
                 write!(f, "the VM's memory is too small: its {piece} would end at {end:#x}, the limit is {limit:#x}")
             }
@@ -139,13 +142,21 @@ impl Span {
 #[derive(Debug)]
 pub struct Kernel<'a> {
     file: &'a [u8],
-    table: Segments<'a>,
+    form: Form<'a>,
     /// Where the first instruction is.
     pub entry: Gpa,
     /// First address after all segments, their zero tails included.
     pub end: Gpa,
     /// The file's byte order.
     pub order: ByteOrder,
+}
+
+#[derive(Debug)]
+enum Form<'a> {
+    /// An ELF file.
+    Segments(Segments<'a>),
+    /// All of the file, to one place.
+    Flat(Gpa),
 }
 
 /// The order of bytes in a word.
@@ -189,12 +200,24 @@ impl<'a> Kernel<'a> {
             }
         }
         let entry = entry.ok_or(LoadError::Entry(first))?;
-        Ok(Self { file, table, entry, end: Gpa(end), order })
+        Ok(Self { file, form: Form::Segments(table), entry, end: Gpa(end), order })
     }
 
-    /// Writes the segments.
+    /// A kernel of one piece, which is all of the file and begins with its first instruction. It lies at `at` and uses
+    /// `memory` bytes from there on, at least as many as the file has. That the file is such a kernel the caller has checked.
+    pub fn flat(file: &'a [u8], at: Gpa, memory: u64, order: ByteOrder) -> Result<Self, LoadError> {
+        let end = at.checked_add(memory).filter(|_| !file.is_empty() && file.len() as u64 <= memory);
+        let end = end.ok_or(LoadError::Segment(0))?;
+        Ok(Self { file, form: Form::Flat(at), entry: at, end, order })
+    }
+
+    /// Writes it.
     pub fn load(&self, mut write: impl FnMut(Gpa, &[u8]) -> Result<(), MemError>) -> Result<(), LoadError> {
-        for (number, segment) in segments(self.table) {
+        let table = match self.form {
+            Form::Segments(table) => table,
+            Form::Flat(at) => return copy(at, self.file, write),
+        };
+        for (number, segment) in segments(table) {
             let bytes = content(self.file, &segment).ok_or(LoadError::Segment(number))?;
             copy(Gpa(segment.address), bytes, &mut write)?;
         }

@@ -20,7 +20,7 @@ use super::Hypervisor;
 use crate::addr::{GfnRange, Gpa, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{After, Fleet, fleet};
-use crate::guest::loader::{self, Kernel, LoadError, Plan, Sizes};
+use crate::guest::loader::{self, LoadError, Plan, Sizes};
 use crate::isa::{Firmware, Isa, Platform, Shape, Vcpu, VmTag};
 use crate::log::info;
 use crate::machine::Machine;
@@ -225,7 +225,7 @@ impl<I: Isa> Hypervisor<I> {
             }
         };
         let kernel = self.bundle.kernel(&vm.config).ok_or(LoadError::NotElf)?;
-        let kernel = Kernel::parse(kernel, I::Platform::ELF_MACHINE)?;
+        let kernel = I::Platform::kernel(kernel)?;
         let initrd = self.bundle.initrd(&vm.config).unwrap_or(&[]);
         let plan = Plan::new(
             kernel.end,

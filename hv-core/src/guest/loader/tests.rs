@@ -112,6 +112,26 @@ fn each_kind_of_nonsense_is_named() {
 }
 
 #[test]
+fn a_flat_kernel_goes_to_one_place_and_its_memory_is_kept_free() {
+    let mut file = vec![0x33; 2 * PAGE_SIZE + 5];
+    file[..PAGE_SIZE].fill(0);
+    let kernel = Kernel::flat(&file, Gpa(0x20_0000), 0x9000, ByteOrder::Little).unwrap();
+    assert_eq!((kernel.entry, kernel.end), (Gpa(0x20_0000), Gpa(0x20_9000)));
+    let mut written = Vec::new();
+    kernel
+        .load(|at, bytes| {
+            written.push((at.0, bytes.len()));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(written, [(0x20_1000, PAGE_SIZE), (0x20_2000, 5)], "pages of zeros cost nothing");
+    let refused = |file: &[u8], at, memory| Kernel::flat(file, Gpa(at), memory, ByteOrder::Little).unwrap_err();
+    assert_eq!(refused(&file, 0, 2 * PAGE_SIZE as u64 + 4), LoadError::Segment(0), "memory smaller than the file");
+    assert_eq!(refused(&file, u64::MAX - 9, 0x9000), LoadError::Segment(0));
+    assert_eq!(refused(&[], 0, 1), LoadError::Segment(0));
+}
+
+#[test]
 fn what_memory_refuses_is_passed_on() {
     let file = kernel_file(ByteOrder::Little);
     let kernel = Kernel::parse(&file, PPC64).unwrap();
