@@ -9,6 +9,7 @@ mod hardware;
 mod hash;
 mod lives;
 mod range;
+mod roots;
 
 use std::num::NonZeroU16;
 
