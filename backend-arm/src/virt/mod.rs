@@ -13,6 +13,8 @@
 //! Everything a guest passes is hostile: every number is looked up, every offset has an answer.
 
 mod bus;
+pub mod fdt;
+pub mod image;
 pub mod layout;
 pub mod pl011;
 pub mod psci;
