@@ -1,8 +1,9 @@
-//! Counts the instructions of single exits, for `cargo xtask bench --board pseries`.
+//! Counts the instructions of single exits, for `cargo xtask bench`.
 //!
-//! It runs as an ordinary guest on the image that is shipped. Under deterministic counting the timebase advances with
-//! the instructions that every layer executes, 512 ticks for 1000 of them, so what passes between two readings is the
-//! path length from guest to guest. Each figure is the count less that of two readings with nothing in between.
+//! It runs as an ordinary guest on the image that is shipped. Under deterministic counting the machine's counter advances
+//! with the instructions that every layer executes, so what passes between two readings is the path length from guest to
+//! guest: at the rate that the machine tells, a tick is 1.95 of them on POWER, and one on Arm. Each figure is the count less
+//! that of two readings with nothing in between.
 //!
 //! The command line says what is counted: nothing for calls and faults, `logged` for the first store to a page whose VM
 //! has its dirty log on, `swapped` for the first load from a page that the hypervisor has put away as one word.
@@ -12,18 +13,19 @@
 #![no_main]
 #![expect(unsafe_code, reason = "bare metal: entry, hypercalls, stores to untouched memory")]
 
-#[allow(dead_code, reason = "another guest's, which needs more of it")]
-#[path = "../../console/src/machine.rs"]
+#[cfg(target_arch = "aarch64")]
+#[allow(dead_code, reason = "other guests', which need more of it")]
+#[path = "../../arm64/gic.rs"]
+mod gic;
+#[allow(dead_code, reason = "other guests', which need more of it")]
+#[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
 mod machine;
+#[cfg_attr(target_arch = "powerpc64", path = "ppc64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "arm64.rs")]
+mod own;
 
 use machine::{Tree, fail, power_off, say};
-
-core::arch::global_asm!(
-    include_str!("../../ppc64/start.S"),
-    include_str!("../../ppc64/hypercall.S"),
-    include_str!("entry.S"),
-    options(raw)
-);
 
 unsafe extern "C" {
     fn time_nothing() -> u64;
@@ -32,9 +34,6 @@ unsafe extern "C" {
     fn time_load(at: u64) -> u64;
     static __untouched: u8;
 }
-
-/// A number that no personality gives a meaning: answered with H_FUNCTION.
-const H_NOTHING: u64 = 0x3f_fffc;
 
 const PAGE: u64 = 4096;
 /// Events of each kind.
@@ -51,8 +50,19 @@ const FILLED: u64 = (384 << 20) / PAGE;
 #[used]
 static PRESENT: [u8; (EVENTS + WARM) * PAGE as usize] = [1; (EVENTS + WARM) * PAGE as usize];
 
+/// Ticks, one count an event.
+type Counts = [u64; EVENTS];
+
+/// What ticks are worth.
+struct Scale {
+    /// Instructions of so many ticks: nanoseconds of so many.
+    ticks: u64,
+    /// Ticks of an event that is nothing.
+    overhead: u64,
+}
+
 /// Takes `EVENTS` counts of `event`, which is told how many came before.
-fn measure(counts: &mut [u64; EVENTS], mut event: impl FnMut(u64) -> u64) {
+fn measure(counts: &mut Counts, mut event: impl FnMut(u64) -> u64) {
     let mut n = 0;
     let mut next = || {
         n += 1;
@@ -65,54 +75,69 @@ fn measure(counts: &mut [u64; EVENTS], mut event: impl FnMut(u64) -> u64) {
     counts.sort_unstable();
 }
 
-fn report(name: &str, counts: &[u64; EVENTS], overhead: u64) {
-    let instructions = |ticks: u64| ticks.saturating_sub(overhead) * 1000 / 512;
-    let sum: u64 = counts.iter().sum();
-    let at = |part: usize| instructions(counts[(EVENTS * part / 100).min(EVENTS - 1)]);
-    say(format_args!(
-        "RESULT {name} n {EVENTS} min {} med {} mean {} p99 {} max {}",
-        at(0),
-        at(50),
-        instructions(sum / EVENTS as u64),
-        at(99),
-        at(100)
-    ));
+impl Scale {
+    /// Counts of nothing give the overhead.
+    fn new(tree: &Tree, counts: &mut Counts) -> Self {
+        // SAFETY: reads the counter.
+        measure(counts, |_| unsafe { time_nothing() });
+        Self { ticks: tree.ticks_per_second() / 1_000_000, overhead: counts[EVENTS / 2] }
+    }
+
+    fn instructions(&self, ticks: u64) -> u64 {
+        ticks * 1000 / self.ticks
+    }
+
+    fn report(&self, name: &str, counts: &Counts) {
+        let sum: u64 = counts.iter().sum();
+        let of = |ticks: u64| self.instructions(ticks.saturating_sub(self.overhead));
+        let at = |part: usize| of(counts[(EVENTS * part / 100).min(EVENTS - 1)]);
+        say(format_args!(
+            "RESULT {name} n {EVENTS} min {} med {} mean {} p99 {} max {}",
+            at(0),
+            at(50),
+            of(sum / EVENTS as u64),
+            at(99),
+            at(100)
+        ));
+    }
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn guest_main(tree: *const u8) -> ! {
-    // SAFETY: r3 at entry.
+extern "C" fn guest_main(tree: *const u8, first: u64) -> ! {
+    // SAFETY: the first argument.
     let tree = unsafe { Tree::new(tree) };
     let mut counts = [0; EVENTS];
-    // SAFETY: reads the timebase.
-    measure(&mut counts, |_| unsafe { time_nothing() });
-    let overhead = counts[EVENTS / 2];
+    let scale = Scale::new(&tree, &mut counts);
     if tree.is_told("logged") {
-        logged(&mut counts, overhead);
+        logged(&mut counts, &scale);
     } else if tree.is_told("swapped") {
-        swapped(&mut counts, overhead);
+        swapped(&mut counts, &scale);
     } else {
-        calls_and_faults(&mut counts, overhead);
+        // Since the machine was switched on, when its counter was 0.
+        let boot = scale.instructions(first);
+        say(format_args!("RESULT boot n 1 min {boot} med {boot} mean {boot} p99 {boot} max {boot}"));
+        calls_and_faults(&mut counts, &scale);
+        own::more(&tree, &mut counts, &scale);
     }
     power_off()
 }
 
-fn calls_and_faults(counts: &mut [u64; EVENTS], overhead: u64) {
+fn calls_and_faults(counts: &mut Counts, scale: &Scale) {
     // SAFETY: the hypervisor answers an unknown number and changes nothing.
-    measure(counts, |_| unsafe { time_hypercall(H_NOTHING) });
-    report("hypercall", counts, overhead);
+    measure(counts, |_| unsafe { time_hypercall(own::NOTHING) });
+    scale.report("hypercall", counts);
 
     // SAFETY: pages of PRESENT, which nothing reads.
     measure(counts, |n| unsafe { time_store(present(n)) });
-    report("fault-present", counts, overhead);
+    scale.report("fault-present", counts);
 
     // SAFETY: memory behind everything that the linker placed.
     measure(counts, |n| unsafe { time_store(untouched(n)) });
-    report("fault-fresh", counts, overhead);
+    scale.report("fault-fresh", counts);
 }
 
 /// With the dirty log on a page that was read only may not be written yet.
-fn logged(counts: &mut [u64; EVENTS], overhead: u64) {
+fn logged(counts: &mut Counts, scale: &Scale) {
     measure(counts, |n| {
         // SAFETY: pages of PRESENT, which nothing else uses.
         unsafe {
@@ -120,11 +145,11 @@ fn logged(counts: &mut [u64; EVENTS], overhead: u64) {
             time_store(present(n))
         }
     });
-    report("dirty-log-write", counts, overhead);
+    scale.report("dirty-log-write", counts);
 }
 
 /// Pages of one word each, more than the machine has frames; the first ones are not there any more.
-fn swapped(counts: &mut [u64; EVENTS], overhead: u64) {
+fn swapped(counts: &mut Counts, scale: &Scale) {
     for n in 0..FILLED {
         let page = core::ptr::with_exposed_provenance_mut::<u64>(untouched(n) as usize);
         for word in 0..PAGE as usize / 8 {
@@ -134,7 +159,7 @@ fn swapped(counts: &mut [u64; EVENTS], overhead: u64) {
     }
     // SAFETY: as above.
     measure(counts, |n| unsafe { time_load(untouched(n)) });
-    report("swap-in", counts, overhead);
+    scale.report("swap-in", counts);
     for n in 0..FILLED {
         let page = core::ptr::with_exposed_provenance::<u64>(untouched(n) as usize);
         // SAFETY: as above.

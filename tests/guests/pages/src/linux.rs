@@ -1,20 +1,42 @@
-//! What the program asks of Linux. The numbers are ppc64's.
+//! What the program asks of Linux.
 
 use core::ffi::CStr;
 use core::fmt::{self, Write};
+
+use number::{CLONE, EXIT_GROUP, FTRUNCATE, MMAP, OPENAT, WAIT4, WRITE};
 
 unsafe extern "C" {
     fn syscall(number: u64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> i64;
 }
 
-const EXIT_GROUP: u64 = 234;
-const FORK: u64 = 2;
-const WRITE: u64 = 4;
-const OPEN: u64 = 5;
-const MMAP: u64 = 90;
-const FTRUNCATE: u64 = 93;
-const WAIT4: u64 = 114;
+/// The numbers of ppc64.
+#[cfg(target_arch = "powerpc64")]
+mod number {
+    pub const EXIT_GROUP: u64 = 234;
+    pub const CLONE: u64 = 120;
+    pub const WRITE: u64 = 4;
+    pub const OPENAT: u64 = 286;
+    pub const MMAP: u64 = 90;
+    pub const FTRUNCATE: u64 = 93;
+    pub const WAIT4: u64 = 114;
+}
 
+/// The numbers of arm64.
+#[cfg(target_arch = "aarch64")]
+mod number {
+    pub const EXIT_GROUP: u64 = 94;
+    pub const CLONE: u64 = 220;
+    pub const WRITE: u64 = 64;
+    pub const OPENAT: u64 = 56;
+    pub const MMAP: u64 = 222;
+    pub const FTRUNCATE: u64 = 46;
+    pub const WAIT4: u64 = 260;
+}
+
+/// `AT_FDCWD`: names are relative to the working directory.
+const HERE: u64 = -100_i64 as u64;
+/// `SIGCHLD`, of which a process that ends tells its parent; nothing is shared between the two.
+const SEPARATE: u64 = 17;
 /// `O_RDWR | O_CREAT`
 const READ_WRITE_CREATE: u64 = 0o102;
 /// `PROT_READ | PROT_WRITE`
@@ -58,7 +80,7 @@ impl Write for Output {
 /// Maps the first `bytes` of a file, which is made if there is none, so that all who map it share it.
 pub fn map(file: &CStr, bytes: u64) -> Result<*mut u64, Failed> {
     let name = file.as_ptr().expose_provenance() as u64;
-    let fd = call("open", OPEN, [name, READ_WRITE_CREATE, 0o600, 0, 0, 0])?;
+    let fd = call("openat", OPENAT, [HERE, name, READ_WRITE_CREATE, 0o600, 0, 0])?;
     call("ftruncate", FTRUNCATE, [fd, bytes, 0, 0, 0, 0])?;
     let at = call("mmap", MMAP, [0, bytes, READ_WRITE, SHARED, fd, 0])?;
     Ok(core::ptr::with_exposed_provenance_mut(at as usize))
@@ -66,7 +88,7 @@ pub fn map(file: &CStr, bytes: u64) -> Result<*mut u64, Failed> {
 
 /// Doubles the process: 0 in the new one, its number in the old one.
 pub fn fork() -> Result<u64, Failed> {
-    call("fork", FORK, [0; 6])
+    call("clone", CLONE, [SEPARATE, 0, 0, 0, 0, 0])
 }
 
 /// Waits for a process that [`fork`] made: true if it ended with status 0.

@@ -17,7 +17,10 @@ use core::fmt::{self, Write};
 
 use linux::{Failed, Output, ended_well, exit, fork, map};
 
+#[cfg(target_arch = "powerpc64")]
 core::arch::global_asm!(include_str!("../../ppc64/linux.S"), options(raw));
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(include_str!("../../arm64/linux.S"), options(raw));
 
 /// Words of a page of 4 KiB.
 const WORDS: u64 = 512;
@@ -104,7 +107,7 @@ extern "C" fn program_main(arguments: *const u64) -> ! {
 }
 
 /// # Safety
-/// What Linux left in r1: the number of arguments, then their addresses, the program's name first.
+/// What Linux's stack pointer pointed at: the number of arguments, then their addresses, the program's name first.
 unsafe fn parse(arguments: *const u64) -> Result<Task, Wrong> {
     let word = |n: u64| -> Result<&'static CStr, Wrong> {
         // SAFETY: the count, and behind it as many addresses of texts that end in a zero byte and stay where they are.

@@ -1,64 +1,57 @@
-//! Keeps patterns in the registers that the nested interface does not switch, while a neighbour on the same CPU does the
-//! same with others: floating point, vectors, VRSAVE, TAR, AMR, DSCR. Two VMs of it on one CPU, with slices much shorter
-//! than a round, lose them at once if the hypervisor forgets one.
+//! Keeps patterns in the registers that entering a guest does not switch, while a neighbour on the same CPU does the same
+//! with others: on POWER floating point, vectors, VRSAVE, TAR, AMR, DSCR; on Arm vectors and what belongs to EL1. Two VMs
+//! of it on one CPU, with slices much shorter than a round, lose them at once if the hypervisor forgets one.
 //!
-//! Ends by power-off if nothing was ever lost, otherwise by `ibm,os-term`, which fails the run.
+//! Ends by power-off if nothing was ever lost, otherwise as an operating system that has failed.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "bare metal: entry, hypercalls, registers")]
+#![expect(unsafe_code, reason = "bare metal: entry, registers")]
 
-core::arch::global_asm!(include_str!("../../ppc64/start.S"), include_str!("entry.S"), options(raw));
+#[allow(dead_code, reason = "other guests', which need more of it")]
+#[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
+mod machine;
+
+use machine::{Tree, fail, now, power_off};
+
+#[cfg(target_arch = "powerpc64")]
+core::arch::global_asm!(include_str!("ppc64.S"), options(raw));
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(include_str!("arm64.S"), options(raw));
 
 unsafe extern "C" {
-    fn hypercall(number: u64, a: u64, b: u64, c: u64, d: u64) -> i64;
-    fn __trivet_state_switch_fill(seed: u64);
-    fn __trivet_state_switch_lost(seed: u64) -> u64;
+    #[cfg_attr(target_arch = "powerpc64", link_name = "__trivet_state_switch_fill")]
+    fn fill(seed: u64);
+    #[cfg_attr(target_arch = "powerpc64", link_name = "__trivet_state_switch_lost")]
+    fn lost(seed: u64) -> u64;
 }
-
-const H_RTAS: u64 = 0xf000;
-/// Trivet's tokens, as in the tree's `/rtas`.
-const RTAS_POWER_OFF: u32 = 0x2000;
-const RTAS_OS_TERM: u32 = 0x2003;
 
 /// How often the registers are filled and looked at.
 const ROUNDS: u64 = 40;
-/// Ticks of a round, at 512 MHz: 20 ms, four slices.
-const ROUND: u64 = 10_240_000;
-
-fn timebase() -> u64 {
-    let now: u64;
-    // SAFETY: reads the timebase.
-    unsafe { core::arch::asm!("mftb {0}", out(reg) now, options(nomem, nostack)) };
-    now
-}
+/// Milliseconds of a round: four slices.
+const ROUND: u64 = 20;
 
 #[unsafe(no_mangle)]
-extern "C" fn guest_main() -> ! {
+extern "C" fn guest_main(tree: *const u8) -> ! {
+    // SAFETY: the first argument.
+    let tree = unsafe { Tree::new(tree) };
+    let round = tree.ticks_per_second() / 1000 * ROUND;
     for _ in 0..ROUNDS {
         // No two guests read the same, so a neighbour's pattern is never taken for one's own.
-        let seed = timebase();
+        let seed = now();
         // SAFETY: this program is compiled to use none of these registers.
-        unsafe { __trivet_state_switch_fill(seed) };
-        while timebase().wrapping_sub(seed) < ROUND {}
+        unsafe { fill(seed) };
+        while now().wrapping_sub(seed) < round {}
         // SAFETY: as above.
-        if unsafe { __trivet_state_switch_lost(seed) } != 0 {
-            end(RTAS_OS_TERM, c"registers were lost to a neighbour".as_ptr().expose_provenance() as u32)
+        let lost = unsafe { lost(seed) };
+        if lost != 0 {
+            fail(format_args!("{lost} registers were lost to a neighbour"));
         }
     }
-    end(RTAS_POWER_OFF, 0)
-}
-
-/// Makes a firmware call that does not return. Both have their arguments first; what is left over is ignored.
-fn end(token: u32, argument: u32) -> ! {
-    let arguments = if token == RTAS_POWER_OFF { 2 } else { 1 };
-    let block = [token, arguments, 1, argument, 0, 0].map(u32::to_be);
-    loop {
-        // SAFETY: the block is alive.
-        unsafe { hypercall(H_RTAS, (&raw const block).expose_provenance() as u64, 0, 0, 0) };
-    }
+    power_off()
 }
 
 #[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    end(RTAS_OS_TERM, c"guest-state panicked".as_ptr().expose_provenance() as u32)
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    fail(format_args!("{info}"));
 }

@@ -12,23 +12,23 @@
 #![no_main]
 #![expect(unsafe_code, reason = "bare metal: entry, hypercalls, raw memory")]
 
-#[allow(dead_code, reason = "another guest's, which needs more of it")]
-#[path = "../../console/src/machine.rs"]
+#[allow(dead_code, reason = "other guests', which need more of it")]
+#[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
 mod machine;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use machine::{Call, Tree, call, fail, must, say};
+use machine::{Tree, fail, now, say, sleep, typed};
 
-core::arch::global_asm!(
-    include_str!("../../ppc64/start.S"),
-    include_str!("../../ppc64/hypercall.S"),
-    include_str!("entry.S"),
-    options(raw)
-);
+#[cfg(target_arch = "powerpc64")]
+core::arch::global_asm!(include_str!("../../ppc64/second.S"), options(raw));
+#[cfg(target_arch = "aarch64")]
+core::arch::global_asm!(include_str!("../../arm64/second.S"), options(raw));
 
 unsafe extern "C" {
-    static __trivet_big_endian_second: u8;
+    #[cfg_attr(target_arch = "powerpc64", link_name = "__trivet_big_endian_second")]
+    static second_start: u8;
 }
 
 const PAGE: u64 = 4096;
@@ -40,7 +40,6 @@ const STRIDES: [u64; 2] = [4099, 2741];
 /// Microseconds between two pages.
 const SHORT: u64 = 120;
 const LONG: u64 = 600;
-const SECOND: u32 = 1;
 
 /// Ticks between two pages; 0 until the key has come.
 static PACE: AtomicU64 = AtomicU64::new(0);
@@ -49,7 +48,7 @@ static SECOND_WROTE: AtomicU64 = AtomicU64::new(0);
 
 #[unsafe(no_mangle)]
 extern "C" fn guest_main(tree: *const u8) -> ! {
-    // SAFETY: r3 at entry.
+    // SAFETY: the first argument.
     let tree = unsafe { Tree::new(tree) };
     if tree.is_told("sleep") {
         sleep();
@@ -57,13 +56,9 @@ extern "C" fn guest_main(tree: *const u8) -> ! {
     for page in FIRST..FIRST + PAGES {
         cell(page).store(0, Ordering::Relaxed);
     }
-    let entry = (&raw const __trivet_big_endian_second).expose_provenance() as u32;
-    let status = tree.rtas("start-cpu", [SECOND, entry, 0]);
-    if status != 0 {
-        fail(format_args!("start-cpu: status {status}"));
-    }
+    tree.start_second(&raw const second_start);
     say(format_args!("READY"));
-    let ticks_per_us = u64::from(tree.timebase_hz()) / 1_000_000;
+    let ticks_per_us = tree.ticks_per_second() / 1_000_000;
     PACE.store(ticks_per_us * key(ticks_per_us), Ordering::Release);
     let own = write(0);
     let other = loop {
@@ -102,14 +97,14 @@ fn write(vcpu: usize) -> u64 {
     let (mut wrote, pace, own) = (0, PACE.load(Ordering::Relaxed), 1 << vcpu);
     for n in 0..PAGES {
         let page = FIRST + n * STRIDES[vcpu] % PAGES;
-        let begun = timebase();
+        let begun = now();
         if kind(page) & own == 0 {
             cell(page).load(Ordering::Relaxed);
         } else {
             cell(page).fetch_add(own, Ordering::Relaxed);
             wrote += 1;
         }
-        while timebase().wrapping_sub(begun) < pace {}
+        while now().wrapping_sub(begun) < pace {}
     }
     wrote
 }
@@ -129,30 +124,15 @@ fn cell(page: u64) -> &'static AtomicU64 {
 /// Waits for a key; returns the microseconds that it stands for.
 fn key(ticks_per_us: u64) -> u64 {
     loop {
-        let [count, typed, _] = must(Call::GetTermChar, [0; 4]);
-        match (count, (typed >> 56) as u8) {
-            (0, _) => {}
-            (_, b's') => return SHORT,
-            (_, b'l') => return LONG,
-            (_, other) => fail(format_args!("key {other:#x} means nothing")),
+        match typed() {
+            None => {}
+            Some(b's') => return SHORT,
+            Some(b'l') => return LONG,
+            Some(other) => fail(format_args!("key {other:#x} means nothing")),
         }
-        let begun = timebase();
-        while timebase().wrapping_sub(begun) < 1000 * ticks_per_us {}
+        let begun = now();
+        while now().wrapping_sub(begun) < 1000 * ticks_per_us {}
     }
-}
-
-/// Sleeps for ever: nothing wakes a vCPU that takes no interrupts and has no timer.
-fn sleep() -> ! {
-    loop {
-        call(Call::Cede, [0; 4]);
-    }
-}
-
-fn timebase() -> u64 {
-    let now: u64;
-    // SAFETY: reads the timebase.
-    unsafe { core::arch::asm!("mftb {0}", out(reg) now, options(nomem, nostack)) };
-    now
 }
 
 #[panic_handler]

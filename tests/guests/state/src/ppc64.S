@@ -1,15 +1,8 @@
-/* hypercall(number, argument, argument, argument, argument) */
-    .text
-    .balign 16
-    .globl  hypercall
-hypercall:
-    sc      1
-    blr
-
 /*
  * __trivet_state_switch_fill(seed): VSR n holds seed + n in both halves, and the special registers parts of the seed.
  * The name is the one under which an image may touch these registers at all.
  */
+    .text
     .balign 16
     .globl  __trivet_state_switch_fill
 __trivet_state_switch_fill:

@@ -1,7 +1,6 @@
-    .text
-
-/* Where the second vCPU begins: in real mode and big-endian, as firmware starts a processor. Were it little-endian, the
+/* Where a second vCPU begins, with the linker script's second stack, in second_main: in real mode and big-endian, as firmware starts a processor. Were it little-endian, the
    first word would be a trap that never traps, and the second a branch over the switch. */
+    .text
     .balign 16
     .globl  __trivet_big_endian_second
 __trivet_big_endian_second:

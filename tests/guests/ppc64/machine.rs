@@ -1,9 +1,13 @@
-//! What the guest finds around it: the device tree, hypervisor calls, firmware calls, the console, its two ends.
+//! What a bare-metal guest finds around it on POWER: its beginning, the device tree, hypervisor calls, firmware calls, the
+//! console, time, its two ends. `arm64/machine.rs` has the same for Arm, and a guest takes the one that it is built for; what
+//! both offer has the same names.
 
 use core::fmt::{self, Write};
 
 use dtoolkit::fdt::{Fdt, FdtProperty};
 use dtoolkit::{Node, Property};
+
+core::arch::global_asm!(include_str!("start.S"), include_str!("hypercall.S"), options(raw));
 
 unsafe extern "C" {
     fn hypercall(number: u64, a: u64, b: u64, c: u64, d: u64, values: *mut [u64; 3]) -> i64;
@@ -75,11 +79,20 @@ impl Tree {
         }
     }
 
-    /// Ticks of the timebase in a second.
-    pub fn timebase_hz(&self) -> u32 {
+    /// Ticks of [`now`] in a second.
+    pub fn ticks_per_second(&self) -> u64 {
         let cpu = self.fdt.find_node("/cpus").and_then(|cpus| cpus.children().next());
         let cell = cpu.and_then(|cpu| cpu.property("timebase-frequency")?.value().first_chunk().copied());
-        cell.map_or_else(|| fail(format_args!("the tree does not tell the timebase's frequency")), u32::from_be_bytes)
+        let told = cell.map(u32::from_be_bytes);
+        told.unwrap_or_else(|| fail(format_args!("the tree does not tell the timebase's frequency"))).into()
+    }
+
+    /// Starts vCPU 1 at `entry`.
+    pub fn start_second(&self, entry: *const u8) {
+        let status = self.rtas("start-cpu", [1, entry.expose_provenance() as u32, 0]);
+        if status != 0 {
+            fail(format_args!("start-cpu: status {status}"));
+        }
     }
 
     fn property(&self, path: &str, property: &str) -> Option<FdtProperty<'static>> {
@@ -125,6 +138,27 @@ impl Write for Console {
 pub fn say(line: fmt::Arguments<'_>) {
     // The console has no errors.
     let _ = writeln!(Console, "{line}");
+}
+
+/// What has been typed, if anything has.
+pub fn typed() -> Option<u8> {
+    let [count, typed, _] = must(Call::GetTermChar, [0; 4]);
+    (count > 0).then_some((typed >> 56) as u8)
+}
+
+/// The timebase.
+pub fn now() -> u64 {
+    let now: u64;
+    // SAFETY: reads the timebase.
+    unsafe { core::arch::asm!("mftb {0}", out(reg) now, options(nomem, nostack)) };
+    now
+}
+
+/// Sleeps for ever: nothing wakes a vCPU that takes no interrupts and has no timer.
+pub fn sleep() -> ! {
+    loop {
+        call(Call::Cede, [0; 4]);
+    }
 }
 
 /// The tokens of the two ends are known without the tree, which may be what is wrong.
