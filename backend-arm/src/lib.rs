@@ -15,8 +15,13 @@
 extern crate alloc;
 
 pub mod features;
+#[cfg(target_arch = "aarch64")]
+mod isa;
 pub mod machine;
 pub mod stage2;
 pub mod vcpu;
 pub mod vgic;
 pub mod virt;
+
+#[cfg(target_arch = "aarch64")]
+pub use isa::Arm64;

@@ -8,7 +8,7 @@ pub mod tlb;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 #[cfg(target_arch = "aarch64")]
-mod clock;
+pub mod clock;
 #[cfg(target_arch = "aarch64")]
 pub mod icc;
 #[cfg(target_arch = "aarch64")]

@@ -39,6 +39,13 @@ impl Context {
         self.x.get(usize::from(n)).copied().unwrap_or(0)
     }
 
+    /// x0 to x3, a call's arguments and results.
+    #[inline]
+    pub fn arguments(&mut self) -> &mut [u64; 4] {
+        let [first, ..] = self.x.as_chunks_mut().0 else { unreachable!("31 registers begin with four") };
+        first
+    }
+
     /// Sets general register `n`; 31 takes nothing.
     #[inline]
     pub fn set(&mut self, n: u8, value: u64) {

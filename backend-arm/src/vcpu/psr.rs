@@ -16,6 +16,8 @@ pub mod bits {
     pub const EL1T: u64 = 4;
     /// Debug, SError, IRQ and FIQ masks.
     pub const DAIF: u64 = 0xf << 6;
+    /// Data accesses of AArch32 are big-endian.
+    pub const BIG_ENDIAN: u64 = 1 << 9;
     /// Speculative store bypass safe.
     pub const SSBS: u64 = 1 << 12;
     /// Privileged access never.
@@ -34,6 +36,10 @@ pub mod bits {
     pub const STEP: u64 = 1 << 21;
 }
 
+/// SCTLR_EL1: EL0's data accesses are big-endian.
+const SCTLR_E0E: u64 = 1 << 24;
+/// SCTLR_EL1: EL1's are.
+const SCTLR_EE: u64 = 1 << 25;
 /// SCTLR_EL1: privileged access never is left as it is when an exception is taken.
 const SCTLR_SPAN: u64 = 1 << 23;
 /// SCTLR_EL1: speculative store bypass is safe after an exception.
@@ -75,6 +81,18 @@ impl Place {
         let pan = if sctlr & SCTLR_SPAN == 0 { bits::PAN } else { 0 };
         let ssbs = if sctlr & SCTLR_DSSBS != 0 { bits::SSBS } else { 0 };
         Self { pc: (vbar & !0x7ff).wrapping_add(from), pstate: kept | pan | ssbs | bits::DAIF | bits::EL1H }
+    }
+
+    /// True if its data accesses are big-endian, given SCTLR_EL1: PSTATE.E says so in AArch32, E0E at EL0, EE at EL1.
+    #[must_use]
+    pub const fn is_big_endian(self, sctlr: u64) -> bool {
+        if self.pstate & bits::AARCH32 != 0 {
+            self.pstate & bits::BIG_ENDIAN != 0
+        } else if self.is_user() {
+            sctlr & SCTLR_E0E != 0
+        } else {
+            sctlr & SCTLR_EE != 0
+        }
     }
 
     /// True if it is in EL0.
@@ -172,6 +190,14 @@ mod tests {
         assert_eq!(before.exception(0, 1 << 23 | 1 << 44).pstate, spanned.pstate | bits::SSBS);
         let never = Place { pstate: bits::PAN, ..before };
         assert_eq!(never.exception(0, 1 << 23).pstate & bits::PAN, bits::PAN);
+    }
+
+    #[test]
+    fn each_level_has_its_own_byte_order() {
+        let at = |pstate, sctlr| Place { pc: 0, pstate }.is_big_endian(sctlr);
+        assert!(at(0, 1 << 24) && !at(0, 1 << 25));
+        assert!(at(bits::EL1H, 1 << 25) && !at(bits::EL1H, 1 << 24));
+        assert!(at(bits::AARCH32 | 1 << 9, 0) && !at(bits::AARCH32, 3 << 24) && !at(1 << 9, 0));
     }
 
     #[test]

@@ -86,3 +86,37 @@ register!(
     /// EL1's generic key, high half.
     APGAKEYHI_EL1 = "S3_0_C2_C3_1"
 );
+register!(
+    /// Instruction set attributes 2.
+    ID_AA64ISAR2_EL1 = "S3_0_C0_C6_2"
+);
+
+macro_rules! identification {
+    ($crm:expr, $op2:expr; $($c:literal: $($o:literal)*;)*) => {
+        match ($crm, $op2) {
+            $($(
+                ($c, $o) => {
+                    let value;
+                    // SAFETY: reads a constant.
+                    unsafe { core::arch::asm!(concat!("mrs {}, S3_0_C0_C", $c, "_", $o), out(reg) value, options(nomem, nostack)) };
+                    value
+                }
+            )*)*
+            _ => 0,
+        }
+    };
+}
+
+/// The identification register (3, 0, 0, `crm`, `op2`), `crm` 1 to 7; 0 where none was known.
+#[must_use]
+pub fn identification(crm: u32, op2: u32) -> u64 {
+    identification!(crm, op2;
+        1: 0 1 2 3 4 5 6 7;
+        2: 0 1 2 3 4 5 6 7;
+        3: 0 1 2 4 5 6;
+        4: 0 1;
+        5: 0 1;
+        6: 0 1 2;
+        7: 0 1 2;
+    )
+}

@@ -84,6 +84,26 @@ pub const ICC_SGI1R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 5);
 pub const ICC_ASGI1R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 6);
 /// ICC_SGI0R_EL1: the same for group 0.
 pub const ICC_SGI0R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 7);
+/// ICC_DIR_EL1: deactivates an interrupt.
+pub const ICC_DIR_EL1: SysReg = SysReg::new(3, 0, 12, 11, 1);
+/// ACTLR_EL1: auxiliary control.
+pub const ACTLR_EL1: SysReg = SysReg::new(3, 0, 1, 0, 1);
+/// MDRAR_EL1: where the debug ROM is.
+pub const MDRAR_EL1: SysReg = SysReg::new(2, 0, 1, 0, 0);
+/// OSLAR_EL1: takes and opens the OS lock.
+pub const OSLAR_EL1: SysReg = SysReg::new(2, 0, 1, 0, 4);
+/// OSLSR_EL1: the OS lock's state.
+pub const OSLSR_EL1: SysReg = SysReg::new(2, 0, 1, 1, 4);
+/// OSDLR_EL1: the double lock.
+pub const OSDLR_EL1: SysReg = SysReg::new(2, 0, 1, 3, 4);
+/// DBGPRCR_EL1: power control for a debugger.
+pub const DBGPRCR_EL1: SysReg = SysReg::new(2, 0, 1, 4, 4);
+
+/// True for a register of self-hosted debug: op0 is 2, and op1 is not that of trace units (1).
+#[must_use]
+pub const fn is_debug(register: SysReg) -> bool {
+    register.op0() == 2 && register.op1() != 1
+}
 
 #[cfg(test)]
 mod tests {

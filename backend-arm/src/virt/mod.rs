@@ -136,6 +136,11 @@ impl Virt {
         self.unknown.load(Ordering::Relaxed)
     }
 
+    /// A vCPU executed something that it does not have. Counted with the calls that were not known.
+    pub fn count_undefined(&self) {
+        self.unknown.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// New input waits on the console. Returns the vCPU to wake, if any.
     #[must_use]
     pub fn typed(&self) -> Option<u16> {
