@@ -1,0 +1,9 @@
+//! The x86 backend: what hv-core needs of this instruction set, and what x86 guests need beside it.
+//!
+//! Two vendors' extensions do the same work: VMX with EPT, and SVM with nested paging. What differs between them is data
+//! (`vmx`, `svm`, the entry formats of `stage2`) and meets again in one table and one vCPU.
+//!
+//! Nothing here touches the processor yet: there is no board for it. All of it is built and tested on the host.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
