@@ -3,7 +3,8 @@
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
-use super::{Call, Cause, Conduit, DEVICES, PageSource, Raw, Wait, hpfar_page, name, page_source, par_page};
+use super::{Call, Cause, Conduit, DEVICES, Raw, Wait, name};
+use crate::vcpu::aborts::{PageSource, hpfar_page, page_source, par_page};
 use crate::vcpu::mmio::{Extend, MmioAccess, Transfer, Width};
 use crate::vcpu::sysreg::{Direction, SysReg, SysRegAccess};
 
