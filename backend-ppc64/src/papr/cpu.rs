@@ -84,7 +84,7 @@ pub fn random<S: Services>(args: &mut Args<'_>, s: &S) -> Status {
 #[cfg(test)]
 mod tests {
     use super::Characteristics;
-    use crate::papr::double::Double;
+    use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{MSR_EE, Papr};
     use hv_core::vcpu::exit::Next;

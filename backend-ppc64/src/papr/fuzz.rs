@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
-use super::double::{Double, MEMORY};
+use super::double::{Calls as _, Double, MEMORY};
 use super::hcall::{ALL, Hcall};
 use super::rtas::token;
 use super::{LPCR_AIL, LPCR_ILE, MSR_EE, Papr, VTY_UNIT};

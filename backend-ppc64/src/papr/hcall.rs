@@ -156,7 +156,7 @@ fn carry_out<S: Services>(p: &Papr, nr: u64, args: &mut Args<'_>, s: &S) -> Answ
 #[cfg(test)]
 mod tests {
     use super::{ALL, Hcall};
-    use crate::papr::double::Double;
+    use crate::papr::double::{Calls as _, Double};
     use crate::papr::{MSR_PR, Papr};
     use hv_core::vcpu::exit::Next;
 

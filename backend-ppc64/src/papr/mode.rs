@@ -114,7 +114,7 @@ fn radix_entry(address: u64, page_size: u64, size: u64) -> Result<u64, Status> {
 #[cfg(test)]
 mod tests {
     use super::NO_PROCESS_TABLE;
-    use crate::papr::double::Double;
+    use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{LPCR_AIL, LPCR_ILE, Papr};
 

@@ -66,7 +66,7 @@ const fn byte(register: u64) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use crate::papr::double::Double;
+    use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{Papr, VTY_SOURCE};
 

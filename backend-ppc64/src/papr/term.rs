@@ -45,7 +45,7 @@ pub fn put(args: &Args<'_>, s: &dyn Services) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use crate::papr::double::Double;
+    use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{Papr, VTY_UNIT};
 

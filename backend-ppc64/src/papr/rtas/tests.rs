@@ -3,7 +3,7 @@
 use hv_core::vcpu::exit::{End, Next};
 
 use super::token::{ALL, Token};
-use crate::papr::double::{Double, MEMORY};
+use crate::papr::double::{Calls as _, Double, MEMORY};
 use crate::papr::hcall::Hcall;
 use crate::papr::{Papr, VTY_SOURCE};
 

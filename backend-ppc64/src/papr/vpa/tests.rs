@@ -3,7 +3,7 @@
 use hv_core::addr::Gpa;
 
 use crate::papr::Papr;
-use crate::papr::double::{Double, MEMORY};
+use crate::papr::double::{Calls as _, Double, MEMORY};
 use crate::papr::hcall::Hcall;
 
 const VPA: u64 = 0x1000;
