@@ -2,6 +2,7 @@
 //!
 //! Trivet runs at EL2 without the virtualization host extensions, guests at EL1.
 //!
+//! - [`el2`]: EL2 itself: entry, Trivet's own translations, what the machine is made of, its console and firmware.
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`machine`]: memory, translation caches, the CPUs' interrupts and clock.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the registers that point at them.
@@ -14,6 +15,7 @@
 
 extern crate alloc;
 
+pub mod el2;
 pub mod features;
 #[cfg(target_arch = "aarch64")]
 mod isa;

@@ -14,6 +14,7 @@ use hv_core::sync::AtomicU64;
 
 use super::tlb::{self, Plan};
 use super::{clock, icc, identify, ram};
+use crate::el2::inventory::AFFINITY;
 use crate::features::{Features, Unsupported};
 use crate::stage2::{Processor, registers};
 
@@ -134,9 +135,6 @@ impl ArmMachine {
         core::ptr::with_exposed_provenance::<AtomicU64>((table.base().0 as usize) << PAGE_SHIFT).wrapping_add(slot)
     }
 }
-
-/// Aff3 and Aff2 to Aff0 in MPIDR_EL1.
-const AFFINITY: u64 = 0xff_00ff_ffff;
 
 /// Interrupts that are taken in one go; a level that does not fall is met again at the next exit.
 const AT_ONCE: usize = 8;

@@ -8,7 +8,7 @@ use core::arch::asm;
 
 use aarch64_cpu::asm::barrier::{SY, dsb, isb};
 use aarch64_cpu::asm::wfi;
-use aarch64_cpu::registers::{CNTHP_CTL_EL2, CNTPCT_EL0, Readable as _, Writeable as _};
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, Readable as _, Writeable as _};
 use hv_core::machine::Instant;
 
 /// The private interrupt of EL2's physical timer.
@@ -21,6 +21,12 @@ pub const GUEST_TIMERS: [u32; 2] = [27, 30];
 pub fn now() -> Instant {
     isb(SY);
     Instant(CNTPCT_EL0.get())
+}
+
+/// Microseconds since the counter began, for the log.
+pub fn microseconds() -> u64 {
+    let (ticks, hz) = (CNTPCT_EL0.get(), CNTFRQ_EL0.get().max(1));
+    ticks / hz * 1_000_000 + ticks % hz * 1_000_000 / hz
 }
 
 /// Sleeps until `until`, or until an interrupt is pending. Interrupts are masked, which does not keep WFI from ending.

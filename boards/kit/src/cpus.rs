@@ -40,6 +40,12 @@ impl<M: Machine> StartBlock<M> {
 }
 
 impl<M: Machine> Orders<M> {
+    /// The CPU that they are for.
+    #[must_use]
+    pub const fn id(&self) -> CpuId {
+        self.id
+    }
+
     /// Carries them out. The calling CPU is the one that they are for, and `machine` is there if it was told of.
     pub fn carry_out(&self, machine: Option<&'static M>) -> ! {
         let id = self.id.0;
