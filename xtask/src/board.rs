@@ -1,6 +1,6 @@
 //! `boards/<name>/board.toml`: what cannot be asked of the machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -48,12 +48,36 @@ pub struct Board {
 pub struct Image {
     /// rustc's name of the target.
     pub target: String,
+    /// What is booted.
+    #[serde(default)]
+    pub form: Form,
     /// Flags for rustc.
     pub rustflags: Vec<String>,
     /// Flags for the linker; scripts are relative to the tree's root.
     pub link_args: Vec<String>,
     /// Most bytes of text and read-only data in a release image.
     pub limit: Size,
+}
+
+/// What a loader is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// The ELF program.
+    #[default]
+    Elf,
+    /// What the program has in memory, from its first loaded byte to its last.
+    Flat,
+}
+
+impl Form {
+    /// The file that is booted, for the image whose ELF program is `elf`.
+    pub fn file(self, elf: &Path) -> PathBuf {
+        match self {
+            Self::Elf => elf.to_owned(),
+            Self::Flat => elf.with_extension("img"),
+        }
+    }
 }
 
 /// What runs the image.

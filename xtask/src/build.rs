@@ -40,6 +40,6 @@ pub fn run(args: &BuildArgs) -> Result<()> {
         std::fs::write(file, bytes).map_err(|error| refuse(format!("cannot write {}: {error}", file.display())))?;
     }
     let image = image::build(&board, args.profile, Variant::Guests)?;
-    println!("{}", image.to_str().context("the build folder's path is not UTF-8")?);
+    println!("{}", board.image.form.file(&image).to_str().context("the build folder's path is not UTF-8")?);
     Ok(())
 }

@@ -26,7 +26,7 @@ pub struct Launch<'a> {
     pub cpus: u16,
     /// Machine memory.
     pub memory: Size,
-    /// Trivet.
+    /// Trivet, as an ELF program.
     pub image: &'a Path,
     /// The bundle, if the image takes one.
     pub bundle: Option<&'a Path>,
@@ -58,7 +58,7 @@ impl Emulator {
         let mut command = process::outlived(&launch.board.emulator.program);
         command.args(launch.args).args(&launch.machine.args);
         command.args(["-smp", &launch.cpus.to_string(), "-m", &format!("{}M", launch.memory.0 >> 20)]);
-        command.arg("-kernel").arg(launch.image);
+        command.arg("-kernel").arg(launch.board.image.form.file(launch.image));
         if let Some(bundle) = launch.bundle {
             command.arg("-initrd").arg(bundle);
         }

@@ -1,8 +1,8 @@
 //! Refuses an image with floating-point or vector instructions outside the state-switch assembly.
 //!
 //! Trivet leaves a guest's floating-point and vector registers loaded while it works, so one stray use would corrupt
-//! a guest. Opcodes are from the Power ISA 3.1, appendix on opcode maps; the check reads every word of executable
-//! sections, since instructions are words there.
+//! a guest. Opcodes are from the Power ISA 3.1, appendix on opcode maps, and from DDI 0487, C4.1; the check reads every word
+//! of executable sections, since instructions are words on both, but for what the assembler marks as data.
 
 use std::path::Path;
 
@@ -13,15 +13,19 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, e
 const ALLOWED: &str = "__trivet_state_switch";
 /// Symbols whose words are not little-endian code begin with this.
 const FOREIGN: &str = "__trivet_big_endian";
+/// Mapping symbols of Arm's ELF (AAELF64, 5.5.1): data begin here, code begins here.
+const MAPPING: [&str; 2] = ["$d", "$x"];
 /// More findings than this add nothing.
 const SHOWN: usize = 8;
 
-/// Checks the image's bytes; other architectures than POWER are built for soft float and pass.
+/// Checks the image's bytes.
 pub fn check(image: &[u8], path: &Path) -> Result<()> {
     let file = object::File::parse(image).with_context(|| format!("{} is no ELF file", path.display()))?;
-    if file.architecture() != object::Architecture::PowerPc64 {
-        return Ok(());
-    }
+    let kind: fn(u32) -> Option<&'static str> = match file.architecture() {
+        object::Architecture::PowerPc64 => power,
+        object::Architecture::Aarch64 => arm,
+        other => bail!("{} is for {other:?}, of which no instructions are known", path.display()),
+    };
     let mut found = Vec::new();
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
@@ -32,8 +36,14 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
         let here = file.symbols().filter(|s| s.is_definition() && s.section_index() == Some(section.index()));
         let mut symbols: Vec<(u64, &str)> = here.filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
         symbols.sort_unstable();
+        let is_mapping = |name: &str| MAPPING.iter().any(|mark| name.split('.').next() == Some(mark));
+        let (marks, symbols): (Vec<_>, Vec<_>) = symbols.into_iter().partition(|(_, name)| is_mapping(name));
         for (word, address) in section.data()?.as_chunks::<4>().0.iter().zip((section.address()..).step_by(4)) {
             let Some(kind) = kind(u32::from_le_bytes(*word)) else { continue };
+            let mark = marks.partition_point(|(start, _)| *start <= address).checked_sub(1);
+            if mark.and_then(|at| marks.get(at)).is_some_and(|(_, name)| name.starts_with(MAPPING[0])) {
+                continue;
+            }
             let after = symbols.partition_point(|(start, _)| *start <= address);
             let (start, name) = after.checked_sub(1).and_then(|at| symbols.get(at)).copied().unwrap_or((0, "?"));
             let here = symbols.iter().filter(|(begin, _)| *begin == start).map(|(_, name)| name);
@@ -53,8 +63,20 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
     bail!("{} has {count} floating-point or vector instructions that would corrupt a guest:\n{shown}", path.display())
 }
 
-/// What kind of forbidden instruction a word is.
-fn kind(word: u32) -> Option<&'static str> {
+/// What kind of forbidden instruction a word of A64 is, by its top-level groups.
+fn arm(word: u32) -> Option<&'static str> {
+    match word >> 25 & 0xf {
+        0b0000 if word >> 31 == 1 => Some("matrix"),
+        0b0010 => Some("scalable vector"),
+        0b0111 | 0b1111 => Some("floating-point or vector"),
+        // Loads and stores, of those registers if bit 26 is set.
+        0b0110 | 0b1110 => Some("floating-point or vector load or store"),
+        _ => None,
+    }
+}
+
+/// What kind of forbidden instruction a word of POWER is.
+fn power(word: u32) -> Option<&'static str> {
     match word >> 26 {
         // maddhd, maddhdu and maddld are integer instructions among the vector ones.
         4 if matches!(word & 0x3f, 48 | 49 | 51) => None,
@@ -82,7 +104,7 @@ fn indexed(extended: u32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::kind;
+    use super::{arm, power};
 
     #[test]
     fn forbidden_instructions_are_known() {
@@ -97,7 +119,7 @@ mod tests {
             (0xfc20_1090, "fmr f1,f2"),
             (0x7c00_0066, "mfvsrd r0,f0"),
         ] {
-            assert!(kind(word).is_some(), "{name}");
+            assert!(power(word).is_some(), "{name}");
         }
     }
 
@@ -114,7 +136,42 @@ mod tests {
             (0x4400_0022, "sc 1"),
             (0x7c08_02a6, "mflr r0"),
         ] {
-            assert_eq!(kind(word), None, "{name}");
+            assert_eq!(power(word), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn forbidden_instructions_of_arm_are_known() {
+        for (word, name) in [
+            (0xad00_0400, "stp q0,q1,[x0]"),
+            (0x3dc0_0000, "ldr q0,[x0]"),
+            (0xfd40_0000, "ldr d0,[x0]"),
+            (0x1c00_0000, "ldr s0,0"),
+            (0x4c40_7000, "ld1 {v0.16b},[x0]"),
+            (0x4e20_1c00, "and v0.16b,v0.16b,v0.16b"),
+            (0x1e60_4020, "fmov d0,d1"),
+            (0x9e66_0000, "fmov x0,d0"),
+            (0x6f00_e400, "movi v0.2d,#0"),
+            (0x0420_0000, "add z0.b,z0.b,z0.b"),
+            (0x8580_0000, "ldr p0,[x0]"),
+            (0xc080_0000, "mova"),
+        ] {
+            assert!(arm(word).is_some(), "{name}");
+        }
+        for (word, name) in [
+            (0xd503_201f, "nop"),
+            (0x8b02_0020, "add x0,x1,x2"),
+            (0x9b02_7c20, "mul x0,x1,x2"),
+            (0xa9bf_7bfd, "stp x29,x30,[sp,#-16]!"),
+            (0xf940_0000, "ldr x0,[x0]"),
+            (0x5800_0000, "ldr x0,0"),
+            (0xc85f_7c00, "ldxr x0,[x0]"),
+            (0xd51e_1140, "msr cptr_el2,x0"),
+            (0x9ac0_0820, "udiv x0,x1,x0"),
+            (0xd450_0002, "hlt"),
+            (0xd69f_03e0, "eret"),
+        ] {
+            assert_eq!(arm(word), None, "{name}");
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use object::elf;
+use object::read::elf::ProgramHeader as _;
 
-use crate::board::Board;
+use crate::board::{Board, Form};
 use crate::progress::step;
 use crate::{fpcheck, process, setup, workspace};
 
@@ -57,7 +59,7 @@ impl Variant {
     }
 }
 
-/// Builds the image; returns its path.
+/// Builds the image; returns the path of its ELF program. What is booted is beside it ([`Form::file`]).
 pub fn build(board: &Board, profile: Profile, variant: Variant) -> Result<PathBuf> {
     let flags = rustflags(board, &board.image.link_args);
     let what = format!("Trivet for {}", board.name);
@@ -66,7 +68,28 @@ pub fn build(board: &Board, profile: Profile, variant: Variant) -> Result<PathBu
     let kind = variant.feature().unwrap_or("trivet");
     let image = folder(board, profile).join(format!("{kind}.elf"));
     workspace::write_file(&image, &elf)?;
+    if board.image.form == Form::Flat {
+        workspace::write_file(&Form::Flat.file(&image), &flat(&elf)?)?;
+    }
     Ok(image)
+}
+
+/// What a program has in memory, from its first loaded byte to the last that is not zero for want of a file's.
+fn flat(elf: &[u8]) -> Result<Vec<u8>> {
+    let file = object::read::elf::ElfFile64::<object::Endianness>::parse(elf).context("the image is no ELF file")?;
+    let endian = file.endian();
+    let loaded = || file.elf_program_headers().iter().filter(|s| s.p_type(endian) == elf::PT_LOAD);
+    let start = loaded().map(|segment| segment.p_paddr(endian)).min().context("the image loads nothing")?;
+    let mut flat = Vec::new();
+    for segment in loaded() {
+        let data = segment.data(endian, elf).ok().context("a segment lies outside of its file")?;
+        let at = usize::try_from(segment.p_paddr(endian) - start).context("the image is spread out")?;
+        if flat.len() < at + data.len() {
+            flat.resize(at + data.len(), 0);
+        }
+        flat[at..at + data.len()].copy_from_slice(data);
+    }
+    Ok(flat)
 }
 
 /// Builds the bare-metal guest in `tests/guests/NAME` for the board's architecture; returns its path.
