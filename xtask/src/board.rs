@@ -106,6 +106,9 @@ pub struct Machine {
     pub name: String,
     /// What makes the emulator be it.
     pub args: Vec<String>,
+    /// What makes the emulator be the same machine as a guest has it: without a hypervisor's part. Not every board has
+    /// such a one.
+    pub direct: Option<Vec<String>>,
 }
 
 /// The default guest.

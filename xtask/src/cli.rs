@@ -14,7 +14,7 @@ use crate::model::ModelArgs;
 use crate::museum::MuseumArgs;
 use crate::run::RunArgs;
 use crate::test::Depth;
-use crate::{bench, build, conformance, demo, doctor, fmt, guests, lint, model, museum, run, size, test};
+use crate::{bench, build, conformance, demo, dmesg, doctor, fmt, guests, lint, model, museum, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -68,6 +68,15 @@ enum Command {
         /// Measure page-table work on this machine
         #[arg(long)]
         host: bool,
+    },
+    /// Compare a guest's kernel messages with those of the same kernel without Trivet; fails if it has others
+    Dmesg {
+        /// The board
+        #[arg(long, default_value = "virt")]
+        board: String,
+        /// Which of the board's machines
+        #[arg(long)]
+        machine: Option<String>,
     },
     /// Print what an image consists of; fails above the board's limit
     Size {
@@ -129,6 +138,7 @@ pub fn run() -> Result<()> {
         Command::Demo(args) => demo::run(&args),
         Command::Bench { host: true, .. } => bench::host::run(),
         Command::Bench { board, host: false } => bench::run(&board),
+        Command::Dmesg { board, machine } => dmesg::run(&board, machine.as_deref()),
         Command::Size { board } => size::run(board.as_deref()),
         Command::Lint => lint::run(),
         Command::Fmt { check } => fmt::run(if check { Mode::Check } else { Mode::Write }),

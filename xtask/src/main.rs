@@ -8,6 +8,7 @@ mod bundle;
 mod cli;
 mod conformance;
 mod demo;
+mod dmesg;
 mod doctor;
 mod emulator;
 mod error;

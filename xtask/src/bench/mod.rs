@@ -5,6 +5,7 @@
 //! neither figure is worth anything.
 
 pub mod host;
+mod peers;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::emulator::Launch;
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
 use crate::setup;
+use peers::Peer;
 
 /// The counting guest's memory: its image, its present pages, and as many untouched ones.
 const GUEST_MEMORY: u64 = 64 << 20;
@@ -26,32 +28,6 @@ const GUEST_MEMORY: u64 = 64 << 20;
 const SWAPPED_MEMORY: u64 = 512 << 20;
 /// How long one run may take.
 const LIMIT: Duration = Duration::from_secs(300);
-
-/// What a figure is measured against, in instructions.
-struct Peer {
-    /// The figure's name on its RESULT line.
-    name: &'static str,
-    /// What it is.
-    about: &'static str,
-    /// KVM on the same machine (median), where it was measured.
-    kvm: Option<u64>,
-    /// At most this; `None`: no limit yet.
-    target: Option<u64>,
-}
-
-/// The figures of the pseries board.
-const PSERIES: [Peer; 8] = [
-    Peer { name: "hypercall", about: "null hypercall, guest to guest", kvm: Some(2027), target: Some(600) },
-    Peer { name: "fault-present", about: "stage-2 fault, page present", kvm: Some(3467), target: None },
-    Peer { name: "fault-fresh", about: "stage-2 fault, fresh 4K page", kvm: Some(8225), target: Some(3000) },
-    Peer { name: "dirty-log-write", about: "dirty-log write fault", kvm: Some(3443), target: Some(1200) },
-    Peer { name: "swap-in", about: "swap-in fault, one word", kvm: None, target: Some(4000) },
-    // Of KVM its GET_DIRTY_LOG of 4,096 pages.
-    Peer { name: "harvest", about: "dirty-log harvest, per dirty page", kvm: Some(859), target: Some(40) },
-    // Of both what the notifier does.
-    Peer { name: "unmap", about: "unmap, per 4K page", kvm: Some(223), target: Some(40) },
-    Peer { name: "discard", about: "unmap and free, per 4K page", kvm: None, target: None },
-];
 
 /// One RESULT line.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,6 +78,7 @@ const RUNS: [Run; 4] = [
 /// Measures a board.
 pub fn run(board: &str) -> Result<()> {
     let board = Board::named(board)?;
+    let peers = peers::of(&board)?;
     setup::need_to_run(&board)?;
     let mut figures = Vec::new();
     for run in &RUNS {
@@ -115,8 +92,8 @@ pub fn run(board: &str) -> Result<()> {
         }
         figures.extend(first.iter().map(|line| parse(line)).collect::<Result<Vec<_>>>()?);
     }
-    println!("{}", table(&figures));
-    let missed = missed(&figures);
+    println!("{}", table(&figures, peers));
+    let missed = missed(&figures, peers);
     if missed.is_empty() { Ok(()) } else { bail!("above target: {}", missed.join(", ")) }
 }
 
@@ -197,25 +174,25 @@ fn parse(line: &str) -> Result<Figure> {
     })
 }
 
-fn table(figures: &[Figure]) -> String {
+fn table(figures: &[Figure], peers: &[Peer]) -> String {
     let head = format!(
-        "{:32} {:>7} {:>7} {:>7} {:>7} {:>8}",
+        "{:34} {:>10} {:>10} {:>6} {:>7} {:>10}",
         "instructions, median", "Trivet", "KVM", "ratio", "target", "p99"
     );
     let dash = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let rows = figures.iter().map(|figure| {
-        let peer = PSERIES.iter().find(|peer| peer.name == figure.name);
+        let peer = peers.iter().find(|peer| peer.name == figure.name);
         let kvm = peer.and_then(|peer| peer.kvm);
         let ratio = kvm.map_or("-".to_owned(), |kvm| format!("{}%", figure.med.saturating_mul(100) / kvm));
         let (about, target) = peer.map_or((&*figure.name, None), |peer| (peer.about, peer.target));
         let (kvm, target) = (dash(kvm), dash(target));
-        format!("{about:32} {:>7} {kvm:>7} {ratio:>7} {target:>7} {:>8}", figure.med, figure.p99)
+        format!("{about:34} {:>10} {kvm:>10} {ratio:>6} {target:>7} {:>10}", figure.med, figure.p99)
     });
     std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 /// Figures above their targets, and targets without a figure.
-fn missed(figures: &[Figure]) -> Vec<String> {
+fn missed(figures: &[Figure], peers: &[Peer]) -> Vec<String> {
     let judge = |peer: &Peer| match figures.iter().find(|figure| figure.name == peer.name) {
         None => Some(format!("{} was not measured", peer.name)),
         Some(figure) => {
@@ -223,25 +200,27 @@ fn missed(figures: &[Figure]) -> Vec<String> {
             Some(format!("{} {} (at most {target})", peer.name, figure.med))
         }
     };
-    PSERIES.iter().filter_map(judge).collect()
+    peers.iter().filter_map(judge).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PSERIES, missed, parse, table};
+    use super::peers::PSERIES;
+    use super::{missed, parse, table};
 
     #[test]
     fn lines_are_read_and_judged() {
         let line = |name: &str, med: u64| format!("RESULT {name} n 100 min 1 med {med} mean 3 p99 4 max 5");
-        let figures: Vec<_> = [("hypercall", 590), ("fault-present", 900), ("fault-fresh", 3001)]
+        let figures: Vec<_> = [("boot", 9), ("hypercall", 590), ("fault-present", 900), ("fault-fresh", 3001)]
             .map(|(n, m)| parse(&line(n, m)).unwrap())
             .into();
         assert_eq!((figures[0].n, figures[0].max), (100, 5));
-        assert_eq!(missed(&figures).first().map(String::as_str), Some("fault-fresh 3001 (at most 3000)"));
-        let missing = missed(&figures[..1]);
+        assert_eq!(missed(&figures, &PSERIES).first().map(String::as_str), Some("fault-fresh 3001 (at most 3000)"));
+        let missing = missed(&figures[..1], &PSERIES);
         assert_eq!(missing.len(), PSERIES.len() - 1);
         assert!(missing.iter().all(|line| line.ends_with(" was not measured")), "{missing:?}");
-        assert!(table(&figures).contains("null hypercall, guest to guest       590    2027     29%     600"));
+        let table = table(&figures, &PSERIES);
+        assert!(table.contains("null hypercall, guest to guest            590       2027    29%     600"), "{table}");
         assert!(parse("RESULT x n 1").is_err() && parse(&line("x", 1).replace("med 1", "med 1.5")).is_err());
     }
 }

@@ -3,7 +3,7 @@
 mod kernel;
 pub mod plan;
 mod session;
-mod shell;
+pub mod shell;
 mod steps;
 pub mod tail;
 pub mod talk;

@@ -44,6 +44,9 @@ impl From<VmEnd<'_>> for End {
     }
 }
 
+/// What a Linux kernel says when it gives up.
+const KERNEL_PANIC: &str = "Kernel panic - not syncing: ";
+
 /// One VM's console and state.
 pub struct Vm {
     /// Its name.
@@ -150,7 +153,7 @@ impl World {
         match event {
             Event::Booted { .. } => self.booted = true,
             Event::VmStarted(vm) => self.set_state(vm, State::Runs),
-            Event::VmEnded(vm, end) => self.set_state(vm, State::Ended(end.into())),
+            Event::VmEnded(vm, end) => self.set_state(vm, State::Ended(self.end(vm, end))),
             Event::MonitorDone(result) => self.monitor_done.push_back(result),
             Event::Refused(why) => self.refused = Some(why.to_owned()),
             Event::Panic(what) => self.panicked = Some(what.split_whitespace().collect::<Vec<_>>().join(" ")),
@@ -159,12 +162,25 @@ impl World {
     }
 
     fn set_state(&mut self, vm: u8, state: State) {
-        if let Some(vm) = self.vms.get_mut(usize::from(vm)) {
-            if state == State::Runs {
-                vm.unread.clear();
-            }
-            vm.state = state;
+        let Some(vm) = self.vms.get_mut(usize::from(vm)) else { return };
+        match state {
+            // That it has panicked is not forgotten because it starts again.
+            State::Runs if matches!(vm.state, State::Ended(End::Panic(_))) => return,
+            State::Runs => vm.unread.clear(),
+            State::Waits | State::Ended(_) => {}
         }
+        vm.state = state;
+    }
+
+    /// How a VM has ended. Where the platform has no call for an operating system that has failed, it reboots at once (the
+    /// board's command line says so), and its last lines tell why.
+    fn end(&self, vm: u8, end: VmEnd<'_>) -> End {
+        let words = |vm: &Vm| {
+            let line =
+                vm.tail.lines().filter_map(|line| Some(line.split_once(KERNEL_PANIC)?.1.trim().to_owned())).last();
+            line.filter(|_| end == VmEnd::Reboot)
+        };
+        self.vms.get(usize::from(vm)).and_then(words).map_or_else(|| end.into(), End::Panic)
     }
 
     fn look_for_panic(&mut self) {
@@ -211,6 +227,26 @@ mod tests {
         world.feed(Frame::event(&Event::VmEnded(0, VmEnd::GuestPanic("oops\n"))).unwrap().as_bytes());
         assert_eq!(world.vms[1].unread, b"one");
         assert_eq!(world.vms[0].state, State::Ended(End::Panic("oops".into())));
+    }
+
+    #[test]
+    fn a_guest_that_reboots_because_of_a_panic_has_panicked() {
+        let said = |world: &mut World, text: &str| {
+            world.feed(Frame::new(Stream::Console(0), text.as_bytes()).unwrap().as_bytes());
+        };
+        let event = |world: &mut World, event: &Event<'_>| world.feed(Frame::event(event).unwrap().as_bytes());
+        let mut world = world();
+        said(&mut world, "all is well\r\n");
+        event(&mut world, &Event::VmEnded(0, VmEnd::Reboot));
+        assert!(matches!(world.vms[0].state, State::Ended(End::Other(_))));
+        event(&mut world, &Event::VmStarted(0));
+        assert_eq!(world.vms[0].state, State::Runs);
+        said(&mut world, "[   12.5] Kernel panic - not syncing: sysrq\r\n[   12.6] CPU: 0\r\n");
+        event(&mut world, &Event::VmEnded(0, VmEnd::PowerOff));
+        assert_eq!(world.vms[0].state, State::Ended(End::PowerOff));
+        event(&mut world, &Event::VmEnded(0, VmEnd::Reboot));
+        event(&mut world, &Event::VmStarted(0));
+        assert_eq!(world.vms[0].state, State::Ended(End::Panic("sysrq".into())));
     }
 
     #[test]
