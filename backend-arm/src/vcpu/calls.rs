@@ -39,10 +39,21 @@ impl ArmVcpu {
     #[inline]
     fn firmware<S: Services>(&mut self, p: &Virt, s: &S) -> Next {
         let next = p.psci(self.context.arguments(), s);
-        if next == Next::StopSelf {
-            self.withdraw(p, s);
+        match next {
+            // Whoever is started in its place finds its list registers empty.
+            Next::StopSelf => self.withdraw(p, s),
+            Next::Halt => self.rest(p, s),
+            Next::Resume | Next::Yield | Next::End(_) => {}
         }
         next
+    }
+
+    /// The vCPU is about to halt. Whether it may is decided by the list registers as they are.
+    #[inline(never)]
+    fn rest<S: Services>(&mut self, p: &Virt, s: &S) {
+        lists::copy_out(&mut self.lists);
+        p.gic().fold(self.index, &mut self.lists);
+        p.gic().wake(&mut self.lists, s);
     }
 
     #[inline(never)]
@@ -64,10 +75,7 @@ impl ArmVcpu {
             }
             Call::Wait(Wait::Interrupt) => {
                 self.advance();
-                // Whether it may sleep is decided by the list registers as they are.
-                lists::copy_out(&mut self.lists);
-                p.gic().fold(self.index, &mut self.lists);
-                p.gic().wake(&mut self.lists, s);
+                self.rest(p, s);
                 return Next::Halt;
             }
             Call::Float => self.lend_float(),
