@@ -37,12 +37,16 @@
 
 mod bank;
 pub mod dist;
+#[cfg(test)]
+mod double;
 mod flow;
 mod ids;
 pub mod lists;
 pub mod redist;
 mod seat;
 mod spi;
+#[cfg(test)]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

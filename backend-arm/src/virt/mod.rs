@@ -17,6 +17,8 @@ pub mod fdt;
 pub mod image;
 pub mod layout;
 pub mod pl011;
+#[cfg(target_arch = "aarch64")]
+mod platform;
 pub mod psci;
 
 use hv_core::addr::Gpa;
