@@ -14,7 +14,7 @@ use crate::model::ModelArgs;
 use crate::museum::MuseumArgs;
 use crate::run::RunArgs;
 use crate::test::Depth;
-use crate::{bench, build, conformance, demo, dmesg, doctor, fmt, guests, lint, model, museum, run, size, test};
+use crate::{bench, build, conformance, demo, dmesg, doctor, fmt, guests, lint, model, museum, new, run, size, test};
 
 /// Builds, runs and tests Trivet.
 #[derive(Parser)]
@@ -92,6 +92,19 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Begin a port to an instruction set: a backend with an entry format that works
+    NewIsa {
+        /// Its name: the package is backend-NAME
+        name: String,
+    },
+    /// Begin a board, as a copy of one that runs
+    NewBoard {
+        /// Its name: the folder is boards/NAME
+        name: String,
+        /// The board that is copied
+        #[arg(long, value_name = "BOARD", default_value = "virt")]
+        like: String,
+    },
     /// Show what is installed and what is missing
     Doctor,
     /// Fetch the default guests and print where they are
@@ -142,6 +155,8 @@ pub fn run() -> Result<()> {
         Command::Size { board } => size::run(board.as_deref()),
         Command::Lint => lint::run(),
         Command::Fmt { check } => fmt::run(if check { Mode::Check } else { Mode::Write }),
+        Command::NewIsa { name } => new::isa(&name),
+        Command::NewBoard { name, like } => new::board(&name, &like),
         Command::Doctor => doctor::run(),
         Command::Guests => guests::run(),
     }

@@ -23,6 +23,7 @@ mod log;
 mod manifest;
 mod model;
 mod museum;
+mod new;
 mod process;
 mod progress;
 mod run;

@@ -1,7 +1,7 @@
 //! A Rust file that no module names is not compiled, so it is wrong without anyone noticing.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::source::Source;
 use super::{Problem, Tree};
@@ -52,11 +52,24 @@ fn modules(file: &Source) -> BTreeSet<PathBuf> {
             continue;
         };
         match path.take() {
-            Some(given) => named.insert(folder.join(given)),
+            Some(given) => named.insert(plainly(&folder.join(given))),
             None => named.insert(base.join(format!("{name}.rs"))) | named.insert(base.join(name).join("mod.rs")),
         };
     }
     named
+}
+
+/// The path without steps up.
+fn plainly(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut path, part| {
+        if part == Component::ParentDir {
+            path.pop()
+        } else {
+            path.push(part);
+            true
+        };
+        path
+    })
 }
 
 #[cfg(test)]
@@ -74,6 +87,8 @@ mod tests {
             ("p/src/b/deep.rs", ""),
             ("p/src/c.rs", ""),
             ("p/src/odd.rs", ""),
+            ("q/src/main.rs", "#[path = \"../template/src/t.rs\"]\nmod t;"),
+            ("q/template/src/t.rs", ""),
             ("p/src/bin/tool.rs", ""),
             ("p/tests/whole.rs", ""),
         ]);
