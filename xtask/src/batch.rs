@@ -8,6 +8,9 @@ use hv_core::link::{Decoder, Item, PANIC_MARK, Stream};
 
 use crate::emulator::{Emulator, Happened, Launch};
 
+/// What a bare-metal guest says before its end if something is wrong, where its platform knows no failed operating system.
+const GUEST_FAILED: &str = "GUEST FAILED: ";
+
 /// What an image has written, and how it ended.
 pub struct Written {
     /// Its lines.
@@ -16,7 +19,7 @@ pub struct Written {
     pub status: ExitStatus,
 }
 
-/// Runs it for `timeout` at most. A panic of Trivet is an error.
+/// Runs it for `timeout` at most. A panic of Trivet is an error, and so is a guest that says that it has failed.
 pub fn run(launch: &Launch<'_>, timeout: Duration) -> Result<Written> {
     let mut emulator = Emulator::start(launch)?;
     let deadline = Instant::now() + timeout;
@@ -38,6 +41,9 @@ pub fn run(launch: &Launch<'_>, timeout: Duration) -> Result<Written> {
     let last = || lines.iter().rev().take(20).rev().map(String::as_str).collect::<Vec<_>>().join("\n");
     if let Some(line) = lines.iter().find(|line| line.contains(PANIC_MARK)) {
         bail!("Trivet panicked: {line}");
+    }
+    if let Some(line) = lines.iter().find(|line| line.contains(GUEST_FAILED)) {
+        bail!("{line}");
     }
     match ended {
         Some(status) => Ok(Written { lines, status }),

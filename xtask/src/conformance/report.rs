@@ -25,6 +25,7 @@ impl Format {
     /// The report, with its last line's end.
     pub fn report(self, results: &[Column]) -> Result<String> {
         match self {
+            Self::Human if results.len() > 1 => Ok(matrix(results)),
             Self::Human => Ok(human(results)),
             Self::Tap => Ok(tap(results)),
             Self::Junit => Ok(junit(results).to_string()?),
@@ -53,6 +54,50 @@ fn human(results: &[Column]) -> String {
         let _written = writeln!(out, "  {} cases, {failed} failed, {skipped} skipped", cases.len());
     }
     out
+}
+
+/// Every case in every column, in the order of the first column that has it; below, why what did not run well did not.
+fn matrix(results: &[Column]) -> String {
+    let mut rows: Vec<(&str, &str)> = Vec::new();
+    for case in results.iter().flat_map(|(_, cases)| cases) {
+        if !rows.iter().any(|(name, _)| *name == case.name) {
+            rows.push((&case.name, &case.rule));
+        }
+    }
+    let widest = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    // Writing to a string cannot fail.
+    let mut out = format!("  {:widest$} {:4}", "", "");
+    for (column, _) in results {
+        let _written = write!(out, " {column:>4}");
+    }
+    out.push('\n');
+    let mut reasons = String::new();
+    for (name, rule) in rows {
+        let _written = write!(out, "  {name:widest$} {rule:4}");
+        for (column, cases) in results {
+            let case = cases.iter().find(|case| case.name == name);
+            let (how, why) = match case.map(|case| &case.ending) {
+                Some(Ending::Ok) => ("ok", None),
+                Some(Ending::Failed(why)) => ("FAIL", Some(why)),
+                Some(Ending::Skipped(why)) => ("skip", Some(why)),
+                // A case that is this column's own, or not yet.
+                None => ("-", None),
+            };
+            let width = column.len().max(4);
+            let _written = write!(out, " {how:>width$}");
+            if let Some(why) = why {
+                let _written = writeln!(reasons, "  {how} {name} on {column}: {why}");
+            }
+        }
+        out.push('\n');
+    }
+    for (column, cases) in results {
+        let count = |wanted: fn(&Ending) -> bool| cases.iter().filter(|case| wanted(&case.ending)).count();
+        let failed = count(|ending| matches!(ending, Ending::Failed(_)));
+        let skipped = count(|ending| matches!(ending, Ending::Skipped(_)));
+        let _written = writeln!(out, "  {column}: {} cases, {failed} failed, {skipped} skipped", cases.len());
+    }
+    out + &reasons
 }
 
 fn tap(results: &[Column]) -> String {
@@ -108,6 +153,26 @@ mod tests {
             case("c", Ending::Skipped("x".into())),
         ];
         vec![("host".into(), cases)]
+    }
+
+    #[test]
+    fn several_columns_are_one_matrix() {
+        let mut columns = results();
+        let case = |name: &str, ending| Case { name: name.into(), rule: "R1".into(), ending };
+        columns.push(("board".into(), vec![case("a", Ending::Ok), case("d", Ending::Ok)]));
+        let text = Format::Human.report(&columns).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..3], ["          host board", "  a  R1     ok    ok", "  bb R1   FAIL     -"]);
+        assert_eq!(lines[4], "  d  R1      -    ok");
+        assert_eq!(
+            lines[5..],
+            [
+                "  host: 3 cases, 1 failed, 1 skipped",
+                "  board: 2 cases, 0 failed, 0 skipped",
+                "  FAIL bb on host: no",
+                "  skip c on host: x",
+            ]
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::image::{self, Profile, Variant};
 use crate::model::{self, Runner};
 use crate::museum::{self, MuseumArgs};
 use crate::progress::step;
-use crate::{bench, demo, fmt, guests, lint, process, setup, size, workspace};
+use crate::{bench, demo, dmesg, fmt, guests, lint, process, setup, size, workspace};
 
 /// How long all of it should take on two cores. Said, never judged: the machine may have other work.
 const GOAL: Duration = Duration::from_secs(35 * 60);
@@ -56,27 +56,29 @@ const STEPS: &[Step] = &[
     Step { name: "properties", run: random::properties },
     Step { name: "allocation failures", run: random::failures },
     Step { name: "bench, host", run: |_| bench::host::check() },
-    Step { name: "build, release", run: |_| build(Profile::Release) },
+    Step { name: "build, release", run: |_| build(Profile::Release, &Board::all()?) },
     Step { name: "size", run: |_| size::run(None) },
     Step { name: "bad input", run: |_| boots::refused() },
-    Step { name: "guests, release", run: |_| boots::good(Profile::Release) },
+    Step { name: "guests, release", run: |_| boots::good(Profile::Release, &Board::all()?) },
     Step { name: "memory, release", run: |_| memory::run(Profile::Release) },
-    Step { name: "failures, release", run: |_| boots::failing(Profile::Release) },
+    Step { name: "failures, release", run: |_| boots::failing(Profile::Release, &Board::all()?) },
     Step { name: "demo: pressure", run: |_| demo::short("pressure") },
     Step { name: "demo: exhaustion", run: |_| demo::short("exhaustion") },
     Step { name: "demo: dirty", run: |_| demo::short("dirty") },
     Step { name: "demo: lives", run: |_| demo::short("lives") },
-    Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release) },
-    Step { name: "console input, release", run: |_| console::run(Profile::Release) },
+    Step { name: "demo: garbage", run: |_| demo::short("garbage") },
+    Step { name: "kernel messages", run: |_| messages() },
+    Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release, &Board::all()?) },
+    Step { name: "console input, release", run: |_| console::run(Profile::Release, &Board::all()?) },
     Step { name: "registers of neighbours", run: |_| state::run(Profile::Release) },
     Step { name: "machines", run: boots::machines },
-    Step { name: "conformance, boards, release", run: |_| boards(Profile::Release) },
-    Step { name: "build, dev", run: |_| build(Profile::Dev) },
-    Step { name: "guests, dev", run: |_| boots::good(Profile::Dev) },
-    Step { name: "failures, dev", run: |_| boots::failing(Profile::Dev) },
-    Step { name: "damaged bundles, dev", run: |_| damage::run(Profile::Dev) },
-    Step { name: "console input, dev", run: |_| console::run(Profile::Dev) },
-    Step { name: "conformance, boards, dev", run: |_| boards(Profile::Dev) },
+    Step { name: "conformance, boards, release", run: |_| tables(Profile::Release, &Board::all()?) },
+    Step { name: "build, dev", run: |depth| build(Profile::Dev, &dev_boards(depth)?) },
+    Step { name: "guests, dev", run: |depth| boots::good(Profile::Dev, &dev_boards(depth)?) },
+    Step { name: "failures, dev", run: |depth| boots::failing(Profile::Dev, &dev_boards(depth)?) },
+    Step { name: "damaged bundles, dev", run: |depth| damage::run(Profile::Dev, &dev_boards(depth)?) },
+    Step { name: "console input, dev", run: |depth| console::run(Profile::Dev, &dev_boards(depth)?) },
+    Step { name: "conformance, boards, dev", run: |depth| tables(Profile::Dev, &dev_boards(depth)?) },
     Step { name: "bench", run: |_| Board::all()?.iter().try_for_each(|board| bench::run(&board.name)) },
 ];
 
@@ -149,9 +151,29 @@ fn museum(depth: Depth) -> Result<()> {
     museum::run(&MuseumArgs { gate: depth == Depth::Usual, ..MuseumArgs::default() })
 }
 
-fn build(profile: Profile) -> Result<()> {
+/// The boards whose dev images are tried. What these check beyond the release images is mostly the same source on every
+/// board, so that the first one has to do.
+fn dev_boards(depth: Depth) -> Result<Vec<Board>> {
+    let mut boards = Board::all()?;
+    if depth == Depth::Usual {
+        boards.truncate(1);
+    }
+    Ok(boards)
+}
+
+fn build(profile: Profile, boards: &[Board]) -> Result<()> {
+    for board in boards {
+        println!("{}", image::build(board, profile, Variant::Guests)?.display());
+    }
+    Ok(())
+}
+
+/// What a guest's kernel complains of, on every board that has a machine to compare with.
+fn messages() -> Result<()> {
     for board in Board::all()? {
-        println!("{}", image::build(&board, profile, Variant::Guests)?.display());
+        if board.machine(None)?.direct.is_some() {
+            dmesg::run(&board.name, None)?;
+        }
     }
     Ok(())
 }
@@ -160,6 +182,6 @@ fn host(column: &str) -> Result<()> {
     conformance::run(column, None, Format::Human, Profile::Release)
 }
 
-fn boards(profile: Profile) -> Result<()> {
-    Board::all()?.iter().try_for_each(|board| conformance::run(&board.column, None, Format::Human, profile))
+fn tables(profile: Profile, boards: &[Board]) -> Result<()> {
+    boards.iter().try_for_each(|board| conformance::run(&board.column, None, Format::Human, profile))
 }
