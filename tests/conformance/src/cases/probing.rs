@@ -9,7 +9,7 @@ use crate::probe::{FREE, Op, RAM_PAGES};
 use crate::rig::{Bench, FIRST, SECOND};
 use crate::verdict::{Run, check};
 
-pub(super) fn cases<I: Isa>() -> [Case<I>; 8] {
+pub(super) fn cases<I: Isa>() -> [Case<I>; 9] {
     [
         case!("guest-null-call", "P1", null_call),
         case!("guest-reads-fresh-memory-as-zero", "G1", reads_zero),
@@ -17,6 +17,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 8] {
         case!("guest-sees-the-hosts-store", "G2", sees_hosts_store),
         case!("guest-access-beyond-ram-raises-an-exception", "R17", beyond_ram),
         case!("guest-sees-a-discard", "R9", sees_discard),
+        case!("guest-sees-which-pages-went", "R9", sees_which_went),
         case!("guest-reads-then-writes-one-page", "R10", read_then_write),
         case!("guests-of-two-vms-are-apart", "G1", two_vms),
     ]
@@ -91,6 +92,26 @@ fn sees_discard<I: Isa>(b: &Bench<'_, I>) -> Run {
         vm.memory.discard(b.cpu, b.m, gfns(FREE, RAM_PAGES - FREE)?);
         for n in 0..64 {
             check(vm.ask(b, Op::Read, page(FREE + n), 0)?.result == 0, "the guest still sees a discarded page")?;
+        }
+        Ok(())
+    })
+}
+
+/// Flushes by address, of one leaf and of many, and those that are too many to be named: each ends what the guest had cached
+/// of the pages that go, and costs none of the others.
+fn sees_which_went<I: Isa>(b: &Bench<'_, I>) -> Run {
+    const PAGES: u64 = 128;
+    ProbeVm::with(b, FIRST, |vm| {
+        for (from, pages) in [(3, 1), (8, 24), (40, 80)] {
+            for n in 0..PAGES {
+                check(vm.ask(b, Op::Write, page(FREE + n), n + 1)?.fine, "a store raised an exception")?;
+            }
+            vm.memory.discard(b.cpu, b.m, gfns(FREE + from, pages)?);
+            for n in 0..PAGES {
+                let kept = if (from..from + pages).contains(&n) { 0 } else { n + 1 };
+                let read = vm.ask(b, Op::Read, page(FREE + n), 0)?.result;
+                check(read == kept, "the guest sees a page that went, or misses one that did not")?;
+            }
         }
         Ok(())
     })
