@@ -53,7 +53,8 @@ skip:
     eret
 
 /*
- * Single instructions to be called, with a value in x0 and an address in x1; x0 to x3 may change. Eight bytes each.
+ * Single instructions to be called, with a value in x0 and an address in x1; x0 to x3 may change. Eight bytes each. The
+ * name is the one under which an image may touch vector registers.
  */
     .macro  single instruction:vararg
     \instruction
@@ -62,8 +63,8 @@ skip:
 
     .arch   armv8.1-a+fp+simd+lse
     .balign 8
-    .globl  accesses, accesses_end, calls, calls_end
-accesses:
+    .globl  __trivet_state_switch_accesses, accesses_end, calls, calls_end
+__trivet_state_switch_accesses:
     single  ldrb w0, [x1]
     single  ldrh w0, [x1]
     single  ldr w0, [x1]

@@ -29,6 +29,7 @@ core::arch::global_asm!(include_str!("entry.S"), include_str!("../../arm64/secon
 unsafe extern "C" {
     static vectors: u8;
     static second_start: u8;
+    #[link_name = "__trivet_state_switch_accesses"]
     static accesses: u8;
     static accesses_end: u8;
     static calls: u8;
@@ -91,7 +92,8 @@ extern "C" fn guest_main(tree: *const u8) -> ! {
     while start_second((&raw const second_start).expose_provenance() as u64) != 0 {}
     // The last thing that vCPU 1 does is to switch itself off, once more.
     let until = now() + told.ticks_per_second() / 50;
-    while now() < until && start_second(random.next()) != 0 {}
+    let nothing = target.memory / 2 + random.below(target.memory / 2);
+    while now() < until && start_second(nothing) != 0 {}
     while now() < until {}
     target.quiet_console();
     // SAFETY: words that only the vectors write.

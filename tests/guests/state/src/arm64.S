@@ -23,13 +23,13 @@
     cinc    x2, x2, ne
     .endm
 
-/* fill(seed) */
+/* __trivet_state_switch_fill(seed). The name is the one under which an image may touch these registers at all. */
     .arch_extension fp
     .arch_extension simd
     .text
     .balign 16
-    .globl  fill
-fill:
+    .globl  __trivet_state_switch_fill
+__trivet_state_switch_fill:
     mrs     x4, cpacr_el1
     orr     x4, x4, #0x300000       /* FPEN */
     msr     cpacr_el1, x4
@@ -44,10 +44,10 @@ fill:
     every   fill_one
     ret
 
-/* lost(seed): how many of them hold something else. */
+/* __trivet_state_switch_lost(seed): how many of them hold something else. */
     .balign 16
-    .globl  lost
-lost:
+    .globl  __trivet_state_switch_lost
+__trivet_state_switch_lost:
     mov     x2, #0
     .irp    n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
     add     x4, x0, #\n

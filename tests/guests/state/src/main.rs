@@ -20,10 +20,8 @@ core::arch::global_asm!(include_str!("ppc64.S"), options(raw));
 core::arch::global_asm!(include_str!("arm64.S"), options(raw));
 
 unsafe extern "C" {
-    #[cfg_attr(target_arch = "powerpc64", link_name = "__trivet_state_switch_fill")]
-    fn fill(seed: u64);
-    #[cfg_attr(target_arch = "powerpc64", link_name = "__trivet_state_switch_lost")]
-    fn lost(seed: u64) -> u64;
+    fn __trivet_state_switch_fill(seed: u64);
+    fn __trivet_state_switch_lost(seed: u64) -> u64;
 }
 
 /// How often the registers are filled and looked at.
@@ -40,10 +38,10 @@ extern "C" fn guest_main(tree: *const u8) -> ! {
         // No two guests read the same, so a neighbour's pattern is never taken for one's own.
         let seed = now();
         // SAFETY: this program is compiled to use none of these registers.
-        unsafe { fill(seed) };
+        unsafe { __trivet_state_switch_fill(seed) };
         while now().wrapping_sub(seed) < round {}
         // SAFETY: as above.
-        let lost = unsafe { lost(seed) };
+        let lost = unsafe { __trivet_state_switch_lost(seed) };
         if lost != 0 {
             fail(format_args!("{lost} registers were lost to a neighbour"));
         }
