@@ -103,25 +103,17 @@ impl Interface {
         }
     }
 
-    /// The guest reads ICC_IAR1_EL1: the pending one with the highest priority, if it is higher than what it is at.
+    /// The guest reads ICC_IAR1_EL1: the pending one with the highest priority, if it is higher than what it is at. What is
+    /// active as well has to be ended first.
     pub fn acknowledge(&mut self) -> Option<u32> {
-        let pending = self.lists.in_use().filter(|(_, lr)| lr.is_pending());
-        let best = pending.min_by_key(|(n, lr)| ((lr.0 >> 48) as u8, *n))?;
-        let (n, lr, priority) = (best.0, best.1, (best.1.0 >> 48) as u8);
+        let pending = self.lists.in_use().filter(|(_, lr)| lr.is_pending() && !lr.is_active());
+        let (n, lr) = pending.min_by_key(|(n, lr)| ((lr.0 >> 48) as u8, *n))?;
+        let priority = (lr.0 >> 48) as u8;
         if priority >= self.running() {
             return None;
         }
-        assert!(
-            !self.active.iter().any(|(id, _)| *id == lr.id()) || lr.is_active(),
-            "active, and listed as only pending"
-        );
-        // Pending and active: it is active once and stays so.
-        if !lr.is_active() {
-            self.active.push((lr.id(), priority));
-        } else if self.ending == Ending::Together {
-            // A nested one of itself cannot be: its priority is not above its own.
-            unreachable!("acknowledged at its own priority");
-        }
+        self.active.retain(|(id, _)| *id != lr.id());
+        self.active.push((lr.id(), priority));
         self.lists.lr[n] = lr.with(Lr::ACTIVE).0;
         Some(lr.id())
     }

@@ -160,10 +160,10 @@ impl Lists {
         }
     }
 
-    /// True if some register holds a pending interrupt.
+    /// True if some register holds an interrupt that the guest may take: one that is active too has to be ended first.
     #[must_use]
     pub fn shows_pending(&self) -> bool {
-        self.in_use().any(|(_, lr)| lr.is_pending())
+        self.in_use().any(|(_, lr)| lr.is_pending() && !lr.is_active())
     }
 
     /// The registers in use.

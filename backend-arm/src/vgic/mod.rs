@@ -40,6 +40,8 @@ pub mod dist;
 #[cfg(test)]
 mod double;
 mod flow;
+#[cfg(test)]
+mod fuzz;
 mod ids;
 pub mod lists;
 pub mod redist;

@@ -359,3 +359,20 @@ fn a_set_of_registers_remembers_what_hardware_has_to_be_told() {
     let _ = gic.fill(0, &mut cpu.lists, TimerLines::DOWN);
     assert_eq!(cpu.lists.changed, 0, "nothing new, nothing to write");
 }
+
+#[test]
+fn a_fold_says_when_a_fill_has_to_follow() {
+    let gic = gic(1);
+    let mut cpu = Interface::new(0, 4);
+    sgi(&gic, 0, 0x200, 1 << TIMER);
+    cpu.enter(&gic);
+    assert_eq!((cpu.acknowledge(), cpu.end()), (Some(TIMER), Some(TIMER)), "pending by hand, with its line down");
+    gic.fold(0, &mut cpu.lists);
+    assert!(gic.wants_look(0), "the line may have risen meanwhile");
+    cpu.enter(&gic);
+    assert!(!gic.wants_look(0));
+    (0..5).for_each(|id| gic.send(0, id));
+    cpu.enter(&gic);
+    gic.fold(0, &mut cpu.lists);
+    assert!(gic.wants_look(0), "one waits for room");
+}
