@@ -1,0 +1,35 @@
+//! The conformance table in place of guests: column `virt`.
+
+use backend_arm::machine::ArmMachine;
+use backend_arm::stage2::format::{Entries, Forced, Hardware, Trap};
+use board_kit::column::{self, Setup};
+use conformance::probe::Image;
+use conformance::rig::Codec;
+use hv_core::addr::Gpa;
+
+use crate::{Virt, cpus};
+
+core::arch::global_asm!(include_str!("../../../tests/guests/arm64/probe.S"), options(raw));
+
+unsafe extern "C" {
+    static trivet_probe: u8;
+    static trivet_probe_end: u8;
+}
+
+/// The probe's first instruction is its first byte.
+const ENTRY: Gpa = Gpa(0);
+
+const CODECS: &[Codec] = &[
+    Codec::of::<Entries<Forced>>("arm64 stage 2, marks and forced write-back"),
+    Codec::of::<Entries<Hardware>>("arm64 stage 2, marks"),
+    Codec::of::<Entries<Trap>>("arm64 stage 2, no marks"),
+];
+
+/// Runs the table on a machine with so many CPUs, and ends the run.
+pub fn run(machine: &'static ArmMachine, cpus: usize) -> ! {
+    let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
+    // SAFETY: the assembly between the two symbols, in the image's read-only data.
+    let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
+    let probe = Image { code, entry: ENTRY };
+    column::run::<Virt>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
+}
