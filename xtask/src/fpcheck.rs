@@ -33,11 +33,18 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
             continue;
         }
         // Of this section only: the log's message numbers are symbols near address 0, where code may lie too.
-        let here = file.symbols().filter(|s| s.is_definition() && s.section_index() == Some(section.index()));
-        let mut symbols: Vec<(u64, &str)> = here.filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
+        let here = file.symbols().filter(|s| s.section_index() == Some(section.index()));
+        let mark = |name: &str| MAPPING.iter().any(|mark| name.split('.').next() == Some(mark));
+        let (mut symbols, mut marks) = (Vec::new(), Vec::new());
+        for symbol in here {
+            match symbol.name() {
+                Ok(name) if mark(name) => marks.push((symbol.address(), name)),
+                Ok(name) if symbol.is_definition() => symbols.push((symbol.address(), name)),
+                _ => {}
+            }
+        }
         symbols.sort_unstable();
-        let is_mapping = |name: &str| MAPPING.iter().any(|mark| name.split('.').next() == Some(mark));
-        let (marks, symbols): (Vec<_>, Vec<_>) = symbols.into_iter().partition(|(_, name)| is_mapping(name));
+        marks.sort_unstable();
         for (word, address) in section.data()?.as_chunks::<4>().0.iter().zip((section.address()..).step_by(4)) {
             let Some(kind) = kind(u32::from_le_bytes(*word)) else { continue };
             let mark = marks.partition_point(|(start, _)| *start <= address).checked_sub(1);
