@@ -3,8 +3,8 @@
 //! Distributor ([`dist`]) and redistributors ([`redist`]) are emulated here, in safe code; the CPU interface is the
 //! hardware's virtual one, which takes its interrupts from list registers. An interrupt is in one of two places:
 //!
-//! - **at home**: its pending latch, its line and its active state are in its bank, a [`seat::Seat`] for SGIs and PPIs
-//!   of one vCPU, [`spi::Spis`] for SPIs;
+//! - **at home**: its pending latch, its line and its active state are in its bank, a `Seat` for SGIs and PPIs
+//!   of one vCPU, `Spis` for SPIs;
 //! - **listed**: in one list register of one vCPU ([`Lists`]). What it was pending by has gone there with it.
 //!
 //! An SPI that is listed, or was acknowledged by a vCPU that has no room to list it, is *held* by that vCPU, and by no other

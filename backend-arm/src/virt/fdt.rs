@@ -229,7 +229,7 @@ mod tests {
         let blob = build(&TreeConfig { vcpus: 32, ..config() }).unwrap();
         let fdt = Fdt::new(&blob).unwrap();
         for number in 0..32 {
-            let affinity = (number / 16) << 8 | number % 16;
+            let affinity = ((number / 16) << 8) | (number % 16);
             assert_eq!(cells(&fdt, &format!("/cpus/cpu@{affinity:x}"), "reg"), [affinity]);
         }
         assert_eq!(fdt.find_node("/cpus").unwrap().children().count(), 32);

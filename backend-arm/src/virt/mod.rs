@@ -1,7 +1,7 @@
 //! The machine that a guest of the Arm backend finds: RAM, a GICv3, a console, PSCI.
 //!
 //! An unmodified Linux needs a device tree ([`fdt`]), firmware calls ([`psci`]), an interrupt controller
-//! ([`crate::vgic`]) and a console ([`pl011`]). All of it is logic over [`Services`]: no `unsafe`, no knowledge of how the
+//! ([`crate::vgic`]) and a console (a PL011). All of it is logic over [`Services`]: no `unsafe`, no knowledge of how the
 //! guest is entered, tested on the build machine against a double.
 //!
 //! How a vCPU uses it:
@@ -14,12 +14,16 @@
 
 mod bus;
 pub mod fdt;
+#[cfg(test)]
+mod fuzz;
 pub mod image;
 pub mod layout;
-pub mod pl011;
+mod pl011;
 #[cfg(target_arch = "aarch64")]
 mod platform;
 pub mod psci;
+#[cfg(test)]
+mod tests;
 
 use hv_core::addr::Gpa;
 use hv_core::sync::{AtomicU64, Mutex, Ordering};

@@ -210,3 +210,69 @@ impl Pl011 {
 const fn reaches(offset: u64, width: Width) -> bool {
     offset & 3 == 0 && !matches!(width, Width::Double)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Effect, Pl011, at};
+    use crate::vcpu::mmio::Width;
+    use crate::vgic::Level;
+    use services_double::Double;
+    use std::vec::Vec;
+
+    fn word(uart: &mut Pl011, offset: u64, s: &Double) -> u64 {
+        uart.read(offset, Width::Word, s)
+    }
+
+    #[test]
+    fn it_is_known_by_its_identification() {
+        let (mut uart, s) = (Pl011::new(), Double::new(1));
+        let ids: Vec<u64> = (0..8).map(|n| word(&mut uart, 0xfe0 + 4 * n, &s)).collect();
+        assert_eq!(ids, [0x11, 0x10, 0x34, 0, 0x0d, 0xf0, 0x05, 0xb1]);
+        assert_eq!((word(&mut uart, at::CR, &s), word(&mut uart, at::IFLS, &s)), (0x300, 0x12));
+    }
+
+    #[test]
+    fn the_receive_interrupt_comes_at_its_level_and_the_timeout_at_once() {
+        let (mut uart, s) = (Pl011::new(), Double::new(1));
+        uart.write(at::LCR_H, Width::Byte, 0x10);
+        uart.write(at::IMSC, Width::Word, 1 << 4);
+        s.type_in(&[b'a'; 15]);
+        uart.typed();
+        assert_eq!(word(&mut uart, at::RIS, &s), 1 << 6, "15 of 32 bytes: half is not reached");
+        assert_eq!(uart.line(), Level::Low);
+        s.type_in(b"b");
+        uart.typed();
+        assert_eq!((word(&mut uart, at::RIS, &s), uart.line()), (1 << 6 | 1 << 4, Level::High));
+        uart.write(at::ICR, Width::Word, 0x7ff);
+        assert_eq!(uart.line(), Level::High, "what is there is still there");
+        word(&mut uart, at::DR, &s);
+        assert_eq!(uart.line(), Level::Low);
+    }
+
+    #[test]
+    fn it_takes_no_more_than_its_fifo_holds() {
+        for (control, depth) in [(0x10, 32), (0, 1)] {
+            let (mut uart, s) = (Pl011::new(), Double::new(1));
+            uart.write(at::LCR_H, Width::Word, control);
+            s.type_in(&[b'x'; 40]);
+            uart.typed();
+            assert_eq!(word(&mut uart, at::FR, &s), 1 << 7 | 1 << 6, "full");
+            assert_eq!(s.untyped(), 40 - depth);
+            let all =
+                core::iter::from_fn(|| (word(&mut uart, at::FR, &s) & 0x10 == 0).then(|| word(&mut uart, at::DR, &s)));
+            assert_eq!(all.collect::<Vec<_>>(), [u64::from(b'x'); 40], "the rest follows");
+            assert_eq!(word(&mut uart, at::DR, &s), 0, "nothing more");
+        }
+    }
+
+    #[test]
+    fn halves_and_bytes_of_registers_may_be_used_and_nothing_else() {
+        let (mut uart, s) = (Pl011::new(), Double::new(1));
+        assert_eq!(uart.write(at::DR, Width::Byte, 0xffff_ff41), Effect::Send(0x41));
+        assert_eq!(uart.write(at::DR, Width::Double, 0x41), Effect::None);
+        assert_eq!(uart.write(1, Width::Byte, 0x41), Effect::None);
+        uart.write(at::IBRD, Width::Half, 0x1_2345);
+        assert_eq!((word(&mut uart, at::IBRD, &s), uart.read(at::IBRD, Width::Byte, &s)), (0x2345, 0x45));
+        assert_eq!(uart.read(at::IBRD, Width::Double, &s), 0);
+    }
+}
