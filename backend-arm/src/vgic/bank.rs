@@ -15,8 +15,14 @@ pub struct Bank<'a> {
     vcpu: u16,
     seat: &'a Seat,
     spis: Option<MutexGuard<'a, Spis>>,
-    groups: u32,
     timers: u32,
+    /// Those that may be forwarded to it when they are pending. As of the opening, like what follows: of a change since then
+    /// the vCPU is told.
+    pub allowed: u64,
+    /// Lines that make an interrupt pending as long as they are up.
+    pub lines: u64,
+    /// Those that may be pending again while they are active.
+    pub edges: u64,
 }
 
 const fn join(private: u32, shared: u32) -> u64 {
@@ -30,8 +36,25 @@ pub const fn shared(ids: u64) -> u32 {
 
 impl<'a> Bank<'a> {
     pub fn open(gic: &'a Vgic, vcpu: u16, seat: &'a Seat, held: u64, timers: TimerLines) -> Self {
-        let spis = (seat.has_spis() || shared(held) != 0).then(|| gic.spis.lock());
-        Self { vcpu, seat, spis, groups: gic.groups(), timers: timers.0 & TimerLines::PHYSICAL }
+        let timers = timers.0 & TimerLines::PHYSICAL;
+        let groups = gic.groups();
+        let mut bank = Self {
+            vcpu,
+            seat,
+            spis: None,
+            timers,
+            allowed: seat.allowed(groups).into(),
+            lines: timers.into(),
+            edges: EDGES.into(),
+        };
+        if seat.has_spis() || shared(held) != 0 {
+            let spis = gic.spis.lock();
+            bank.allowed |= join(0, spis.routed_to(vcpu, spis.allowed(groups)));
+            bank.lines |= join(0, spis.levels());
+            bank.edges |= join(0, spis.edges);
+            bank.spis = Some(spis);
+        }
+        bank
     }
 
     /// Makes known what other vCPUs may take now, and what this one has listed. Returns the vCPUs to wake.
@@ -43,28 +66,8 @@ impl<'a> Bank<'a> {
         gic.offer(spis, u32::MAX) & !(1 << self.vcpu)
     }
 
-    /// Those that this vCPU could list or has: nobody else holds them.
-    fn mine(&self) -> u64 {
-        join(u32::MAX, self.spis.as_ref().map_or(0, |spis| !spis.held() | spis.held_by(self.vcpu)))
-    }
-
-    /// Those that may be forwarded to it when they are pending.
-    pub fn allowed(&self) -> u64 {
-        let shared = |spis: &MutexGuard<'_, Spis>| spis.routed_to(self.vcpu, spis.allowed(self.groups));
-        join(self.seat.allowed(self.groups), self.spis.as_ref().map_or(0, shared))
-    }
-
     pub fn latches(&self) -> u64 {
         join(self.seat.latch.load(Ordering::Acquire), self.spis.as_ref().map_or(0, |spis| spis.latch))
-    }
-
-    /// Lines that make an interrupt pending as long as they are up.
-    pub fn lines(&self) -> u64 {
-        join(self.timers, self.spis.as_ref().map_or(0, |spis| spis.levels()))
-    }
-
-    pub fn edges(&self) -> u64 {
-        join(EDGES, self.spis.as_ref().map_or(0, |spis| spis.edges))
     }
 
     /// Active ones of this vCPU that no list register shows as such.
@@ -75,7 +78,9 @@ impl<'a> Bank<'a> {
 
     /// Those that are to be listed, as far as they are not: pending and allowed, or parked.
     pub fn rest(&self) -> u64 {
-        (self.latches() | self.lines()) & self.allowed() & self.mine() | self.parked()
+        // Nobody else's: who holds an SPI lists it until it is over.
+        let others = self.spis.as_ref().map_or(0, |spis| spis.held() & !spis.held_by(self.vcpu));
+        (self.latches() | self.lines) & self.allowed & !join(0, others) | self.parked()
     }
 
     /// Takes a latch from home; whether it was set.
@@ -166,7 +171,7 @@ impl<'a> Bank<'a> {
 
     /// Looks again at every register in use. Returns those interrupts that are to be listed and are not.
     pub fn revise(&mut self, lists: &mut Lists) -> u64 {
-        let (allowed, lines, edges) = (self.allowed(), self.lines(), self.edges());
+        let (allowed, lines, edges) = (self.allowed, self.lines, self.edges);
         for n in bits(lists.used.into()) {
             let lr = Lr(lists.lr[n as usize & 15]);
             let (id, bit) = (lr.id() & 63, 1 << (lr.id() & 63));
@@ -195,7 +200,7 @@ impl<'a> Bank<'a> {
     /// Lists an interrupt of [`Bank::rest`] in a free register.
     pub fn list(&mut self, lists: &mut Lists, id: u32) {
         let bit = 1_u64 << (id & 63);
-        let (line, allowed, edge) = (self.lines() & bit != 0, self.allowed() & bit != 0, self.edges() & bit != 0);
+        let (line, allowed, edge) = (self.lines & bit != 0, self.allowed & bit != 0, self.edges & bit != 0);
         let active = self.unpark(bit);
         let mut pending = false;
         if allowed && (edge || !active) {
