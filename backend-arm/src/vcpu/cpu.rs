@@ -27,7 +27,7 @@ use hv_core::vcpu::exit::{Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
 use super::el1::{El1, Keys};
-use super::enter::{Context, no_syndrome};
+use super::enter::Context;
 use super::exits::{self, Call, Cause, Raw, ec};
 use super::guards::{self, Debug, Extras, Float};
 use super::lists::{self, Interface};
@@ -48,6 +48,8 @@ pub mod attention {
     pub const LOOK: u8 = 1;
     /// The second stage is to be loaded.
     pub const STAGE2: u8 = 2;
+    /// EL2's timer is to be set: what it was set to may not be what it is set to.
+    pub const DEADLINE: u8 = 4;
 }
 
 /// A virtual CPU.
@@ -55,8 +57,8 @@ pub struct ArmVcpu {
     pub(super) context: Context,
     /// Of [`attention`].
     pub(super) attention: u8,
-    /// What EL2's timer is set to; `None` if it has to be set.
-    pub(super) until: Option<Instant>,
+    /// What EL2's timer is set to.
+    pub(super) until: Instant,
     pub(super) index: u16,
     loaded: Loaded,
     pub(super) lists: Lists,
@@ -93,7 +95,7 @@ impl Vcpu<Arm64> for ArmVcpu {
         Some(Self {
             context: Context::new(Place { pc: 0, pstate: 0 }),
             attention: 0,
-            until: None,
+            until: Instant::NEVER,
             index,
             loaded: Loaded::Saved,
             lists: Lists::new(lists::how_many()),
@@ -141,8 +143,7 @@ impl Vcpu<Arm64> for ArmVcpu {
         }
         self.timers.load();
         self.interface.load();
-        self.until = None;
-        self.attention = attention::STAGE2 | attention::LOOK;
+        self.attention = attention::STAGE2 | attention::LOOK | attention::DEADLINE;
         self.loaded = Loaded::OnCpu;
     }
 
@@ -167,20 +168,20 @@ impl Vcpu<Arm64> for ArmVcpu {
 
     #[inline]
     fn enter(&mut self, _: &Cpu, _: &ArmMachine, s2: &ArmStage2, p: &Virt, until: Instant) -> Raw {
-        if (self.attention != 0 || p.gic().wants_look(self.index)) && self.attend(s2, p) {
-            return Raw::Guest;
+        if (self.attention != 0 || p.gic().wants_look(self.index)) && self.attend(s2, p, until) {
+            return Raw::GUEST;
         }
-        if self.until != Some(until) {
+        if self.until != until {
             self.set_deadline(until);
         }
         // SAFETY: the vCPU is loaded, and its second stage (`attend`); the vectors are the board's business, interrupts and
         // SErrors are masked at EL2 always.
         let esr = unsafe { self.context.enter() };
         match exits::class(esr) {
+            ec::HVC => Raw::of(esr),
             ec::FETCH | ec::DATA => aborted(esr),
-            no_syndrome::INTERRUPT => self.interrupted(),
-            no_syndrome::SERROR => Raw::SystemError,
-            _ => Raw::Sync { esr },
+            ec::INTERRUPT => self.interrupted(),
+            _ => Raw::of(esr),
         }
     }
 

@@ -12,7 +12,7 @@
 .section .text.trivet_enter, "ax"
 .balign 64
 
-// u64 trivet_enter(Context *): runs the guest; returns ESR_EL2, or a class that has no syndrome (enter.rs).
+// u64 trivet_enter(Context *): runs the guest; returns ESR_EL2, or a class that has no syndrome (exits.rs, ec).
 .globl trivet_enter
 .type trivet_enter, %function
 trivet_enter:

@@ -17,14 +17,6 @@ pub struct Context {
 
 const _: () = assert!(core::mem::offset_of!(Context, host_sp) == 248 && core::mem::offset_of!(Context, place) == 256);
 
-/// What stands in ESR_EL2.EC's place for an exit that has no syndrome: classes that the architecture reserves.
-pub mod no_syndrome {
-    /// A physical interrupt.
-    pub const INTERRUPT: u64 = 0x3f;
-    /// A system error.
-    pub const SERROR: u64 = 0x3e;
-}
-
 impl Context {
     /// All zero, at a place.
     #[must_use]
@@ -65,7 +57,7 @@ unsafe extern "C" {
 
 #[cfg(target_arch = "aarch64")]
 impl Context {
-    /// Runs the guest until it leaves; returns ESR_EL2, or one of [`no_syndrome`] in its class.
+    /// Runs the guest until it leaves; returns ESR_EL2, or a class of [`super::exits::ec`] that has no syndrome.
     ///
     /// # Safety
     ///

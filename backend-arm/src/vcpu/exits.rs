@@ -13,32 +13,32 @@ use super::sysreg::SysRegAccess;
 
 pub use crate::virt::layout::DEVICES;
 
-/// Why the guest's run ended, exactly as hardware says.
+/// Why the guest's run ended, exactly as hardware says. Not an enum: what is asked of it first is its class, and once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Raw {
-    /// A synchronous exception that is no abort.
-    Sync {
-        /// ESR_EL2.
-        esr: u64,
-    },
-    /// An instruction or data abort.
-    Abort {
-        /// ESR_EL2.
-        esr: u64,
-        /// FAR_EL2.
-        far: u64,
-        /// Where HPFAR_EL2, or a look at the guest's tables, says that it happened (see [`super::aborts::page_source`]).
-        page: Option<Gpa>,
-    },
+pub struct Raw {
+    /// ESR_EL2, or the class alone of an exit that has no syndrome ([`ec`]).
+    pub esr: u64,
+    /// FAR_EL2 of an abort.
+    pub far: u64,
+    /// Where HPFAR_EL2, or a look at the guest's tables, says that an abort happened (see [`super::aborts::page_source`]).
+    pub page: Option<Gpa>,
+}
+
+impl Raw {
     /// Trivet's own timer.
-    Deadline,
+    pub const DEADLINE: Self = Self::of(ec::DEADLINE << 26);
     /// A physical interrupt for Trivet.
-    Interrupt,
+    pub const INTERRUPT: Self = Self::of(ec::INTERRUPT << 26);
     /// A physical interrupt on behalf of this guest: one of its timers, or its list registers want attention. It has been
     /// noted.
-    Guest,
-    /// A system error.
-    SystemError,
+    pub const GUEST: Self = Self::of(ec::GUEST << 26);
+
+    /// An exit that is no abort.
+    #[must_use]
+    #[inline]
+    pub const fn of(esr: u64) -> Self {
+        Self { esr, far: 0, page: None }
+    }
 }
 
 /// A request to the personality, or to what of the processor is emulated or lent.
@@ -122,40 +122,43 @@ pub mod ec {
     pub const FETCH: u64 = 0x20;
     /// A data abort from a lower level.
     pub const DATA: u64 = 0x24;
+    /// No syndrome, and not the architecture's number: a physical interrupt, as `enter.S` says.
+    pub const INTERRUPT: u64 = 0x3f;
+    /// The same: a system error, as `enter.S` says.
+    pub const SERROR: u64 = 0x3e;
+    /// The same: a physical interrupt that was Trivet's timer.
+    pub const DEADLINE: u64 = 0x3b;
+    /// The same: a physical interrupt on behalf of the guest.
+    pub const GUEST: u64 = 0x39;
 }
 
-/// Names an exit.
+/// Names an exit. Whose class comes first is named soonest.
 #[must_use]
 #[inline]
 pub const fn name(raw: &Raw) -> Cause {
-    match *raw {
-        Raw::Sync { esr } => Cause::Call(instruction(esr)),
-        Raw::Abort { esr, far, page } => abort(esr, far, page),
-        Raw::Guest => Cause::Call(Call::Look),
-        Raw::Deadline => Cause::Deadline,
-        Raw::Interrupt => Cause::Interrupt,
-        Raw::SystemError => Cause::Broken("a system error was reported while it ran"),
+    let iss = raw.esr as u32 & 0x01ff_ffff;
+    let class = class(raw.esr);
+    if class == ec::HVC {
+        return Cause::Call(Call::Hypercall(Conduit::Hvc(iss as u16)));
     }
-}
-
-/// What to do for the instruction that was trapped.
-#[inline]
-const fn instruction(esr: u64) -> Call {
-    let iss = esr as u32 & 0x01ff_ffff;
-    match class(esr) {
-        ec::HVC => Call::Hypercall(Conduit::Hvc(iss as u16)),
-        ec::SMC => Call::Hypercall(Conduit::Smc),
+    Cause::Call(match class {
+        ec::FETCH | ec::DATA => return abort(raw.esr, raw.far, raw.page),
         ec::SYSTEM => Call::SysReg(SysRegAccess::of(iss)),
+        ec::GUEST => Call::Look,
         // TI: WFI 0, WFE 1, WFIT 2, WFET 3. That with a timeout may end early, and does.
         ec::WAIT => Call::Wait(match iss & 3 {
             0 => Wait::Interrupt,
             _ => Wait::Event,
         }),
         ec::FLOAT => Call::Float,
+        ec::SMC => Call::Hypercall(Conduit::Smc),
+        ec::DEADLINE => return Cause::Deadline,
+        ec::INTERRUPT => return Cause::Interrupt,
+        ec::SERROR => return Cause::Broken("a system error was reported while it ran"),
         // Whatever else is trapped belongs to what the identification registers deny: SVE, SME, coprocessors of AArch32,
         // pointer authentication where keys are not lent.
         _ => Call::Undefined,
-    }
+    })
 }
 
 #[cfg(test)]

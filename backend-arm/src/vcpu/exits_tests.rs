@@ -3,7 +3,7 @@
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
-use super::{Call, Cause, Conduit, DEVICES, Raw, Wait, name};
+use super::{Call, Cause, Conduit, DEVICES, Raw, Wait, ec, name};
 use crate::vcpu::aborts::{PageSource, hpfar_page, page_source, par_page};
 use crate::vcpu::mmio::{Extend, MmioAccess, Transfer, Width};
 use crate::vcpu::sysreg::{Direction, SysReg, SysRegAccess};
@@ -11,15 +11,15 @@ use crate::vcpu::sysreg::{Direction, SysReg, SysRegAccess};
 const RAM: Gpa = Gpa(0x12_3000);
 
 fn sync(esr: u64) -> Cause {
-    name(&Raw::Sync { esr })
+    name(&Raw::of(esr))
 }
 
 fn data(iss: u64, far: u64, page: Option<Gpa>) -> Cause {
-    name(&Raw::Abort { esr: 0x24 << 26 | 1 << 25 | iss, far, page })
+    name(&Raw { esr: 0x24 << 26 | 1 << 25 | iss, far, page })
 }
 
 fn fetch(iss: u64, far: u64, page: Option<Gpa>) -> Cause {
-    name(&Raw::Abort { esr: 0x20 << 26 | 1 << 25 | iss, far, page })
+    name(&Raw { esr: 0x20 << 26 | 1 << 25 | iss, far, page })
 }
 
 #[test]
@@ -40,10 +40,10 @@ fn trapped_instructions_are_told_apart() {
 
 #[test]
 fn interrupts_and_errors_have_no_syndrome() {
-    assert_eq!(name(&Raw::Deadline), Cause::Deadline);
-    assert_eq!(name(&Raw::Interrupt), Cause::Interrupt);
-    assert_eq!(name(&Raw::Guest), Cause::Call(Call::Look));
-    assert!(matches!(name(&Raw::SystemError), Cause::Broken(_)));
+    assert_eq!(name(&Raw::DEADLINE), Cause::Deadline);
+    assert_eq!(name(&Raw::INTERRUPT), Cause::Interrupt);
+    assert_eq!(name(&Raw::GUEST), Cause::Call(Call::Look));
+    assert!(matches!(name(&Raw::of(ec::SERROR << 26)), Cause::Broken(_)));
 }
 
 #[test]

@@ -27,7 +27,10 @@ impl ArmVcpu {
     /// Does what stands between the vCPU and its guest. True if interrupts are to be looked at first.
     #[cold]
     #[inline(never)]
-    pub(super) fn attend(&mut self, s2: &ArmStage2, p: &Virt) -> bool {
+    pub(super) fn attend(&mut self, s2: &ArmStage2, p: &Virt, until: Instant) -> bool {
+        if self.attention & attention::DEADLINE != 0 {
+            self.set_deadline(until);
+        }
         if self.attention & attention::STAGE2 != 0 {
             VTTBR_EL2.set(s2.vttbr());
             // Another vCPU of this VM may have run here, and have used the same ASIDs for other tables of its own. (What it had
@@ -44,7 +47,8 @@ impl ArmVcpu {
     pub(super) fn set_deadline(&mut self, until: Instant) {
         CNTHP_CVAL_EL2.set(until.0);
         CNTHP_CTL_EL2.set(1);
-        self.until = Some(until);
+        self.until = until;
+        self.attention &= !attention::DEADLINE;
     }
 
     /// A physical interrupt has ended the guest's run: takes it.
@@ -57,7 +61,7 @@ impl ArmVcpu {
                 // Active until the guest ends it.
                 self.lists.acknowledged(id);
                 self.attention |= attention::LOOK;
-                return Raw::Guest;
+                return Raw::GUEST;
             }
             if id == clock::TIMER {
                 clock::stop();
@@ -66,12 +70,11 @@ impl ArmVcpu {
             icc::deactivate(id);
         }
         // Whoever takes further interrupts (`Machine::interrupts`) may acknowledge a timer of the guest's, and stop EL2's.
-        self.attention |= attention::LOOK;
-        self.until = None;
+        self.attention |= attention::LOOK | attention::DEADLINE;
         match id {
-            Some(clock::TIMER) => Raw::Deadline,
-            Some(MAINTENANCE) => Raw::Guest,
-            _ => Raw::Interrupt,
+            Some(clock::TIMER) => Raw::DEADLINE,
+            Some(MAINTENANCE) => Raw::GUEST,
+            _ => Raw::INTERRUPT,
         }
     }
 
@@ -126,7 +129,7 @@ pub(super) fn aborted(esr: u64) -> Raw {
         PageSource::Translate => translated(far),
         PageSource::Nowhere => None,
     };
-    Raw::Abort { esr, far, page }
+    Raw { esr, far, page }
 }
 
 /// The page of the guest's address `far` by its own first stage, as it is now.

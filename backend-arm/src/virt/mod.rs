@@ -73,6 +73,7 @@ impl Virt {
     }
 
     /// Carries out the firmware call whose x0 to x3 are in `call`, and says what the vCPU does next.
+    #[inline]
     pub fn psci<S: Services>(&self, call: &mut [u64; 4], s: &S) -> Next {
         psci::call(self, call, s)
     }

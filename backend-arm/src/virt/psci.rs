@@ -55,6 +55,12 @@ pub const FUNCTIONS: [(u32, Function); 14] = [
     (0x8400_000a, Function::Features),
 ];
 
+/// What PSCI's numbers have in common, without their width and their last bits.
+const PSCI: u32 = 0x8400_0000;
+/// Those last bits.
+const FUNCTION_BITS: u32 = 0xf;
+/// What the two numbers of the calling convention have in common, halved.
+const ARCHITECTURE: u32 = 0x8000_0000 >> 1;
 /// Bit 30 of a number: arguments are 64 bits wide.
 const WIDE: u32 = 1 << 30;
 
@@ -75,19 +81,26 @@ const ON: i64 = 0;
 const OFF: i64 = 1;
 
 impl Function {
+    // Two comparisons in most cases: guests probe for calls that are not there.
+    #[inline]
     fn from_number(number: u32) -> Option<Self> {
+        if number & !(WIDE | FUNCTION_BITS) != PSCI && number >> 1 != ARCHITECTURE {
+            return None;
+        }
         FUNCTIONS.iter().find(|(n, _)| *n == number).map(|(_, function)| *function)
     }
 }
 
 /// See [`Virt::psci`].
+#[inline]
 pub fn call<S: Services>(virt: &Virt, call: &mut [u64; 4], s: &S) -> Next {
     // The number is a word: what is above it in the register is not looked at.
     let number = call[0] as u32;
-    let mask = if number & WIDE != 0 { u64::MAX } else { u32::MAX.into() };
-    let args = [call[1] & mask, call[2] & mask, call[3] & mask];
     let (answer, next) = match Function::from_number(number) {
-        Some(function) => carry_out(virt, function, args, s),
+        Some(function) => {
+            let mask = if number & WIDE != 0 { u64::MAX } else { u32::MAX.into() };
+            carry_out(virt, function, [call[1] & mask, call[2] & mask, call[3] & mask], s)
+        }
         None => {
             virt.unknown.fetch_add(1, Ordering::Relaxed);
             (NOT_SUPPORTED, Next::Resume)
@@ -97,6 +110,7 @@ pub fn call<S: Services>(virt: &Virt, call: &mut [u64; 4], s: &S) -> Next {
     next
 }
 
+#[inline(never)]
 fn carry_out<S: Services>(virt: &Virt, function: Function, args: [u64; 3], s: &S) -> (i64, Next) {
     let answer = match function {
         Function::SmcccVersion | Function::Version => VERSION_1_1,
