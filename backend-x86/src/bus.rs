@@ -35,3 +35,12 @@ impl Width {
 /// The access is an error of the guest's: it takes a general-protection exception (#GP) with error code 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GeneralProtection;
+
+/// The state of an interrupt line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The device asks for nothing.
+    Low,
+    /// The device wants service.
+    High,
+}

@@ -3,7 +3,10 @@
 //! Two vendors' extensions do the same work: VMX with EPT, and SVM with nested paging. What differs between them is data and
 //! meets again in one table and one vCPU.
 //!
+//! - [`apic`], [`ioapic`]: the interrupt controllers that a guest sees; [`uart`]: its console.
+//! - [`bus`]: what an access to a device looks like.
 //! - [`features`]: what this processor has of what the backend asks for.
+//! - [`policy`]: what a guest is shown of the processor, and may touch of it.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the values that point hardware at them.
 //!
 //! Nothing here touches the processor yet: there is no board for it. All of it is built and tested on the host.
@@ -14,4 +17,7 @@ extern crate alloc;
 pub mod apic;
 pub mod bus;
 pub mod features;
+pub mod ioapic;
+pub mod policy;
 pub mod stage2;
+pub mod uart;
