@@ -8,6 +8,8 @@
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`policy`]: what a guest is shown of the processor, and may touch of it.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the values that point hardware at them.
+//! - [`svm`], [`vmx`]: the vendors' control structures, and their exits as [`exit`] names them.
+//! - [`tags`]: which tag a vCPU has in a CPU's translation caches.
 //!
 //! Nothing here touches the processor yet: there is no board for it. All of it is built and tested on the host.
 #![cfg_attr(not(test), no_std)]
@@ -16,8 +18,12 @@ extern crate alloc;
 
 pub mod apic;
 pub mod bus;
+pub mod exit;
 pub mod features;
 pub mod ioapic;
 pub mod policy;
 pub mod stage2;
+pub mod svm;
+pub mod tags;
 pub mod uart;
+pub mod vmx;

@@ -1,0 +1,274 @@
+//! What the exits of VMX mean (Intel SDM vol. 3D, appendix C: reasons; vol. 3C, 29.2.1: qualifications). Pure, so that
+//! recorded exits test it.
+
+use hv_core::addr::Gpa;
+use hv_core::vcpu::exit::Access;
+
+use crate::bus::Width;
+use crate::exit::{Call, Cause, ControlAccess, Direction, PortAccess, PortForm, Stage, fault};
+
+/// What the VMCS says when the run has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Exit reason.
+    pub reason: u32,
+    /// Exit qualification.
+    pub qualification: u64,
+    /// Guest physical address. Means something for [`reason::EPT_VIOLATION`] alone.
+    pub gpa: u64,
+    /// The exception or NMI. Means something for [`reason::EXCEPTION`] alone.
+    pub event: u32,
+    /// The guest's RIP.
+    pub rip: u64,
+    /// Length of the instruction that ended the run.
+    pub length: u32,
+}
+
+/// Basic exit reasons: the lower half of the field.
+pub mod reason {
+    /// An exception or an NMI.
+    pub const EXCEPTION: u32 = 0;
+    /// A physical interrupt.
+    pub const EXTERNAL_INTERRUPT: u32 = 1;
+    /// A triple fault.
+    pub const TRIPLE_FAULT: u32 = 2;
+    /// The guest can take an interrupt.
+    pub const INTERRUPT_WINDOW: u32 = 7;
+    /// The guest can take an NMI.
+    pub const NMI_WINDOW: u32 = 8;
+    /// CPUID.
+    pub const CPUID: u32 = 10;
+    /// GETSEC.
+    pub const GETSEC: u32 = 11;
+    /// HLT.
+    pub const HLT: u32 = 12;
+    /// INVD.
+    pub const INVD: u32 = 13;
+    /// RDPMC.
+    pub const RDPMC: u32 = 15;
+    /// VMCALL.
+    pub const VMCALL: u32 = 18;
+    /// VMCLEAR, the first of nine instructions of the extension.
+    pub const VMCLEAR: u32 = 19;
+    /// VMXON, the last of them.
+    pub const VMXON: u32 = 27;
+    /// A control register.
+    pub const CONTROL_REGISTER: u32 = 28;
+    /// A port.
+    pub const PORT: u32 = 30;
+    /// RDMSR.
+    pub const RDMSR: u32 = 31;
+    /// WRMSR.
+    pub const WRMSR: u32 = 32;
+    /// MWAIT.
+    pub const MWAIT: u32 = 36;
+    /// MONITOR.
+    pub const MONITOR: u32 = 39;
+    /// PAUSE.
+    pub const PAUSE: u32 = 40;
+    /// The second stage has no translation, or one that allows less.
+    pub const EPT_VIOLATION: u32 = 48;
+    /// An entry of the second stage is none.
+    pub const EPT_MISCONFIGURATION: u32 = 49;
+    /// INVEPT.
+    pub const INVEPT: u32 = 50;
+    /// The preemption timer.
+    pub const PREEMPTION_TIMER: u32 = 52;
+    /// INVVPID.
+    pub const INVVPID: u32 = 53;
+    /// WBINVD.
+    pub const WBINVD: u32 = 54;
+    /// XSETBV.
+    pub const XSETBV: u32 = 55;
+    /// VMFUNC.
+    pub const VMFUNC: u32 = 59;
+    /// The page-modification log is full.
+    pub const PML_FULL: u32 = 62;
+}
+
+/// The entry failed: nothing of the guest has run.
+const ENTRY_FAILURE: u32 = 1 << 31;
+/// Bits 10:8 of an event: what it is.
+const EVENT_TYPE: u32 = 7 << 8;
+const EVENT_NMI: u32 = 2 << 8;
+
+/// Qualification of an EPT violation: a store.
+const VIOLATION_WRITE: u64 = 1 << 1;
+/// A fetch.
+const VIOLATION_FETCH: u64 = 1 << 2;
+/// There is a linear address.
+const VIOLATION_LINEAR: u64 = 1 << 7;
+/// The access was to what the linear address translates to, not to a table on the way there. Nothing if there is none.
+const VIOLATION_LAST: u64 = 1 << 8;
+
+impl Record {
+    /// Names it.
+    #[must_use]
+    pub fn name(&self) -> Cause {
+        if self.reason & ENTRY_FAILURE != 0 {
+            return Cause::Broken("its entry failed: the processor found its state invalid");
+        }
+        let call = match self.reason & 0xffff {
+            reason::EXTERNAL_INTERRUPT => return Cause::Interrupt,
+            reason::EXCEPTION if self.event & EVENT_TYPE == EVENT_NMI => return Cause::Interrupt,
+            reason::EPT_VIOLATION => return self.violation(),
+            reason::EPT_MISCONFIGURATION => return Cause::Broken("its second stage has an entry that is none"),
+            reason::PREEMPTION_TIMER => return Cause::Deadline,
+            reason::PORT => return self.port().map_or(Cause::Broken("a port access of no size"), Cause::Call),
+            reason::TRIPLE_FAULT => Call::TripleFault,
+            reason::INTERRUPT_WINDOW => Call::InterruptWindow,
+            reason::NMI_WINDOW => Call::NmiWindow,
+            reason::CPUID => Call::Cpuid,
+            reason::HLT => Call::Halt,
+            reason::VMCALL => Call::Hypercall,
+            reason::CONTROL_REGISTER => Call::ControlRegister(self.control_register()),
+            reason::RDMSR => Call::ReadMsr,
+            reason::WRMSR => Call::WriteMsr,
+            reason::XSETBV => Call::Xsetbv,
+            reason::PML_FULL => Call::LogFull,
+            // INVD may not lose what Trivet has in the caches, and memory is coherent without it.
+            reason::INVD | reason::WBINVD | reason::PAUSE => Call::Skip,
+            reason::GETSEC | reason::RDPMC | reason::MWAIT | reason::MONITOR => Call::Undefined,
+            reason::VMCLEAR..=reason::VMXON | reason::INVEPT | reason::INVVPID | reason::VMFUNC => Call::Undefined,
+            _ => return Cause::Broken("its run ended in a way that was not asked for"),
+        };
+        Cause::Call(call)
+    }
+
+    /// The address of the instruction after the one that ended the run. Means something for exits that an instruction asked
+    /// for, and no others.
+    #[must_use]
+    pub const fn after(&self) -> u64 {
+        self.rip.wrapping_add(self.length as u64)
+    }
+
+    fn violation(&self) -> Cause {
+        let access = match self.qualification {
+            q if q & VIOLATION_FETCH != 0 => Access::Fetch,
+            // With accessed and dirty bits, walks of the guest's tables count as stores, and loads may be set beside it.
+            q if q & VIOLATION_WRITE != 0 => Access::Write,
+            _ => Access::Read,
+        };
+        let both = VIOLATION_LINEAR | VIOLATION_LAST;
+        let stage = if self.qualification & both == both { Stage::Last } else { Stage::Walk };
+        fault(Gpa(self.gpa), access, stage)
+    }
+
+    fn port(&self) -> Option<Call> {
+        let width = match self.qualification & 7 {
+            0 => Width::Byte,
+            1 => Width::Word,
+            3 => Width::Double,
+            _ => return None,
+        };
+        let direction = if self.qualification & 1 << 3 != 0 { Direction::In } else { Direction::Out };
+        let form = match self.qualification >> 4 & 3 {
+            1 => PortForm::String,
+            3 => PortForm::Repeated,
+            _ => PortForm::Register,
+        };
+        Some(Call::Port(PortAccess { port: (self.qualification >> 16) as u16, width, direction, form }))
+    }
+
+    fn control_register(&self) -> ControlAccess {
+        let (number, register) = ((self.qualification & 15) as u8, (self.qualification >> 8 & 15) as u8);
+        match self.qualification >> 4 & 3 {
+            0 => ControlAccess::Write(number, register),
+            1 => ControlAccess::Read(number, register),
+            2 => ControlAccess::ClearTaskSwitched,
+            _ => ControlAccess::LoadStatus((self.qualification >> 16) as u16),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hv_core::addr::Gpa;
+    use hv_core::vcpu::exit::Access;
+
+    use super::{Record, reason};
+    use crate::bus::Width;
+    use crate::exit::{Call, Cause, ControlAccess, Direction, PortAccess, PortForm};
+
+    fn name(reason: u32, qualification: u64, gpa: u64) -> Cause {
+        Record { reason, qualification, gpa, ..Record::default() }.name()
+    }
+
+    #[test]
+    fn recorded_exits_mean_what_happened() {
+        for (number, call) in [
+            (18, Call::Hypercall),
+            (10, Call::Cpuid),
+            (12, Call::Halt),
+            (31, Call::ReadMsr),
+            (32, Call::WriteMsr),
+            (62, Call::LogFull),
+            (2, Call::TripleFault),
+        ] {
+            assert_eq!(name(number, 0, 0), Cause::Call(call));
+        }
+        assert_eq!((name(1, 0, 0), name(52, 0, 0)), (Cause::Interrupt, Cause::Deadline));
+        // With bits of advanced exit information, and without.
+        for q in [0x181, 0x781] {
+            assert_eq!(name(48, q, 0x5008), Cause::Fault(Gpa(0x5008), Access::Read));
+        }
+        assert_eq!(name(48, 0x18a, 0x5008), Cause::Fault(Gpa(0x5008), Access::Write));
+        assert_eq!(name(48, 0x183, 0x5008), Cause::Fault(Gpa(0x5008), Access::Write), "a read-modify-write");
+        assert_eq!(name(48, 0x184, 0x5008), Cause::Fault(Gpa(0x5008), Access::Fetch));
+        assert!(matches!(name(49, 0, 0x5008), Cause::Broken(_)));
+    }
+
+    #[test]
+    fn a_device_is_one_by_its_address() {
+        let mmio = |access| Cause::Call(Call::Mmio(Gpa(0xfee0_0300), access));
+        assert_eq!(name(48, 0x181, 0xfee0_0300), mmio(Access::Read));
+        assert_eq!(name(48, 0x182, 0xfee0_0300), mmio(Access::Write));
+        let denied = |access| Cause::Fault(Gpa(0xfee0_0300), access);
+        assert_eq!(name(48, 0x184, 0xfee0_0300), denied(Access::Fetch), "code in a device");
+        assert_eq!(name(48, 0x083, 0xfee0_0300), denied(Access::Write), "a page table in a device");
+        assert_eq!(name(48, 0x102, 0xfee0_0300), denied(Access::Write), "bit 8 without 7 says nothing");
+    }
+
+    #[test]
+    fn nmis_are_the_hosts_and_exceptions_are_a_mistake() {
+        let with = |event| Record { reason: reason::EXCEPTION, event, ..Record::default() }.name();
+        assert_eq!(with(0x8000_0202), Cause::Interrupt);
+        assert!(matches!(with(0x8000_0306), Cause::Broken(_)), "none was asked for");
+        assert!(matches!(name(0x8000_0021, 0, 0), Cause::Broken(_)), "an entry that failed is no CPUID");
+    }
+
+    #[test]
+    fn ports_and_control_registers_are_read_in_all_their_forms() {
+        let port = |q| match name(30, q, 0) {
+            Cause::Call(Call::Port(access)) => access,
+            other => panic!("{other:?}"),
+        };
+        let out = PortAccess { port: 0xe9, width: Width::Byte, direction: Direction::Out, form: PortForm::Register };
+        assert_eq!(port(0xe9_0040), out);
+        assert_eq!(
+            port(0x1f0_0039),
+            PortAccess { port: 0x1f0, width: Width::Word, direction: Direction::In, form: PortForm::Repeated }
+        );
+        assert_eq!(port(0x3f8_0013).form, PortForm::String);
+        assert!(matches!(name(30, 0x3f8_0002, 0), Cause::Broken(_)));
+        for (q, access) in [
+            (0x0304, ControlAccess::Write(4, 3)),
+            (0x0f10, ControlAccess::Read(0, 15)),
+            (0x0020, ControlAccess::ClearTaskSwitched),
+            (0x1_0030, ControlAccess::LoadStatus(1)),
+        ] {
+            assert_eq!(name(28, q, 0), Cause::Call(Call::ControlRegister(access)));
+        }
+        assert_eq!(Record { rip: 0x1000, length: 2, ..Record::default() }.after(), 0x1002);
+    }
+
+    #[test]
+    fn instructions_of_the_extension_are_not_the_guests() {
+        for number in (19..28).chain([11, 50, 53, 59]) {
+            assert_eq!(name(number, 0, 0), Cause::Call(Call::Undefined), "{number}");
+        }
+        for number in [3, 4, 9, 14, 16, 29, 33, 44, 56, 63, 200] {
+            assert!(matches!(name(number, 0, 0), Cause::Broken(_)), "{number}");
+        }
+    }
+}
