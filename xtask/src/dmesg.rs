@@ -104,7 +104,7 @@ fn without(board: &Board, machine: &Machine, limit: Duration) -> Result<String> 
     let guest = guests::default(board)?;
     let mut args = board.emulator.args.clone();
     args.extend(["-no-reboot", "-append", &board.guest.cmdline].map(str::to_owned));
-    let mut emulator = Emulator::start(&Launch {
+    let mut emulator = Emulator::start_kernel(&Launch {
         board,
         machine,
         args: &args,

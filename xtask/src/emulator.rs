@@ -26,7 +26,7 @@ pub struct Launch<'a> {
     pub cpus: u16,
     /// Machine memory.
     pub memory: Size,
-    /// Trivet, as an ELF program.
+    /// Trivet, as an ELF program, or another kernel as it is.
     pub image: &'a Path,
     /// The bundle, if the image takes one.
     pub bundle: Option<&'a Path>,
@@ -53,12 +53,21 @@ pub enum Happened {
 }
 
 impl Emulator {
-    /// Starts it.
+    /// Starts it with Trivet, in the form that the board boots.
     pub fn start(launch: &Launch<'_>) -> Result<Self> {
+        Self::boot(launch, &launch.board.image.form.file(launch.image))
+    }
+
+    /// Starts it with another kernel, as it is.
+    pub fn start_kernel(launch: &Launch<'_>) -> Result<Self> {
+        Self::boot(launch, launch.image)
+    }
+
+    fn boot(launch: &Launch<'_>, kernel: &Path) -> Result<Self> {
         let mut command = process::outlived(&launch.board.emulator.program);
         command.args(launch.args).args(&launch.machine.args);
         command.args(["-smp", &launch.cpus.to_string(), "-m", &format!("{}M", launch.memory.0 >> 20)]);
-        command.arg("-kernel").arg(launch.board.image.form.file(launch.image));
+        command.arg("-kernel").arg(kernel);
         if let Some(bundle) = launch.bundle {
             command.arg("-initrd").arg(bundle);
         }
