@@ -6,6 +6,7 @@
 //! - [`apic`], [`ioapic`]: the interrupt controllers that a guest sees; [`uart`]: its console.
 //! - [`bus`]: what an access to a device looks like.
 //! - [`features`]: what this processor has of what the backend asks for.
+//! - [`guest`]: the machine that it finds itself in.
 //! - [`policy`]: what a guest is shown of the processor, and may touch of it.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the values that point hardware at them.
 //! - [`svm`], [`vmx`]: the vendors' control structures, and their exits as [`exit`] names them.
@@ -20,6 +21,7 @@ pub mod apic;
 pub mod bus;
 pub mod exit;
 pub mod features;
+pub mod guest;
 pub mod ioapic;
 pub mod policy;
 pub mod stage2;
