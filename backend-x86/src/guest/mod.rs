@@ -5,3 +5,4 @@ mod blob;
 pub mod boot;
 pub mod layout;
 pub mod memory_map;
+pub mod pit;
