@@ -98,6 +98,12 @@ impl Local {
         }
     }
 
+    /// The vCPU's number.
+    #[must_use]
+    pub const fn number(&self) -> u16 {
+        self.number
+    }
+
     /// Everything but the face is as after reset: so INIT does it, and switching off.
     fn reset(&mut self, seat: &Seat) {
         self.timer.reset();

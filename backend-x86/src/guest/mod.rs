@@ -5,4 +5,5 @@ mod blob;
 pub mod boot;
 pub mod layout;
 pub mod memory_map;
+pub mod pc;
 pub mod pit;
