@@ -15,8 +15,7 @@ use super::mmio::{DataOrder, MmioAccess, Transfer};
 use super::registers::identification;
 use super::sysreg::{self, Direction, SysRegAccess};
 use super::{idregs, lists, timer};
-use crate::machine::icc;
-use crate::vgic::{Group, lists::bits};
+use crate::vgic::Group;
 use crate::virt::Virt;
 
 /// What the SMC calling convention answers to a call that is not known (DEN 0028).
@@ -29,7 +28,7 @@ impl ArmVcpu {
         match call {
             Call::Hypercall(Conduit::Hvc(0)) => self.firmware(p, s),
             Call::Look => {
-                self.look(p, s);
+                p.gic().wake(&mut self.lists, s);
                 Next::Resume
             }
             other => self.seldom(other, p, s),
@@ -59,7 +58,7 @@ impl ArmVcpu {
     #[inline(never)]
     fn seldom<S: Services>(&mut self, call: Call, p: &Virt, s: &S) -> Next {
         match call {
-            Call::Look => self.look(p, s),
+            Call::Look => p.gic().wake(&mut self.lists, s),
             Call::Hypercall(Conduit::Smc) => {
                 self.advance();
                 return self.firmware(p, s);
@@ -84,25 +83,6 @@ impl ArmVcpu {
             Call::ExternalAbort(access) => self.external_abort(access),
         }
         Next::Resume
-    }
-
-    /// Brings the list registers up to date with what waits for the vCPU.
-    #[inline(never)]
-    fn look<S: Services>(&mut self, p: &Virt, s: &S) {
-        self.attention &= !attention::LOOK;
-        let (gic, held) = (p.gic(), &mut self.lists);
-        lists::copy_out(held);
-        gic.fold(self.index, held);
-        let how = gic.fill(self.index, held, timer::lines_here());
-        if held.wake != 0 {
-            gic.wake(held, s);
-        }
-        // What is listed and was not acknowledged is acknowledged when it ends the guest's run: at once.
-        held.engage = 0;
-        for id in bits(core::mem::take(&mut held.release).into()) {
-            icc::deactivate(id);
-        }
-        lists::copy_in(held, how.0);
     }
 
     /// Takes what is listed home, where the guest's accesses to the interrupt controller find it. The next entry lists it again.

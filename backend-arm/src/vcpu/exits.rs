@@ -60,7 +60,7 @@ pub enum Call {
     Undefined,
     /// A real external abort.
     ExternalAbort(Access),
-    /// An interrupt of the guest's that has been noted: entering delivers it.
+    /// Something about the guest's interrupts that has been noted: entering delivers it. Other vCPUs may have to be woken.
     Look,
 }
 

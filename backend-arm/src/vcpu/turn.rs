@@ -16,15 +16,17 @@ use super::cpu::{ArmVcpu, attention};
 use super::exits::Raw;
 use super::guards::{Debug, Float};
 use super::registers::CNTHP_CVAL_EL2;
+use super::{lists, timer};
 use crate::machine::{clock, icc};
 use crate::stage2::ArmStage2;
+use crate::vgic::lists::bits;
 use crate::virt::Virt;
 
 /// The private interrupt by which the virtual CPU interface asks for maintenance (Base System Architecture, 3.8).
 pub const MAINTENANCE: u32 = 25;
 
 impl ArmVcpu {
-    /// Does what stands between the vCPU and its guest. True if interrupts are to be looked at first.
+    /// Does what stands between the vCPU and its guest. True if other vCPUs are to be woken first.
     #[cold]
     #[inline(never)]
     pub(super) fn attend(&mut self, s2: &ArmStage2, p: &Virt, until: Instant) -> bool {
@@ -39,7 +41,26 @@ impl ArmVcpu {
             unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", options(nostack, preserves_flags)) };
             self.attention &= !attention::STAGE2;
         }
-        self.attention & attention::LOOK != 0 || p.gic().wants_look(self.index)
+        if self.attention & attention::LOOK != 0 || p.gic().wants_look(self.index) {
+            self.attention &= !attention::LOOK;
+            self.look(p);
+        }
+        self.lists.wake != 0
+    }
+
+    /// Brings the list registers up to date with what waits for the vCPU. `lists.wake` says who is to be woken for what it
+    /// leaves.
+    fn look(&mut self, p: &Virt) {
+        let (gic, held) = (p.gic(), &mut self.lists);
+        lists::copy_out(held);
+        gic.fold(self.index, held);
+        let how = gic.fill(self.index, held, timer::lines_here());
+        // What is listed and was not acknowledged is acknowledged when it ends the guest's run: at once.
+        held.engage = 0;
+        for id in bits(core::mem::take(&mut held.release).into()) {
+            icc::deactivate(id);
+        }
+        lists::copy_in(held, how.0);
     }
 
     #[cold]
