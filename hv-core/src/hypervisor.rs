@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 use crate::device::console::Consoles;
 use crate::epoch::Cpu;
 use crate::guest::bundle::Bundle;
-use crate::guest::lifecycle::verdict_now;
+use crate::guest::lifecycle::{Life, verdict_now};
+use crate::guest::manifest::MAX_VMS;
 use crate::isa::{Isa, Platform};
 use crate::link::Event;
 use crate::log::info;
@@ -104,7 +105,8 @@ pub struct Hypervisor<I: Isa> {
 }
 
 impl<I: Isa> Hypervisor<I> {
-    /// A hypervisor for the VMs of `bundle`, none of them started. Their pages go to `store` when memory is short.
+    /// A hypervisor for the VMs of `bundle`, none of them started. Their pages go to `store` when memory is short. `None` if
+    /// there is no heap for their vCPUs.
     pub fn new(
         machine: &'static I::Machine,
         console: Consoles,
@@ -112,12 +114,13 @@ impl<I: Isa> Hypervisor<I> {
         store: Arc<dyn Store<I::Machine>>,
         footprint: Footprint,
         hooks: Hooks,
-    ) -> Self {
-        let vms = bundle.take_vms().into_iter().map(Vm::new).collect();
+    ) -> Option<Self> {
+        let vms: Vec<_> = bundle.take_vms().into_iter().map(Vm::new).collect();
+        let vcpus = vms.iter().map(|vm| usize::from(vm.config.vcpus)).sum();
         let slice = machine.ticks_per_second() / SLICES_PER_SECOND;
-        Self {
+        Some(Self {
             machine,
-            sched: Scheduler::new(slice),
+            sched: Scheduler::new(slice, vcpus)?,
             console,
             vms,
             objects: Objects::new(),
@@ -139,7 +142,7 @@ impl<I: Isa> Hypervisor<I> {
             housekeeping: AtomicBool::new(false),
             switch_off: AtomicBool::new(false),
             starts: Mutex::new(heapless::Deque::new()),
-        }
+        })
     }
 
     /// Asks for every VM to be started. Called once, by the boot CPU, before [`Hypervisor::run`].
@@ -213,8 +216,7 @@ impl<I: Isa> Hypervisor<I> {
             self.start_vm(cpu, index);
         }
         if self.switch_off.load(Ordering::Acquire) {
-            let lives: Vec<_> = self.vms.iter().map(|vm| *vm.life.lock()).collect();
-            self.off(verdict_now(&lives));
+            self.off(verdict_now(&self.lives()));
         }
     }
 
@@ -245,6 +247,11 @@ impl<I: Isa> Hypervisor<I> {
             // What does not fit is cut.
             let _ = printable.take_while(|&c| words.push(c).is_ok()).count();
         }
+    }
+
+    /// Where each VM is in its life.
+    fn lives(&self) -> heapless::Vec<Life, MAX_VMS> {
+        self.vms.iter().map(|vm| *vm.life.lock()).take(MAX_VMS).collect()
     }
 
     /// Ends the run.

@@ -19,6 +19,7 @@ pub mod device;
 pub mod epoch;
 pub mod flat;
 pub mod guest;
+pub mod heap;
 pub mod host;
 pub mod hypervisor;
 pub mod isa;

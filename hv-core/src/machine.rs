@@ -113,6 +113,20 @@ pub trait Board: 'static {
     fn power_off(verdict: Verdict) -> !;
 }
 
-/// Firmware would not start a CPU; carries its own code.
+/// Firmware would not start a CPU; carries its own code. Or nobody asked it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartCpuError(pub i64);
+
+impl StartCpuError {
+    /// There is no heap for its stack. No firmware's code.
+    pub const NO_HEAP: Self = Self(i64::MIN);
+}
+
+impl core::fmt::Display for StartCpuError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {
+            Self::NO_HEAP => f.write_str("there is no heap for its stack"),
+            Self(code) => write!(f, "firmware says {code}"),
+        }
+    }
+}

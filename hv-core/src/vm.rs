@@ -11,6 +11,7 @@ use crate::addr::GfnRange;
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{EndStep, Life};
 use crate::guest::manifest::{Huge, VmConfig};
+use crate::heap::{self, Counted};
 use crate::host::{Backing, HugePolicy};
 use crate::hypervisor::Uses;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
@@ -31,7 +32,7 @@ pub struct Vm<I: Isa> {
     /// Whether it may be run.
     pub ready: Arc<Readiness>,
     /// What it owns while it runs. The lock is held only to clone or take the handle.
-    pub running: Mutex<Option<Arc<Running<I>>>>,
+    pub running: Mutex<Option<Counted<Running<I>>>>,
     /// The guest's last words about its own failure.
     pub last_words: Mutex<heapless::String<160>>,
 }
@@ -59,7 +60,7 @@ impl<I: Isa> Vm<I> {
     }
 
     /// What it owns, if it runs.
-    pub fn running(&self) -> Option<Arc<Running<I>>> {
+    pub fn running(&self) -> Option<Counted<Running<I>>> {
         self.running.lock().clone()
     }
 }
@@ -108,8 +109,8 @@ impl<I: Isa> Running<I> {
                 memory.log_start(cpu, m).ok()?;
             }
             let platform = I::Platform::create(m, config.vcpus)?;
-            let vcpus = (0..config.vcpus).map(|n| I::Vcpu::create(m, tag, n).map(VcpuCell::new));
-            Some((platform, vcpus.collect::<Option<Vec<_>>>()?))
+            let vcpu = |n| I::Vcpu::create(m, tag, u16::try_from(n).ok()?).map(VcpuCell::new);
+            Some((platform, heap::list(config.vcpus.into(), vcpu)?))
         };
         let Some((platform, vcpus)) = parts() else {
             memory.destroy(cpu, m);
@@ -131,7 +132,7 @@ fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>, store: &Arc<dyn Store<I:
         Huge::Advise => HugePolicy::Advise,
         Huge::Never => HugePolicy::Never,
     };
-    let of = |object: &Arc<Tmpfs<I>>| Backing::Shared { object: Arc::clone(object), first: 0 };
+    let of = |object: &Counted<Tmpfs<I>>| Backing::Shared { object: Counted::clone(object), first: 0 };
     let mut memory = MemoryConfig::from(config.memory);
     memory.huge = huge;
     memory.backing = uses.ram.as_ref().map_or(Backing::Anon, of);
@@ -232,16 +233,16 @@ impl Count {
 /// A handle on one vCPU, as the scheduler passes it around.
 pub struct Job<I: Isa> {
     /// The VM.
-    pub vm: Arc<Running<I>>,
+    pub vm: Counted<Running<I>>,
     /// The vCPU's number, which [`Job::new`] has checked.
     index: u16,
 }
 
 impl<I: Isa> Job<I> {
     /// vCPU `index` of `vm`, if there is one.
-    pub fn new(vm: &Arc<Running<I>>, index: u16) -> Option<Self> {
+    pub fn new(vm: &Counted<Running<I>>, index: u16) -> Option<Self> {
         vm.vcpus.get(usize::from(index))?;
-        Some(Self { vm: Arc::clone(vm), index })
+        Some(Self { vm: Counted::clone(vm), index })
     }
 
     /// The vCPU's number.
@@ -262,7 +263,7 @@ impl<I: Isa> Job<I> {
 
 impl<I: Isa> Clone for Job<I> {
     fn clone(&self) -> Self {
-        Self { vm: Arc::clone(&self.vm), index: self.index }
+        Self { vm: Counted::clone(&self.vm), index: self.index }
     }
 }
 

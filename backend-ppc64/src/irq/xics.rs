@@ -13,9 +13,9 @@
 //! answer; a vCPU that halts publishes that it sleeps before it looks at [`Xics::pending`] again, so one of the two sees
 //! the other.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use hv_core::heap::list;
 use hv_core::sync::{AtomicU32, Mutex, Ordering};
 
 /// The interrupt number by which inter-processor interrupts are presented.
@@ -49,8 +49,8 @@ struct Server {
 
 #[derive(Debug)]
 struct State {
-    servers: Box<[Server]>,
-    sources: Box<[Source]>,
+    servers: Vec<Server>,
+    sources: Vec<Source>,
 }
 
 /// The most favoured interrupt that a server would take now.
@@ -87,7 +87,7 @@ pub struct Unknown;
 pub struct Xics {
     state: Mutex<State>,
     /// Per server: the number of its candidate, or [`NONE`].
-    shown: Box<[AtomicU32]>,
+    shown: Vec<AtomicU32>,
 }
 
 impl State {
@@ -118,17 +118,13 @@ impl Candidate {
 }
 
 impl Xics {
-    /// A controller with `servers` servers and `sources` sources, everything masked.
+    /// A controller with `servers` servers and `sources` sources, everything masked; `None` if there is no heap for them.
     #[must_use]
-    pub fn new(servers: u16, sources: u16) -> Self {
-        let server = Server { cppr: 0, mfrr: LEAST_FAVOURED };
-        let source = Source { server: 0, priority: LEAST_FAVOURED, saved: LEAST_FAVOURED, latched: false };
-        let shown: Vec<_> = (0..servers).map(|_| AtomicU32::new(NONE)).collect();
-        let state = State {
-            servers: alloc::vec![server; usize::from(servers)].into_boxed_slice(),
-            sources: alloc::vec![source; usize::from(sources)].into_boxed_slice(),
-        };
-        Self { state: Mutex::new(state), shown: shown.into_boxed_slice() }
+    pub fn new(servers: u16, sources: u16) -> Option<Self> {
+        let server = |_| Some(Server { cppr: 0, mfrr: LEAST_FAVOURED });
+        let masked = Source { server: 0, priority: LEAST_FAVOURED, saved: LEAST_FAVOURED, latched: false };
+        let state = State { servers: list(servers.into(), server)?, sources: list(sources.into(), |_| Some(masked))? };
+        Some(Self { state: Mutex::new(state), shown: list(servers.into(), |_| Some(AtomicU32::new(NONE)))? })
     }
 
     /// True if `server` has an interrupt to take: its external interrupt line. One load; false for unknown servers.

@@ -6,7 +6,7 @@ const VTY: u32 = FIRST_SOURCE;
 
 /// Two servers open for everything; the first source goes to server 1 at priority 5.
 fn open() -> Xics {
-    let xics = Xics::new(2, 2);
+    let xics = Xics::new(2, 2).unwrap();
     for server in 0..2 {
         xics.set_cppr(server, LEAST_FAVOURED).unwrap();
     }
@@ -107,7 +107,7 @@ fn cppr_is_a_strict_bound() {
 
 #[test]
 fn a_new_controller_interrupts_nobody() {
-    let xics = Xics::new(1, 1);
+    let xics = Xics::new(1, 1).unwrap();
     assert_eq!(xics.raise(VTY), Ok(None));
     assert_eq!(xics.set_mfrr(0, 0), Ok(None));
     assert!(!xics.pending(0));

@@ -1,6 +1,7 @@
 //! What a guest finds in place of firmware: its device tree, the RTAS code, and the state of its first vCPU.
 
 use hv_core::guest::loader::ByteOrder;
+use hv_core::heap::list;
 use hv_core::isa::{Firmware, Platform, Shape};
 use hv_core::machine::Machine;
 use hv_core::vcpu::services::{Services, StartAt};
@@ -8,7 +9,7 @@ use hv_core::vcpu::services::{Services, StartAt};
 use super::machine::Nested;
 use super::{Ppc64, sprs};
 use crate::papr::fdt::{RTAS_CEILING, RTAS_REGION, Random, TreeConfig, build};
-use crate::papr::{Papr, rtas_blob};
+use crate::papr::{Papr, RTAS_BLOB_SIZE, rtas_blob};
 
 /// ELF machine number of 64-bit PowerPC.
 const EM_PPC64: u16 = 21;
@@ -49,7 +50,8 @@ impl Platform<Ppc64> for Papr {
             args: [plan.tree.start.0, shape.entry.0, 0, 0],
             big_endian: shape.order == ByteOrder::Big,
         };
-        (tree.len() as u64 <= plan.tree.len()).then(|| Firmware { tree, code: rtas_blob().to_vec(), start })
+        let code = list(RTAS_BLOB_SIZE, |n| rtas_blob().get(n).copied())?;
+        (tree.len() as u64 <= plan.tree.len()).then_some(Firmware { tree, code, start })
     }
 
     fn unknown_calls(&self) -> u64 {

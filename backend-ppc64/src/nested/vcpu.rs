@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 
 use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
+use hv_core::heap::boxed;
 use hv_core::isa::{Vcpu, VmTag};
 use hv_core::machine::Instant;
 use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
@@ -72,7 +73,7 @@ impl Vcpu<Ppc64> for NestedVcpu {
             State { hv: HvGuestState::default(), registers: Registers::default(), unswitched: Unswitched::RESET };
         let look_ticks = hv_core::machine::Machine::ticks_per_second(m) / LOOKS_PER_SECOND;
         let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
-        Some(Self { state: Box::new(state), tag, index, expires, loaded, partition: None, look_ticks })
+        Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks })
     }
 
     fn reset(&mut self, at: StartAt) {

@@ -30,8 +30,9 @@ mod double;
 #[cfg(test)]
 mod fuzz;
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 
+use hv_core::heap::list;
 use hv_core::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::Services;
@@ -66,7 +67,7 @@ pub struct Call<'a> {
 #[derive(Debug)]
 pub struct Papr {
     xics: Xics,
-    seats: Box<[Seat]>,
+    seats: Vec<Seat>,
     lpcr: AtomicU64,
     process_table: AtomicU64,
     /// Seconds that the guest's clock is ahead of [`Services::wall_clock`], modulo 2^64.
@@ -86,20 +87,20 @@ struct Seat {
 }
 
 impl Papr {
-    /// The state of a VM that has just been switched on, with `vcpus` virtual CPUs; `None` for 0.
+    /// The state of a VM that has just been switched on, with `vcpus` virtual CPUs; `None` for 0, or if there is no heap for
+    /// them.
     #[must_use]
     pub fn new(vcpus: u16) -> Option<Self> {
         if vcpus == 0 {
             return None;
         }
-        let seat = |_| Seat {
-            prodded: AtomicBool::new(false),
-            dispatches: AtomicU32::new(0),
-            areas: Mutex::new(vpa::Areas::default()),
+        let seat = |_| {
+            let (prodded, dispatches) = (AtomicBool::new(false), AtomicU32::new(0));
+            Some(Seat { prodded, dispatches, areas: Mutex::new(vpa::Areas::default()) })
         };
         Some(Self {
-            xics: Xics::new(vcpus, SOURCES),
-            seats: (0..vcpus).map(seat).collect(),
+            xics: Xics::new(vcpus, SOURCES)?,
+            seats: list(vcpus.into(), seat)?,
             lpcr: AtomicU64::new(0),
             process_table: AtomicU64::new(mode::NO_PROCESS_TABLE),
             clock_ahead: AtomicU64::new(0),

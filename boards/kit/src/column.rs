@@ -51,8 +51,8 @@ where
     let machine = setup.machine;
     let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(None, &"the boot CPU was taken twice") };
     let has_other = setup.cpus > 1;
-    if has_other && let Err(StartCpuError(code)) = (setup.start)(OTHER, serve) {
-        refuse::<B>(None, &format_args!("CPU {} does not start: firmware says {code}", OTHER.0));
+    if has_other && let Err(why) = (setup.start)(OTHER, serve) {
+        refuse::<B>(None, &format_args!("CPU {} does not start: {why}", OTHER.0));
     }
     let column = || Column { setup, cpu: &cpu, has_other };
     B::power_off(if good::<B>(column) { Verdict::Success } else { Verdict::Failure })

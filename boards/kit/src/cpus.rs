@@ -2,10 +2,10 @@
 //! they were started for.
 
 use alloc::boxed::Box;
-use alloc::vec;
 
 use hv_core::epoch::Cpu;
-use hv_core::machine::{CpuId, Machine};
+use hv_core::heap::{boxed, list};
+use hv_core::machine::{CpuId, Machine, StartCpuError};
 
 /// Stack of a further CPU in bytes.
 const STACK: usize = 32 << 10;
@@ -29,13 +29,14 @@ pub struct Orders<M: 'static> {
 }
 
 impl<M: Machine> StartBlock<M> {
-    /// Makes the block of a CPU, and its stack; returns its address. Neither is ever given back.
-    pub fn leak(id: CpuId, duty: Duty<M>) -> u64 {
-        let stack = Box::leak(vec![0_u128; STACK / 16].into_boxed_slice());
+    /// Makes the block of a CPU, and its stack; returns its address. Neither is ever given back. Of many CPUs the last find
+    /// no heap for theirs.
+    pub fn leak(id: CpuId, duty: Duty<M>) -> Result<u64, StartCpuError> {
+        let orders = boxed(Orders { id, duty }).map_err(|_| StartCpuError::NO_HEAP)?;
+        let stack = list(STACK / 16, |_| Some(0_u128)).ok_or(StartCpuError::NO_HEAP)?.leak();
         let stack_top = stack.as_mut_ptr_range().end.expose_provenance() as u64;
-        let orders = Box::leak(Box::new(Orders { id, duty }));
-        let block = Box::leak(Box::new(Self { stack_top, orders }));
-        (&raw const *block).expose_provenance() as u64
+        let block = boxed(Self { stack_top, orders: Box::leak(orders) }).map_err(|_| StartCpuError::NO_HEAP)?;
+        Ok((&raw const *Box::leak(block)).expose_provenance() as u64)
     }
 }
 

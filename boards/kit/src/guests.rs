@@ -1,5 +1,6 @@
 //! The bundle becomes a running hypervisor: the last steps of a boot with guests.
 
+use alloc::sync::Arc;
 use core::ops::Range;
 
 use hv_core::device::console::Consoles;
@@ -7,7 +8,7 @@ use hv_core::epoch::Cpu;
 use hv_core::guest::bundle::Bundle;
 use hv_core::hypervisor::{Footprint, Hooks, Hypervisor};
 use hv_core::isa::Isa;
-use hv_core::machine::{Board, CpuId, Machine, StartCpuError};
+use hv_core::machine::{Board, CpuId, Machine};
 use hv_core::monitor::OwnMemory;
 use hv_core::page::Packed;
 use spin::Once;
@@ -62,9 +63,7 @@ pub fn start<B: Board>(
     for id in 1..found.cpus as u16 {
         match B::start_cpu(CpuId(id)) {
             Ok(()) => running += 1,
-            Err(StartCpuError(code)) => {
-                hypervisor.console().say(format_args!("CPU {id} does not start: firmware says {code}"));
-            }
+            Err(why) => hypervisor.console().say(format_args!("CPU {id} does not start: {why}")),
         }
     }
     hypervisor.announce(running);
@@ -84,5 +83,8 @@ fn hypervisor<B: Board>(
 ) -> &'static Hypervisor<B::Isa> {
     let hooks = Hooks { drain_log: log::drain, power_off: B::power_off };
     let Some(store) = Packed::new() else { refuse::<B>(None, &"there is no heap for the swap store") };
-    place.call_once(|| Hypervisor::new(machine, consoles, bundle, store, footprint, hooks))
+    match Hypervisor::new(machine, consoles, bundle, Arc::new(store), footprint, hooks) {
+        Some(hypervisor) => place.call_once(|| hypervisor),
+        None => refuse::<B>(None, &"there is no heap for so many vCPUs"),
+    }
 }

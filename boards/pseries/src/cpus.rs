@@ -18,7 +18,7 @@ pub fn start(id: CpuId, duty: Duty<Nested>) -> Result<(), StartCpuError> {
     let machine = MACHINE.get().ok_or(unknown)?;
     let server = machine.server(id).ok_or(unknown)?;
     let entry = trivet_secondary as *const () as usize;
-    let block = StartBlock::leak(id, duty);
+    let block = StartBlock::leak(id, duty)?;
     // The platform enters with 32-bit addresses, and loaded the image low enough for them.
     rtas::start_cpu(machine.tokens(), server, entry as u32, block as u32).map_err(StartCpuError)
 }

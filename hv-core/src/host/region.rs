@@ -10,6 +10,7 @@ use core::fmt;
 use super::HUGE;
 use crate::addr::{Hvn, HvnRange, Order, Pfn};
 use crate::epoch::Cpu;
+use crate::heap::{self, Counted};
 use crate::isa::Isa;
 use crate::page::tmpfs::Tmpfs;
 use crate::page::{Store, Token};
@@ -26,7 +27,7 @@ pub enum Backing<I: Isa> {
     /// An object that other VMs may map as well.
     Shared {
         /// The object.
-        object: Arc<Tmpfs<I>>,
+        object: Counted<Tmpfs<I>>,
         /// The object's page behind the region's first.
         first: u64,
     },
@@ -42,7 +43,7 @@ impl<I: Isa> Clone for Backing<I> {
     fn clone(&self) -> Self {
         match self {
             Self::Anon => Self::Anon,
-            Self::Shared { object, first } => Self::Shared { object: Arc::clone(object), first: *first },
+            Self::Shared { object, first } => Self::Shared { object: Counted::clone(object), first: *first },
             Self::Fixed { first } => Self::Fixed { first: *first },
         }
     }
@@ -157,10 +158,7 @@ impl Advice {
         let base = HUGE.align_down(hvns.start().0);
         let blocks = hvns.end().0.checked_sub(base)?.div_ceil(HUGE.pages());
         let words = usize::try_from(blocks.div_ceil(WORD)).ok()?;
-        let mut bits = Vec::new();
-        bits.try_reserve_exact(words).ok()?;
-        bits.extend((0..words).map(|_| AtomicU64::new(0)));
-        Some(Self { base, bits })
+        Some(Self { base, bits: heap::list(words, |_| Some(AtomicU64::new(0)))? })
     }
 
     /// Where nobody may give any.
@@ -259,7 +257,7 @@ impl<I: Isa> Regions<I> {
     }
 
     /// Those that are backed by objects: the object, the pages, and the object's page behind the first.
-    pub fn shared(&self) -> impl Iterator<Item = (&Arc<Tmpfs<I>>, HvnRange, u64)> {
+    pub fn shared(&self) -> impl Iterator<Item = (&Counted<Tmpfs<I>>, HvnRange, u64)> {
         self.list.iter().filter_map(|region| match &region.backing {
             Backing::Shared { object, first } => Some((object, region.hvns, *first)),
             Backing::Anon | Backing::Fixed { .. } => None,

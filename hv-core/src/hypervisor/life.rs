@@ -11,8 +11,6 @@
 //! [`Life`](crate::guest::lifecycle::Life) says what is wanted of a VM and how it ended, [`crate::mmu::ready`] who may be
 //! in it: whoever is given a `Drained` takes the VM apart, exactly once, and tells its life afterwards.
 
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::num::NonZeroU16;
 
@@ -21,6 +19,7 @@ use crate::addr::{GfnRange, Gpa, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{After, Fleet, fleet};
 use crate::guest::loader::{self, LoadError, Plan, Sizes};
+use crate::heap::Counted;
 use crate::isa::{Firmware, Isa, Platform, Shape, Vcpu, VmTag};
 use crate::log::info;
 use crate::machine::Machine;
@@ -93,7 +92,7 @@ impl<I: Isa> Hypervisor<I> {
         if let Some(mut shared) = running {
             // Handles of CPUs that have just left, or of the operator's `stat`, last a moment longer.
             let alone = loop {
-                match Arc::try_unwrap(shared) {
+                match Counted::try_unwrap(shared) {
                     Ok(alone) => break alone,
                     Err(again) => shared = again,
                 }
@@ -125,8 +124,7 @@ impl<I: Isa> Hypervisor<I> {
 
     /// Switches off once every VM is over.
     fn look_at_fleet(&self) {
-        let lives: Vec<_> = self.vms.iter().map(|vm| *vm.life.lock()).collect();
-        match fleet(&lives) {
+        match fleet(&self.lives()) {
             Fleet::Over(verdict) => self.off(verdict),
             Fleet::Idle(verdict) if !self.console.has_operator() => self.off(verdict),
             Fleet::Idle(_) => self.console.idle(),
@@ -154,7 +152,7 @@ impl<I: Isa> Hypervisor<I> {
         match self.build(cpu, index, vm) {
             Ok(first) => {
                 info!("VM {} starts on CPU {}", index, cpu.id().0);
-                *vm.running.lock() = Some(Arc::clone(&first.vm));
+                *vm.running.lock() = Some(Counted::clone(&first.vm));
                 self.console.started(index);
                 match building.ready() {
                     Ok(permit) => {
@@ -198,9 +196,13 @@ impl<I: Isa> Hypervisor<I> {
             self.objects.release(cpu, m, uses);
             out_of_memory
         })?;
-        match self.load(cpu, &running, vm) {
-            Ok(()) => Job::new(&Arc::new(running), 0).ok_or(out_of_memory),
-            Err(why) => {
+        let shared = match self.load(cpu, &running, vm) {
+            Ok(()) => Counted::new(running).map_err(|running| (running, out_of_memory)),
+            Err(why) => Err((running, why)),
+        };
+        match shared {
+            Ok(running) => Job::new(&running, 0).ok_or(out_of_memory),
+            Err((running, why)) => {
                 self.take_apart(cpu, running);
                 Err(why)
             }

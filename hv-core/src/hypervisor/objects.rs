@@ -4,13 +4,13 @@
 //! with what was written to it. The list's lock is a leaf, held to find an object and to count its users, never while
 //! one is used.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::addr::PAGE_SHIFT;
 use crate::epoch::Cpu;
-use crate::guest::manifest::{Backing, VmConfig};
+use crate::guest::manifest::{Backing, MAX_NAME, VmConfig};
+use crate::heap::Counted;
 use crate::isa::Isa;
 use crate::page::tmpfs::Tmpfs;
 use crate::page::{Grow, Store};
@@ -23,8 +23,8 @@ type Pages<I> = Arc<dyn Store<<I as Isa>::Machine>>;
 pub(crate) struct Objects<I: Isa>(Mutex<Vec<Named<I>>>);
 
 struct Named<I: Isa> {
-    name: String,
-    object: Arc<Tmpfs<I>>,
+    name: heapless::String<MAX_NAME>,
+    object: Counted<Tmpfs<I>>,
     users: u32,
 }
 
@@ -32,9 +32,9 @@ struct Named<I: Isa> {
 #[must_use = "objects are given back through Objects::release"]
 pub struct Uses<I: Isa> {
     /// What its RAM is made of, if not of anonymous memory.
-    pub ram: Option<Arc<Tmpfs<I>>>,
+    pub ram: Option<Counted<Tmpfs<I>>>,
     /// What its shared window shows.
-    pub window: Option<Arc<Tmpfs<I>>>,
+    pub window: Option<Counted<Tmpfs<I>>>,
 }
 
 impl<I: Isa> Objects<I> {
@@ -73,7 +73,7 @@ impl<I: Isa> Objects<I> {
         for object in [uses.ram, uses.window].into_iter().flatten() {
             let last = {
                 let mut all = self.0.lock();
-                match all.iter().position(|known| Arc::ptr_eq(&known.object, &object)) {
+                match all.iter().position(|known| Counted::ptr_eq(&known.object, &object)) {
                     // The VM's own.
                     None => true,
                     Some(n) => {
@@ -89,21 +89,22 @@ impl<I: Isa> Objects<I> {
                 }
             };
             if last {
-                let closed = object.close(cpu, m);
+                let closed = Tmpfs::close(object, cpu, m);
                 debug_assert!(closed.is_ok(), "an object is still mapped when its last user has gone");
             }
         }
     }
 
-    fn named(&self, name: &str, bytes: u64, store: &Pages<I>) -> Option<Arc<Tmpfs<I>>> {
+    fn named(&self, name: &str, bytes: u64, store: &Pages<I>) -> Option<Counted<Tmpfs<I>>> {
         let mut all = self.0.lock();
         if let Some(known) = all.iter_mut().find(|known| known.name == name) {
             known.users = known.users.saturating_add(1);
-            return Some(Arc::clone(&known.object));
+            return Some(Counted::clone(&known.object));
         }
-        let object = Tmpfs::with(bytes >> PAGE_SHIFT, Grow::Teams, Some(Arc::clone(store)))?;
+        let name = heapless::String::try_from(name).ok()?;
         all.try_reserve(1).ok()?;
-        all.push(Named { name: String::from(name), object: Arc::clone(&object), users: 1 });
+        let object = Tmpfs::with(bytes >> PAGE_SHIFT, Grow::Teams, Some(Arc::clone(store)))?;
+        all.push(Named { name, object: Counted::clone(&object), users: 1 });
         Some(object)
     }
 }

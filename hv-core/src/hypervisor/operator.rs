@@ -1,11 +1,11 @@
 //! What the monitor may do to the running hypervisor.
 
 use super::Hypervisor;
-use alloc::sync::Arc;
 
 use crate::addr::{GfnRange, Order, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
+use crate::heap::Counted;
 use crate::host::{Reclaimed, Survey};
 use crate::isa::Isa;
 use crate::machine::Machine;
@@ -30,7 +30,7 @@ impl<I: Isa> Operating<'_, I> {
         self.hv.vms.get(vm).ok_or(Refused::NoSuchVm)
     }
 
-    fn running(&self, vm: usize) -> Result<Arc<Running<I>>, Refused> {
+    fn running(&self, vm: usize) -> Result<Counted<Running<I>>, Refused> {
         self.vm(vm)?.running().ok_or(Refused::NotRunning)
     }
 

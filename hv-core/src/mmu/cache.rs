@@ -32,13 +32,13 @@
 //! Locks: the list's, then a cache's; leaves, under any ranked lock and outside of walk guards. A refresh that meets an
 //! invalidation anywhere in the VM does not wait for it: the access goes the long way.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::GuestMemory;
 use super::space::Space;
 use crate::addr::{Gfn, Gpa, Hvn, HvnRange, PAGE_SIZE, Pfn};
 use crate::epoch::{Cpu, WalkGuard};
+use crate::heap::Counted;
 use crate::isa::Isa;
 use crate::machine::Machine;
 use crate::radix::format::Prot;
@@ -49,7 +49,7 @@ use crate::sync::{AtomicU32, AtomicU64, Mutex, Ordering};
 pub struct Caches {
     /// Invalidations that have begun and not ended.
     early: AtomicU32,
-    list: Mutex<Vec<Arc<Entry>>>,
+    list: Mutex<Vec<Counted<Entry>>>,
 }
 
 /// The caches of a range are empty, and none of the VM is refreshed, while this lives.
@@ -69,9 +69,9 @@ struct Entry {
 /// The frame of one guest page, as long as it is known. What it cannot serve goes the long way, through the memory.
 #[derive(Debug)]
 pub struct GfnCache<I: Isa> {
-    space: Arc<Space<I>>,
+    space: Counted<Space<I>>,
     gfn: Gfn,
-    entry: Arc<Entry>,
+    entry: Counted<Entry>,
 }
 
 /// A word has what is allowed below the frame's number.
@@ -112,12 +112,12 @@ impl<I: Isa> GfnCache<I> {
     /// A cache of the page `gfn`, empty; `None` if there is no memory for it.
     #[must_use]
     pub fn new(memory: &GuestMemory<I>, gfn: Gfn) -> Option<Self> {
-        let space = Arc::clone(memory.space());
-        let entry = Arc::new(Entry { page: Mutex::new(None), word: AtomicU64::new(0) });
+        let space = Counted::clone(memory.space());
+        let entry = Counted::new(Entry { page: Mutex::new(None), word: AtomicU64::new(0) }).ok()?;
         {
             let mut list = space.caches.list.lock();
             list.try_reserve(1).ok()?;
-            list.push(Arc::clone(&entry));
+            list.push(Counted::clone(&entry));
         }
         Some(Self { space, gfn, entry })
     }
@@ -151,7 +151,7 @@ impl<I: Isa> GfnCache<I> {
     fn serves(&self, memory: &GuestMemory<I>, at: Gpa, len: usize) -> bool {
         at.page() == self.gfn
             && len <= PAGE_SIZE.saturating_sub(at.offset())
-            && Arc::ptr_eq(&self.space, memory.space())
+            && Counted::ptr_eq(&self.space, memory.space())
     }
 
     /// Calls `touch` with the frame, inside a walk guard, if it is known or can be learnt at once and allows `need`. False,
@@ -205,6 +205,6 @@ impl<I: Isa> GfnCache<I> {
 
 impl<I: Isa> Drop for GfnCache<I> {
     fn drop(&mut self) {
-        self.space.caches.list.lock().retain(|entry| !Arc::ptr_eq(entry, &self.entry));
+        self.space.caches.list.lock().retain(|entry| !Counted::ptr_eq(entry, &self.entry));
     }
 }

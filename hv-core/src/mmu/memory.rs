@@ -1,6 +1,5 @@
 //! One VM's memory as the rest of the hypervisor sees it.
 
-use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::census::Census;
@@ -12,6 +11,7 @@ use super::space::{MemoryError, Space};
 use crate::addr::{GfnRange, Gpa, Hvn, PAGE_SIZE};
 use crate::context::Atomic;
 use crate::epoch::Cpu;
+use crate::heap::Counted;
 use crate::host::{HostStats, Peek, Populate, Reclaimed, ScanCursor, Scanned, Survey, discard, reclaim, scan};
 use crate::isa::{Isa, MapError, Stage2, VmTag};
 use crate::machine::Machine;
@@ -24,7 +24,7 @@ use crate::vcpu::services::MemError;
 /// The VM's own handle on its [`Space`], with the fault path and the accesses that the hypervisor makes for the guest.
 #[derive(Debug)]
 pub struct GuestMemory<I: Isa> {
-    space: Arc<Space<I>>,
+    space: Counted<Space<I>>,
     /// Faults that ended in [`Outcome::Retry`]. Written by every CPU, but rarely.
     retries: AtomicU64,
 }
@@ -89,7 +89,10 @@ impl<I: Isa> GuestMemory<I> {
             m.frames().keep_reserve(cpu, RESERVE);
         }
         let (regions, slots) = config.lay_out()?;
-        let space = Arc::new(Space::new(cpu, m, tag, regions, &slots)?);
+        let space = Counted::new(Space::new(cpu, m, tag, regions, &slots)?).map_err(|space| {
+            space.destroy(cpu, m);
+            MemoryError::NoMemory
+        })?;
         let memory = Self { space, retries: AtomicU64::new(0) };
         let refused = {
             let mut shared = memory.space.host.regions().shared();
@@ -204,7 +207,7 @@ impl<I: Isa> GuestMemory<I> {
     }
 
     /// What lies behind the handle: for whoever shares memory with the VM, and for inspection.
-    pub fn space(&self) -> &Arc<Space<I>> {
+    pub fn space(&self) -> &Counted<Space<I>> {
         &self.space
     }
 
@@ -291,7 +294,7 @@ impl<I: Isa> GuestMemory<I> {
         for (object, ..) in self.space.host.regions().shared() {
             object.unregister(cpu, m, &self.space);
         }
-        match Arc::into_inner(self.space) {
+        match Counted::into_inner(self.space) {
             Some(space) => space.destroy(cpu, m),
             None => {
                 debug_assert!(false, "R20: the memory of a VM is taken apart while somebody else can still reach it")

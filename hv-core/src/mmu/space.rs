@@ -51,7 +51,7 @@ pub(super) type Replace<I> = fn(&Cpu, &Space<I>, &Target<'_, I>, Gfn, Order) -> 
 pub enum MemoryError {
     /// The RAM size is 0, no multiple of the page size, or beyond the address space.
     BadSize,
-    /// No frames for the tables' roots.
+    /// No frames for the tables' roots, or no heap.
     NoMemory,
 }
 

@@ -16,7 +16,6 @@
 
 mod chunk;
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
@@ -72,12 +71,12 @@ impl core::fmt::Debug for Desk {
 impl Packed {
     /// An empty store, which takes about 20 KiB of heap, once; `None` if there is none.
     #[must_use]
-    pub fn new() -> Option<Arc<Self>> {
+    pub fn new() -> Option<Self> {
         let mut desk = Vec::new();
         desk.try_reserve_exact(1).ok()?;
         desk.push(Desk { page: ByWord([0; PAGE_SIZE]), packed: [0; LENGTH + WORST], table: CompressTable::small() });
         let zero = || AtomicU64::new(0);
-        Some(Arc::new(Self {
+        Some(Self {
             desk: Mutex::new(desk),
             shelves: Mutex::new([NONE; SIZES.len()]),
             pages: zero(),
@@ -86,7 +85,7 @@ impl Packed {
             frames: zero(),
             refused: zero(),
             damaged: zero(),
-        }))
+        })
     }
 
     /// Packs what is in `frame`, and puts it into a chunk.

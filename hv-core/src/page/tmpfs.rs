@@ -38,6 +38,7 @@ use super::extent::{Extent, Grow, Held};
 use super::team::{Bits, Usage};
 use crate::addr::{HvnRange, Pfn};
 use crate::epoch::Cpu;
+use crate::heap::{self, Counted};
 use crate::host::{HUGE, shared};
 use crate::isa::Isa;
 use crate::mmu::space::Space;
@@ -56,7 +57,7 @@ pub struct Tmpfs<I: Isa> {
 
 /// A region of a VM that shows a part of the object.
 pub(super) struct Mapper<I: Isa> {
-    pub(super) space: Arc<Space<I>>,
+    pub(super) space: Counted<Space<I>>,
     hvns: HvnRange,
     /// The object's page behind the first of them.
     first: u64,
@@ -102,19 +103,18 @@ impl<I: Isa> Mapper<I> {
 impl<I: Isa> Tmpfs<I> {
     /// An empty object of so many pages, which grows in teams and is never swapped. `None` if there is no heap for it.
     #[must_use]
-    pub fn new(pages: u64) -> Option<Arc<Self>> {
+    pub fn new(pages: u64) -> Option<Counted<Self>> {
         Self::with(pages, Grow::Teams, None)
     }
 
     /// An empty object that grows, and is swapped, as told.
     #[must_use]
-    pub fn with(pages: u64, grow: Grow, store: Option<Arc<dyn Store<I::Machine>>>) -> Option<Arc<Self>> {
+    pub fn with(pages: u64, grow: Grow, store: Option<Arc<dyn Store<I::Machine>>>) -> Option<Counted<Self>> {
         let count = usize::try_from(pages.div_ceil(HUGE.pages())).ok()?;
-        let mut extents = Vec::new();
-        extents.try_reserve_exact(count).ok()?;
-        extents.extend((0..count).map(|_| Extent::new()));
+        let extents = heap::list(count, |_| Some(Extent::new()))?;
         let mappers = Ranked::new(Rank::Mappers, Vec::new());
-        Some(Arc::new(Self { pages: AtomicU64::new(pages), grow, store, extents, mappers, hand: AtomicU64::new(0) }))
+        let (pages, hand) = (AtomicU64::new(pages), AtomicU64::new(0));
+        Counted::new(Self { pages, grow, store, extents, mappers, hand }).ok()
     }
 
     /// Its size in pages.
@@ -126,7 +126,7 @@ impl<I: Isa> Tmpfs<I> {
     pub(crate) fn register(
         &self,
         cpu: &Cpu,
-        space: &Arc<Space<I>>,
+        space: &Counted<Space<I>>,
         hvns: HvnRange,
         first: u64,
     ) -> Result<(), MapRefused> {
@@ -135,20 +135,21 @@ impl<I: Isa> Tmpfs<I> {
         }
         let mut mappers = self.mappers.lock(cpu);
         mappers.try_reserve(1).map_err(|_| MapRefused::NoMemory)?;
-        mappers.push(Mapper { space: Arc::clone(space), hvns, first });
+        mappers.push(Mapper { space: Counted::clone(space), hvns, first });
         Ok(())
     }
 
     /// Takes a VM off the list; it runs no more. Its leaves of the object go first, so that a frame which is freed
     /// afterwards is named by nothing of it. On return nobody uses its Space on the object's account.
-    pub(crate) fn unregister(&self, cpu: &Cpu, m: &I::Machine, space: &Arc<Space<I>>) {
+    pub(crate) fn unregister(&self, cpu: &Cpu, m: &I::Machine, space: &Counted<Space<I>>) {
         for (n, extent) in self.extents.iter().enumerate() {
             let base = (n as u64).saturating_mul(HUGE.pages());
             let held = extent.lock(cpu);
-            let gone = self.unmap(cpu, m, base, base.saturating_add(HUGE.pages()), |mapper| Arc::ptr_eq(mapper, space));
+            let gone =
+                self.unmap(cpu, m, base, base.saturating_add(HUGE.pages()), |mapper| Counted::ptr_eq(mapper, space));
             held.huge_mapping(0_i64.saturating_sub_unsigned(gone));
         }
-        self.mappers.lock(cpu).retain(|mapper| !Arc::ptr_eq(&mapper.space, space));
+        self.mappers.lock(cpu).retain(|mapper| !Counted::ptr_eq(&mapper.space, space));
     }
 
     /// The extent of page `index`, locked, and the page's place in it; `None` beyond the object's end.
@@ -238,11 +239,11 @@ impl<I: Isa> Tmpfs<I> {
     }
 
     /// Frees everything, once no VM maps it and nobody else has a handle on it; otherwise the handle comes back.
-    pub fn close(self: Arc<Self>, cpu: &Cpu, m: &I::Machine) -> Result<(), Arc<Self>> {
-        if !self.mappers.lock(cpu).is_empty() || Arc::strong_count(&self) != 1 {
-            return Err(self);
+    pub fn close(this: Counted<Self>, cpu: &Cpu, m: &I::Machine) -> Result<(), Counted<Self>> {
+        if !this.mappers.lock(cpu).is_empty() || Counted::handles(&this) != 1 {
+            return Err(this);
         }
-        self.punch(cpu, m, 0, self.pages());
+        this.punch(cpu, m, 0, this.pages());
         Ok(())
     }
 
@@ -254,7 +255,7 @@ impl<I: Isa> Tmpfs<I> {
         m: &I::Machine,
         from: u64,
         to: u64,
-        of: impl Fn(&Arc<Space<I>>) -> bool,
+        of: impl Fn(&Counted<Space<I>>) -> bool,
     ) -> u64 {
         let mappers = self.mappers.lock(cpu);
         let shown = mappers.iter().filter(|mapper| of(&mapper.space));

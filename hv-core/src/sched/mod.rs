@@ -137,11 +137,15 @@ struct Queue<T> {
 }
 
 impl<T: Task> Scheduler<T> {
-    /// An empty scheduler whose slices have `slice_ticks` ticks.
-    pub fn new(slice_ticks: u64) -> Self {
-        let queue = Mutex::new(Queue { ready: VecDeque::new(), halted: Vec::new(), asleep: 0 });
+    /// An empty scheduler for so many tasks, whose slices have `slice_ticks` ticks. `None` if there is no heap for them: there
+    /// is never more of one, so that no task is in want of it when it becomes ready.
+    pub fn new(slice_ticks: u64, tasks: usize) -> Option<Self> {
+        let (mut ready, mut halted) = (VecDeque::new(), Vec::new());
+        ready.try_reserve_exact(tasks).ok()?;
+        halted.try_reserve_exact(tasks).ok()?;
+        let queue = Mutex::new(Queue { ready, halted, asleep: 0 });
         let due = core::array::from_fn(|_| AtomicU64::new(Instant::NEVER.0));
-        Self { queue, glance: Glance { ready: AtomicUsize::new(0), due }, slice_ticks }
+        Some(Self { queue, glance: Glance { ready: AtomicUsize::new(0), due }, slice_ticks })
     }
 
     /// Brings what CPUs see without the lock up to date, for the timers of `cpu`.

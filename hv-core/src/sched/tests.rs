@@ -30,7 +30,7 @@ fn run(s: &Scheduler<Arc<Named>>, cpu: CpuId, now: u64) -> Arc<Named> {
 
 #[test]
 fn tasks_take_turns() {
-    let s = Scheduler::new(100);
+    let s = Scheduler::new(100, 4).unwrap();
     for name in ["a", "b", "c"] {
         assert_eq!(s.start(task(name)), Ok(None));
     }
@@ -46,7 +46,7 @@ fn tasks_take_turns() {
 
 #[test]
 fn a_lone_task_keeps_its_cpu() {
-    let s = Scheduler::new(100);
+    let s = Scheduler::new(100, 4).unwrap();
     s.start(task("a")).unwrap();
     run(&s, A, 0);
     assert_eq!(s.slice(A, Instant(100)), Slice::Continue(Instant(200)));
@@ -54,7 +54,7 @@ fn a_lone_task_keeps_its_cpu() {
 
 #[test]
 fn ready_work_wakes_one_sleeping_cpu() {
-    let s = Scheduler::new(100);
+    let s = Scheduler::new(100, 4).unwrap();
     assert!(matches!(s.next(A, Instant(0)), Pick::Sleep(Instant::NEVER)));
     assert!(matches!(s.next(B, Instant(0)), Pick::Sleep(Instant::NEVER)));
     assert_eq!(s.start(task("a")), Ok(Some(A)));
@@ -64,7 +64,7 @@ fn ready_work_wakes_one_sleeping_cpu() {
 
 #[test]
 fn a_timer_bounds_sleep_and_slices_of_its_cpu_only() {
-    let s = Scheduler::new(100);
+    let s = Scheduler::new(100, 4).unwrap();
     s.start(task("sleeper")).unwrap();
     s.start(task("spinner")).unwrap();
     let sleeper = run(&s, A, 0);
@@ -79,7 +79,7 @@ fn a_timer_bounds_sleep_and_slices_of_its_cpu_only() {
 
 #[test]
 fn a_wake_up_before_the_halt_is_not_lost() {
-    let s = Scheduler::new(100);
+    let s = Scheduler::new(100, 4).unwrap();
     s.start(task("a")).unwrap();
     let a = run(&s, A, 0);
     assert!(!a.entity().look());
@@ -95,7 +95,7 @@ fn a_wake_up_before_the_halt_is_not_lost() {
 
 #[test]
 fn a_stopped_task_is_not_woken_and_starts_once() {
-    let s = Scheduler::new(100);
+    let s = Scheduler::new(100, 4).unwrap();
     let a = task("a");
     s.start(a.clone()).unwrap();
     assert!(s.start(a.clone()).is_err());

@@ -47,6 +47,10 @@ pub trait Rig<I: Isa> {
     /// Runs `there` on another CPU while `here` runs on this one; returns when both have. False, having run neither, if
     /// there is only one CPU.
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool;
+    /// Runs `work`, which takes heap for the case itself: where a test refuses hv-core heap, this is not meant.
+    fn own(&self, work: &mut dyn FnMut()) {
+        work();
+    }
     /// A checking machine looks at a VM that is at rest, on the CPU that runs the cases.
     fn at_rest(&self, space: &Space<I>);
     /// True if a checking machine has seen a rule broken since the last call; it reports the particulars itself.
@@ -102,6 +106,13 @@ impl<'a, I: Isa> Bench<'a, I> {
         self.rig.at_rest(memory.space());
         memory.destroy(self.cpu, self.m);
         run
+    }
+
+    /// What `make` makes of heap that the case has for itself; see [`Rig::own`].
+    pub fn own<R>(&self, make: impl FnOnce() -> R) -> Result<R, Stop> {
+        let (mut make, mut made) = (Some(make), None);
+        self.rig.own(&mut || made = make.take().map(|make| make()));
+        made.ok_or(Stop::Fail("the column did not run what is the case's own"))
     }
 
     /// Free frames.

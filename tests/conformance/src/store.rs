@@ -5,10 +5,14 @@ use alloc::vec::Vec;
 
 use hv_core::addr::{PAGE_SIZE, Pfn};
 use hv_core::epoch::Cpu;
+use hv_core::isa::Isa;
 use hv_core::machine::Machine;
 use hv_core::page::{Kept, NotKept, Store, StoreStats, Token, Zeroed};
 use hv_core::radix::format::Place;
 use hv_core::sync::Mutex;
+
+use crate::rig::Bench;
+use crate::verdict::Stop;
 
 /// So many pages at most. A place is never used twice.
 pub struct Heap {
@@ -26,9 +30,8 @@ struct Shelf {
 
 impl Heap {
     /// An empty store.
-    #[must_use]
-    pub fn new(room: usize) -> Arc<Self> {
-        Arc::new(Self { room, shelf: Mutex::new(Shelf::default()) })
+    pub fn new<I: Isa>(b: &Bench<'_, I>, room: usize) -> Result<Arc<Self>, Stop> {
+        b.own(|| Arc::new(Self { room, shelf: Mutex::new(Shelf::default()) }))
     }
 
     /// How many pages it keeps.
@@ -40,16 +43,18 @@ impl Heap {
 
 impl<M: Machine> Store<M> for Heap {
     fn keep(&self, _cpu: &Cpu, m: &M, frame: Pfn) -> Result<Kept, NotKept> {
-        let mut bytes = alloc::vec![0; PAGE_SIZE];
-        m.read(frame, 0, &mut bytes);
-        let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return Ok(Kept::Zeros) };
-        bytes.truncate(last + 1);
-        bytes.shrink_to_fit();
+        let mut page = [0; PAGE_SIZE];
+        m.read(frame, 0, &mut page);
+        let Some(last) = page.iter().rposition(|byte| *byte != 0) else { return Ok(Kept::Zeros) };
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(last + 1).map_err(|_| NotKept::Full)?;
+        bytes.extend_from_slice(&page[..=last]);
         let mut shelf = self.shelf.lock();
         if shelf.pages.len() >= self.room {
             shelf.refused += 1;
             return Err(NotKept::Full);
         }
+        shelf.pages.try_reserve(1).map_err(|_| NotKept::Full)?;
         shelf.next += 1;
         let place = Place::new(shelf.next).ok_or(NotKept::Full)?;
         shelf.pages.push((place.number(), bytes));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use backend_fake::{FakeMachine, FakeStage2};
 use conformance::hold::Hold;
 use hv_core::addr::{Gfn, GfnRange, Gpa, PAGE_SIZE};
+use hv_core::heap::Counted;
 use hv_core::host::{Backing, HugePolicy, ScanCursor};
 use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::{CpuId, Machine};
@@ -39,7 +40,7 @@ struct Vm<I: Isa> {
 pub struct World<'a, I: Isa> {
     bed: &'a Bed,
     before: Counts,
-    object: Arc<Tmpfs<I>>,
+    object: Counted<Tmpfs<I>>,
     store: Option<Arc<Packed>>,
     vms: [Vm<I>; 2],
     model: Model,
@@ -63,14 +64,14 @@ impl<'a, I: Kind> World<'a, I> {
     /// Both VMs, untouched.
     pub fn new(bed: &'a Bed, setup: Setup) -> Self {
         let before = bed.machine.frames().counts();
-        let store = setup.store.then(|| Packed::new().expect("there is heap"));
+        let store = setup.store.then(|| Arc::new(Packed::new().expect("there is heap")));
         let shared = store.clone().map(|store| store as Arc<dyn Store<FakeMachine>>);
         let object = Tmpfs::with(OBJECT, setup.grow, shared.clone()).expect("there is heap");
         let vm = |n: usize| {
             let tag = VmTag(NonZeroU16::MIN.saturating_add(n as u16));
             let mut config = MemoryConfig::from(RAM * PAGE_SIZE as u64);
             (config.huge, config.store) = (setup.huge[n], shared.clone());
-            let backing = Backing::Shared { object: Arc::clone(&object), first: 0 };
+            let backing = Backing::Shared { object: Counted::clone(&object), first: 0 };
             let (window, shift, huge) = (gfns(OBJECT_AT, OBJECT), setup.shifts[n], HugePolicy::Always);
             let window = Window { gfns: window, shift, prot: Prot::all(), backing, huge };
             assert!(config.windows.push(window).is_ok(), "one window fits");
@@ -316,7 +317,7 @@ impl<'a, I: Kind> World<'a, I> {
             drop(vm.cache);
             vm.memory.destroy(cpu, m);
         });
-        check(object.close(cpu, m).is_ok(), || "somebody still has the object".to_owned())?;
+        check(Tmpfs::close(object, cpu, m).is_ok(), || "somebody still has the object".to_owned())?;
         if let Some(store) = store {
             let stats = Store::<FakeMachine>::stats(&*store);
             let left = (stats.pages, stats.frames, stats.damaged);

@@ -209,6 +209,10 @@ fn in_order<I: Isa>(b: &Bench<'_, I>, then: impl FnOnce() -> Run) -> Run {
             // It may have been an odd one after all.
             break frames.alloc(b.cpu, GIANT).map(|block| frames.free(b.cpu, block)).is_some();
         }
+        if held.try_reserve(1).is_err() {
+            frames.free(b.cpu, block);
+            break false;
+        }
         held.push(block);
     };
     let run = if found { then() } else { Err(Stop::Skip("needs 1 GiB in one piece")) };

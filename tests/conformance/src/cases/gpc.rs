@@ -185,9 +185,10 @@ fn dropped<I: Isa>(b: &Bench<'_, I>) -> Run {
         store(b, memory, &kept, page(FREE), 1)?;
         // Another VM's cache serves nobody here.
         let other = b.memory(SECOND)?;
-        let foreign = keep(&other, FREE)?;
-        let done = store(b, memory, &foreign, page(FREE), 5).and_then(|()| word(b, &other, page(FREE)));
-        drop(foreign);
+        let done = keep(&other, FREE).and_then(|foreign| {
+            store(b, memory, &foreign, page(FREE), 5)?;
+            word(b, &other, page(FREE))
+        });
         other.destroy(b.cpu, b.m);
         check(done? == 0 && word(b, memory, page(FREE))? == 5, "a store went to another VM")?;
         memory.discard(b.cpu, b.m, gfns(FREE, 2)?);

@@ -50,7 +50,7 @@ fn bring<I: Isa>(b: &Bench<'_, I>, store: &Packed, token: &Token) -> Option<[u8;
 type Held = heapless::Vec<(Token, u64, usize), 256>;
 
 fn every_size<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let (store, mut held) = (packed()?, Held::new());
+    let (store, mut held) = (packed(b)?, Held::new());
     let mut run = Ok(());
     for n in 0..200_usize {
         // Some pages of every size, the last of them just too large.
@@ -85,7 +85,7 @@ fn every_size<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn again<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let (store, mut held) = (packed()?, Held::new());
+    let (store, mut held) = (packed(b)?, Held::new());
     let before = b.free();
     let mut run = Ok(());
     for n in 0..200 {

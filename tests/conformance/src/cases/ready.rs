@@ -21,8 +21,8 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 6] {
     ]
 }
 
-fn before<I: Isa>(_b: &Bench<'_, I>) -> Run {
-    let r = Readiness::new();
+fn before<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let r = b.own(Readiness::new)?;
     check(r.run().is_err() && r.drain().is_none(), "something is there before it was built")?;
     let Ok(building) = r.build() else { return Err(Stop::Fail("nobody may build")) };
     check(r.run().is_err(), "somebody runs on what is not built yet")?;
@@ -32,8 +32,8 @@ fn before<I: Isa>(_b: &Bench<'_, I>) -> Run {
     check(matches!(first.leave(), Left::Nobody), "the builder is not alone")
 }
 
-fn last_out<I: Isa>(_b: &Bench<'_, I>) -> Run {
-    let r = Readiness::new();
+fn last_out<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let r = b.own(Readiness::new)?;
     let Some(first) = r.build().ok().and_then(|b| b.ready().ok()) else { return Err(Stop::Fail("not built")) };
     let Ok(second) = r.run() else { return Err(Stop::Fail("a second one may not run")) };
     check(r.drain().is_none(), "it was to be taken apart with two inside")?;
@@ -45,8 +45,8 @@ fn last_out<I: Isa>(_b: &Bench<'_, I>) -> Run {
     check(r.build().is_ok(), "it cannot be built anew")
 }
 
-fn failed<I: Isa>(_b: &Bench<'_, I>) -> Run {
-    let r = Readiness::new();
+fn failed<I: Isa>(b: &Bench<'_, I>) -> Run {
+    let r = b.own(Readiness::new)?;
     drop(r.build());
     check(r.state() == State::Empty && r.run().is_err(), "a failed build left something")?;
     let building = r.build();
@@ -85,7 +85,7 @@ impl Thing {
 
 fn rounds<I: Isa>(b: &Bench<'_, I>) -> Run {
     let zero = || AtomicU64::new(0);
-    let (r, thing, stop) = (Readiness::new(), Thing { there: zero(), broken: zero(), apart: zero() }, zero());
+    let (r, thing, stop) = (b.own(Readiness::new)?, Thing { there: zero(), broken: zero(), apart: zero() }, zero());
     let mut built = 0;
     let ran = b.rig.both(
         &|_| {

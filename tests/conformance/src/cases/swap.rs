@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use hv_core::heap::Counted;
 use hv_core::host::{HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned, Survey};
 use hv_core::isa::Isa;
 use hv_core::mmu::{GfnCache, GuestMemory, MemoryConfig};
@@ -37,8 +38,9 @@ pub(super) fn stats<I: Isa>(store: &Packed) -> StoreStats {
 }
 
 /// A store that packs.
-pub(super) fn packed() -> Result<Arc<Packed>, Stop> {
-    Packed::new().ok_or(Stop::Fail("no heap for a store"))
+pub(super) fn packed<I: Isa>(b: &Bench<'_, I>) -> Result<Arc<Packed>, Stop> {
+    let store = Packed::new().ok_or(Stop::Fail("no heap for a store"))?;
+    b.own(|| Arc::new(store))
 }
 
 /// Gives `with` memory whose pages may be swapped. When the VM is gone the store has nothing.
@@ -47,7 +49,7 @@ pub(super) fn with_store<I: Isa>(
     config: MemoryConfig<I>,
     with: impl FnOnce(&GuestMemory<I>, &Packed) -> Run,
 ) -> Run {
-    let store = packed()?;
+    let store = packed(b)?;
     let run = b.with_config(config.swap(store.clone()), |memory| with(memory, &store));
     run.and_then(|()| empty::<I>(&store))
 }
@@ -132,7 +134,7 @@ fn ends<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn used_stays<I: Isa>(b: &Bench<'_, I>) -> Run {
     const USED: u64 = 8;
     const IDLE: u64 = 32;
-    let store = packed()?;
+    let store = packed(b)?;
     let config = anon(RAM_PAGES, HugePolicy::Never).swap(store.clone());
     ProbeVm::with_config(b, config, |vm| {
         // The guest's own pages first, so that what it uses afterwards is what it uses now.
@@ -197,8 +199,8 @@ fn collapse<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 /// An extent that a guest uses stays as long as there is another.
 fn object<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = packed()?;
-    let show = |object: &Arc<Tmpfs<I>>| shown(object, 0, 2 * BLOCK, HugePolicy::Never);
+    let store = packed(b)?;
+    let show = |object: &Counted<Tmpfs<I>>| shown(object, 0, 2 * BLOCK, HugePolicy::Never);
     with_object(b, 2 * BLOCK, Some(store.clone()), |object| {
         ProbeVm::with_config(b, show(object), |vm| {
             let other = GuestMemory::new(b.cpu, b.m, SECOND, show(object)).map_err(|_| Stop::Fail("no memory"))?;

@@ -146,7 +146,7 @@ fn discard<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 /// The guest counts its stores: the last one is there.
 fn guest<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = packed()?;
+    let store = packed(b)?;
     ProbeVm::with_config(b, anon(RAM_PAGES, HugePolicy::Never).swap(store.clone()), |vm| {
         let left = spinning(b, vm, page(FREE), OnFault::Answer, |cpu, _| {
             let mut seen = 0;

@@ -33,7 +33,7 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 6] {
 
 fn full<I: Isa>(b: &Bench<'_, I>) -> Run {
     let room = PAGES / 2;
-    let store = Heap::new(usize::try_from(room).unwrap_or(0));
+    let store = Heap::new(b, usize::try_from(room).unwrap_or(0))?;
     b.with_config(small().swap(store.clone()), |memory| {
         fill(b, memory, 0..PAGES)?;
         let done = memory.reclaim(b.cpu, b.m, u64::MAX);
@@ -84,7 +84,7 @@ fn noise<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn forgiven<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = packed()?;
+    let store = packed(b)?;
     ProbeVm::with_config(b, anon(RAM_PAGES, HugePolicy::Never).swap(store.clone()), |vm| {
         let (all, one) = (8, FREE + 3);
         for n in FREE..FREE + all {

@@ -1,7 +1,6 @@
 //! Teams: when they are mapped large, and each reason why not.
 
-use alloc::sync::Arc;
-
+use hv_core::heap::Counted;
 use hv_core::host::{Backing, HUGE, HugePolicy, NotCollapsed, NotHuge, ScanCursor, Scanned};
 use hv_core::isa::{Isa, Stage2};
 use hv_core::machine::Machine;
@@ -57,7 +56,7 @@ fn large<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>) -> u64 {
 /// team was complete.
 fn with_late<I: Isa>(
     b: &Bench<'_, I>,
-    object: &Arc<Tmpfs<I>>,
+    object: &Counted<Tmpfs<I>>,
     with: impl FnOnce(&GuestMemory<I>, &GuestMemory<I>) -> Run,
 ) -> Run {
     with_two(b, object, [HugePolicy::Never, HugePolicy::Advise], |small, late| {
@@ -128,7 +127,7 @@ fn no_team<I: Isa>(b: &Bench<'_, I>) -> Run {
         check(fault(b, huge, page(1), Access::Write) == Outcome::Mapped, "no page")?;
         refused(b, huge, NotHuge::NoTeam)
     });
-    run.and(check(object.close(b.cpu, b.m).is_ok(), "an object that no VM maps cannot be freed"))
+    run.and(check(Tmpfs::close(object, b.cpu, b.m).is_ok(), "an object that no VM maps cannot be freed"))
 }
 
 fn broken<I: Isa>(b: &Bench<'_, I>) -> Run {
@@ -157,10 +156,10 @@ fn incomplete<I: Isa>(b: &Bench<'_, I>) -> Run {
 /// Swaps the object's first extent out, and does `between` after it was unmapped and before it is marked.
 fn swapping<I: Isa>(
     b: &Bench<'_, I>,
-    between: impl FnOnce(&Arc<Tmpfs<I>>, &GuestMemory<I>, &GuestMemory<I>) -> Run,
-    after: impl FnOnce(&Arc<Tmpfs<I>>, &GuestMemory<I>, u64) -> Run,
+    between: impl FnOnce(&Counted<Tmpfs<I>>, &GuestMemory<I>, &GuestMemory<I>) -> Run,
+    after: impl FnOnce(&Counted<Tmpfs<I>>, &GuestMemory<I>, u64) -> Run,
 ) -> Run {
-    let store = Heap::new(usize::MAX);
+    let store = Heap::new(b, usize::MAX)?;
     with_object(b, BLOCK, Some(store), |object| {
         with_two(b, object, [HugePolicy::Never, HugePolicy::Always], |small, huge| {
             fill(b, huge, 0..BLOCK)?;
@@ -254,7 +253,7 @@ fn slot<I: Isa>(b: &Bench<'_, I>) -> Run {
             gfns: gfns(BLOCK + 8, BLOCK)?,
             shift: BLOCK - 8,
             prot: Prot::all(),
-            backing: Backing::Shared { object: Arc::clone(object), first: 0 },
+            backing: Backing::Shared { object: Counted::clone(object), first: 0 },
             huge: HugePolicy::Always,
         };
         config.windows.push(window).map_err(|_| Stop::Fail("no room for a window"))?;

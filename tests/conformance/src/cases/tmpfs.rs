@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use hv_core::heap::Counted;
 use hv_core::host::{Backing, HugePolicy};
 use hv_core::isa::{Isa, Stage2, VmTag};
 use hv_core::machine::Machine;
@@ -37,8 +38,8 @@ pub(super) fn cases<I: Isa>() -> [Case<I>; 11] {
 }
 
 /// Memory of so many pages that shows `object` from its page `first`.
-pub(super) fn shown<I: Isa>(object: &Arc<Tmpfs<I>>, first: u64, pages: u64, huge: HugePolicy) -> MemoryConfig<I> {
-    MemoryConfig { backing: Backing::Shared { object: Arc::clone(object), first }, ..anon(pages, huge) }
+pub(super) fn shown<I: Isa>(object: &Counted<Tmpfs<I>>, first: u64, pages: u64, huge: HugePolicy) -> MemoryConfig<I> {
+    MemoryConfig { backing: Backing::Shared { object: Counted::clone(object), first }, ..anon(pages, huge) }
 }
 
 /// Gives `with` an object, and frees it however that ends.
@@ -46,11 +47,11 @@ pub(super) fn with_object<I: Isa>(
     b: &Bench<'_, I>,
     pages: u64,
     swap: Option<Arc<dyn Store<I::Machine>>>,
-    with: impl FnOnce(&Arc<Tmpfs<I>>) -> Run,
+    with: impl FnOnce(&Counted<Tmpfs<I>>) -> Run,
 ) -> Run {
     let object = Tmpfs::with(pages, Grow::Teams, swap).ok_or(Stop::Fail("no heap for an object"))?;
     let run = with(&object);
-    let closed = object.close(b.cpu, b.m).is_ok();
+    let closed = Tmpfs::close(object, b.cpu, b.m).is_ok();
     run.and(check(closed, "an object that no VM maps cannot be freed"))
 }
 
@@ -61,7 +62,7 @@ pub(super) fn vm<I: Isa>(b: &Bench<'_, I>, tag: VmTag, config: MemoryConfig<I>) 
 /// Two VMs that show all of one object, under these policies.
 pub(super) fn with_two<I: Isa>(
     b: &Bench<'_, I>,
-    object: &Arc<Tmpfs<I>>,
+    object: &Counted<Tmpfs<I>>,
     policies: [HugePolicy; 2],
     with: impl FnOnce(&GuestMemory<I>, &GuestMemory<I>) -> Run,
 ) -> Run {
@@ -127,7 +128,7 @@ fn outlives<I: Isa>(b: &Bench<'_, I>) -> Run {
         check((stats.resident, stats.huge_mappings) == (BLOCK, 0), "a VM that ended took pages along")?;
         let other = vm(b, SECOND, shown(object, 0, BLOCK, HugePolicy::Always))?;
         let run = holds(b, &other, 0..BLOCK, 0..0);
-        let kept = check(object.clone().close(b.cpu, b.m).is_err(), "an object was freed that a VM maps");
+        let kept = check(Tmpfs::close(object.clone(), b.cpu, b.m).is_err(), "an object was freed that a VM maps");
         other.destroy(b.cpu, b.m);
         run.and(kept)
     })
@@ -216,7 +217,7 @@ fn too_small<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn swap<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = Heap::new(usize::MAX);
+    let store = Heap::new(b, usize::MAX)?;
     with_object(b, BLOCK, Some(store.clone()), |object| {
         with_two(b, object, HUGE_SMALL, |first, second| {
             fill(b, first, 0..BLOCK)?;
@@ -240,7 +241,7 @@ fn swap<I: Isa>(b: &Bench<'_, I>) -> Run {
 }
 
 fn full_store<I: Isa>(b: &Bench<'_, I>) -> Run {
-    let store = Heap::new(3);
+    let store = Heap::new(b, 3)?;
     with_object(b, BLOCK, Some(store.clone()), |object| {
         with_two(b, object, SMALL, |first, second| {
             fill(b, first, 0..8)?;

@@ -7,11 +7,10 @@
 //!
 //! A leaf made outside of the extent's lock can come after the punch has looked for it (R19, R20, C14).
 
-use std::sync::Arc;
-
 use backend_fake::{FakeMachine, FakeRadix};
 use hv_core::addr::Gpa;
 use hv_core::epoch::{Cpu, Domain};
+use hv_core::heap::Counted;
 use hv_core::host::{Backing, HUGE, HugePolicy};
 use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, MemoryConfig};
@@ -26,7 +25,7 @@ const FRAMES: usize = 12 + 2 * HUGE.pages() as usize;
 /// An object of one extent and a VM that shows it, never with large leaves.
 pub struct Shown {
     machine: FakeMachine,
-    object: Arc<Tmpfs<FakeRadix>>,
+    object: Counted<Tmpfs<FakeRadix>>,
     memory: GuestMemory<FakeRadix>,
     free: u64,
 }
@@ -40,7 +39,7 @@ impl World for Shown {
         let Self { machine, object, memory, free } = self;
         machine.check(cpu, memory.space());
         memory.destroy(cpu, &machine);
-        object.close(cpu, &machine).expect("R20: nobody has the object any more");
+        Tmpfs::close(object, cpu, &machine).expect("R20: nobody has the object any more");
         if let Some(seen) = machine.violations().first() {
             panic!("{seen}");
         }
@@ -52,7 +51,7 @@ fn world() -> Shown {
     let machine = FakeMachine::new(FRAMES);
     let free = machine.frames().counts().free;
     let object = Tmpfs::new(HUGE.pages()).expect("an object");
-    let backing = Backing::Shared { object: Arc::clone(&object), first: 0 };
+    let backing = Backing::Shared { object: Counted::clone(&object), first: 0 };
     let config = MemoryConfig { backing, huge: HugePolicy::Never, ..ram(HUGE.pages()) };
     let memory = as_cpu(machine.epoch(), 0, |cpu| GuestMemory::new(cpu, &machine, TAG, config));
     Shown { memory: memory.expect("memory for a VM"), machine, object, free }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use backend_fake::{FakeMachine, FakeRadix};
 use hv_core::addr::{Gpa, PAGE_SIZE};
 use hv_core::epoch::{Cpu, Domain};
+use hv_core::heap::Counted;
 use hv_core::host::{Backing, HUGE, HugePolicy};
 use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
@@ -36,7 +37,7 @@ const LAST: Gpa = Gpa((HUGE.pages() - 1) * PAGE_SIZE as u64);
 /// A machine, an object, and VMs that show all of it; the first of them may end during the race.
 pub struct Sharing {
     machine: FakeMachine,
-    object: Arc<Tmpfs<FakeRadix>>,
+    object: Counted<Tmpfs<FakeRadix>>,
     ending: Mutex<Option<GuestMemory<FakeRadix>>>,
     staying: GuestMemory<FakeRadix>,
     /// What the first and the last page must hold at the end.
@@ -61,7 +62,7 @@ impl World for Sharing {
             }
         }
         ending.into_iter().chain([staying]).for_each(|memory| memory.destroy(cpu, &machine));
-        object.close(cpu, &machine).expect("R20: nobody has the object any more");
+        Tmpfs::close(object, cpu, &machine).expect("R20: nobody has the object any more");
         if let Some(seen) = machine.violations().first() {
             panic!("{seen}");
         }
@@ -77,7 +78,7 @@ impl Sharing {
         let object = Tmpfs::with(HUGE.pages(), Grow::Teams, Some(Arc::new(Words::default()))).expect("an object");
         let [staying, ending] = [1, 2].map(|n| {
             let tag = VmTag(NonZeroU16::new(n).expect("tags begin at 1"));
-            let backing = Backing::Shared { object: Arc::clone(&object), first: 0 };
+            let backing = Backing::Shared { object: Counted::clone(&object), first: 0 };
             let config = MemoryConfig { backing, huge: HugePolicy::Always, ..ram(HUGE.pages()) };
             as_cpu(machine.epoch(), 1, |cpu| GuestMemory::new(cpu, &machine, tag, config)).expect("memory for a VM")
         });
