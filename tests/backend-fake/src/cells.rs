@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use hv_core::addr::PAGE_SIZE;
 use hv_core::sync::{AtomicU64, SMALL};
 
+use crate::own::Own;
+
 /// True where a model checker pays for every cell, and knows of no cell made in the middle of a race.
 pub const CHECKED: bool = SMALL;
 /// Words of a frame that exist. A model checker's worlds use the first few.
@@ -30,6 +32,7 @@ impl Cells {
 
     /// The words at a place. They hold whatever their last user left.
     pub fn at(&self, place: Place) -> &[AtomicU64] {
+        let _own = Own::begin();
         let slab = self.slabs[place.0 / SLAB].get_or_init(|| (0..SLAB * WORDS).map(|_| AtomicU64::new(0)).collect());
         let first = place.0 % SLAB * WORDS;
         &slab[first..first + WORDS]

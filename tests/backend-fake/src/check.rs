@@ -12,6 +12,7 @@ use hv_core::mmu::Space;
 use hv_core::radix::format::Leaf;
 
 use crate::machine::FakeMachine;
+use crate::own::Own;
 use crate::stage2::FakeStage2;
 use crate::walk::leaves;
 
@@ -44,6 +45,7 @@ impl FakeMachine {
         I: Isa<Machine = Self>,
         I::Stage2: FakeStage2,
     {
+        let _own = Own::begin();
         let everything = HvnRange::new(Hvn(0), u64::MAX).expect("all host pages are some");
         if space.mmu.enter(cpu, self.epoch()).revalidate(space.mmu.sample(), everything).is_err() {
             self.ram.violation("G8: a bracket is open where nothing is in flight".to_owned());

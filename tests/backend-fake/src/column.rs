@@ -15,6 +15,7 @@ use hv_core::machine::{CpuId, Machine};
 use hv_core::mmu::Space;
 
 use crate::machine::FakeMachine;
+use crate::own::Own;
 use crate::stage2::FakeStage2;
 
 /// Frames of the machine: 6 GiB, so that leaves of every size can be had. A frame costs nothing until it is touched.
@@ -81,6 +82,11 @@ where
             here(&self.cpu);
         });
         true
+    }
+
+    fn own(&self, work: &mut dyn FnMut()) {
+        let _own = Own::begin();
+        work();
     }
 
     fn violated(&self) -> bool {

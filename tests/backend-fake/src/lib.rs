@@ -9,6 +9,7 @@
 //! - `hash`: a second stage of the other kind, which the guest fills and the hypervisor answers.
 //! - `check`, `derived`: what must be true of a VM at rest, and of tables derived from its second stage.
 //! - `machine`: the seam's machine over these.
+//! - `own`: heap that the fake takes for itself, which no test of shortage refuses it.
 //! - `script`: a vCPU whose guest is the probe of `conformance::probe`; `platform`: nothing beside.
 
 mod agent;
@@ -21,6 +22,7 @@ mod derived;
 mod format;
 mod hash;
 mod machine;
+mod own;
 mod platform;
 mod ram;
 mod script;
@@ -34,6 +36,7 @@ pub use agent::Agent;
 pub use format::{Skewed, SkewedStage2, Trapping, TrappingStage2};
 pub use hash::{Claim, HashStage2};
 pub use machine::FakeMachine;
+pub use own::Own;
 pub use platform::FakePlatform;
 pub use script::ScriptVcpu;
 pub use stage2::FakeStage2;

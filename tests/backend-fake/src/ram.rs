@@ -12,6 +12,7 @@ use hv_core::sync::{AtomicU64, Ordering};
 
 use crate::book::{Book, Content, Use};
 use crate::cells::{CHECKED, Cells, Place, WORDS};
+use crate::own::Own;
 
 /// Frame numbers do not begin at 0, so that a frame number taken for something else shows.
 pub const FIRST: u64 = 0x40;
@@ -71,6 +72,7 @@ impl Ram {
 
     /// Notes down a broken rule.
     pub fn violation(&self, what: String) {
+        let _own = Own::begin();
         self.book().violation(what);
     }
 
@@ -99,6 +101,7 @@ impl Ram {
     }
 
     fn put_to(&self, first: Pfn, order: Order, what: Use) {
+        let _own = Own::begin();
         let Some(range) = self.index(first).filter(|n| (*n as u64) + order.pages() <= self.frames as u64) else {
             return self.violation(format!("G1: {first:?} of {order:?} is not of this machine"));
         };
@@ -186,6 +189,7 @@ impl Ram {
 
     /// Replaces bits of one word of a frame.
     fn update(&self, frame: usize, word: usize, mask: u64, value: u64) {
+        let _own = Own::begin();
         let mut words = self.words(frame);
         let cells = words.cells.unwrap_or_else(|| {
             let fresh = words.book.as_mut().map_or(Place(0), |book| book.keep(frame));

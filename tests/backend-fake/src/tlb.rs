@@ -17,6 +17,7 @@ use hv_core::mmu::flush::{FlushBatch, Scope};
 use hv_core::radix::format::{Leaf, TableRef};
 
 use crate::machine::CPUS;
+use crate::own::Own;
 
 /// Where a translation was read from: where its C bit is set if a store comes later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +115,7 @@ impl Caches {
 
     /// Caches a translation. Returns what some CPU holds to the contrary (G9).
     pub fn fill(&self, cpu: CpuId, new: Entry) -> Option<(CpuId, Entry)> {
+        let _own = Own::begin();
         let mut all = self.lock();
         let held = all.iter().enumerate().flat_map(|(n, cache)| cache.leaves.iter().map(move |e| (n, e)));
         let conflict = held.filter(|(_, e)| e.conflicts(&new)).map(|(n, e)| (CpuId(n as u16), *e)).next();
@@ -145,6 +147,7 @@ impl Caches {
 
     /// Caches a table's address.
     pub fn point(&self, cpu: CpuId, pointer: Pointer) {
+        let _own = Own::begin();
         self.lock()[usize::from(cpu.0)].pointers.push(pointer);
     }
 

@@ -28,7 +28,7 @@ fn is_root(file: &Source) -> bool {
     let Ok(inside) = file.path.strip_prefix(&package) else { return false };
     let parts: Vec<String> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["src", "lib.rs" | "main.rs"] | ["src", "bin", _] => true,
+        ["src", "lib.rs" | "main.rs"] | ["src", "bin", _] | ["src", "bin", _, "main.rs"] => true,
         ["tests" | "benches" | "examples", file] => file.ends_with(".rs"),
         _ => false,
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hv_core::addr::{Gfn, GfnRange, Order};
 
 use super::entry::ORDERS;
+use crate::own::Own;
 
 /// What was recorded of a valid entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub struct Rmap {
 impl Rmap {
     /// Entry `index` becomes valid.
     pub fn link(&mut self, index: usize, record: Record) {
+        let _own = Own::begin();
         let old = self.records.insert(index, record);
         assert_eq!(old, None, "G7: entry {index} becomes valid twice");
         self.by_gfn.insert((record.gfn, index));
@@ -51,6 +53,7 @@ impl Rmap {
 
     /// All entries that translate any of `r`.
     pub fn within(&self, r: &GfnRange) -> Vec<(usize, Record)> {
+        let _own = Own::begin();
         // The largest entries that reach into the range begin so much before it.
         let from = ORDERS.iter().map(|order| r.start().align_down(*order)).min().unwrap_or(r.start());
         let near = self.by_gfn.range((from, 0)..(r.end(), 0));
