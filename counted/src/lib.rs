@@ -115,10 +115,19 @@ impl<T> Clone for Counted<T> {
 }
 
 impl<T> Drop for Counted<T> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: a handle is dropped once; `into_inner` and `try_unwrap` keep theirs from it.
-        drop(unsafe { leave(self.at) });
+        if let Some(last) = unsafe { leave(self.at) } {
+            end(last);
+        }
     }
+}
+
+/// Not where handles are dropped: what a value owns can be much, and they are dropped in many places.
+#[inline(never)]
+fn end<T>(last: Box<Inner<T>>) {
+    drop(last);
 }
 
 impl<T> Deref for Counted<T> {

@@ -12,7 +12,6 @@ use crate::device::console::Consoles;
 use crate::epoch::Cpu;
 use crate::guest::bundle::Bundle;
 use crate::guest::lifecycle::{Life, verdict_now};
-use crate::guest::manifest::MAX_VMS;
 use crate::isa::{Isa, Platform};
 use crate::link::Event;
 use crate::log::info;
@@ -32,8 +31,7 @@ mod operator;
 mod relief;
 mod scan;
 
-use objects::Objects;
-pub use objects::Uses;
+pub use objects::{Objects, Uses};
 use operator::Operating;
 pub(crate) use relief::Relief;
 use relief::Shortage;
@@ -105,25 +103,30 @@ pub struct Hypervisor<I: Isa> {
 }
 
 impl<I: Isa> Hypervisor<I> {
-    /// A hypervisor for the VMs of `bundle`, none of them started. Their pages go to `store` when memory is short. `None` if
-    /// there is no heap for their vCPUs.
+    /// The scheduler for the vCPUs of `bundle`; `None` if there is no heap for so many.
+    pub fn scheduler(machine: &I::Machine, bundle: &Bundle<'_>) -> Option<Scheduler<Job<I>>> {
+        let vcpus = bundle.config().vms.iter().map(|vm| usize::from(vm.vcpus)).sum();
+        Scheduler::new(machine.ticks_per_second() / SLICES_PER_SECOND, vcpus)
+    }
+
+    /// A hypervisor for the VMs of `bundle`, none of them started. Their pages go to `store` when memory is short. `sched` is
+    /// that of [`Hypervisor::scheduler`].
     pub fn new(
         machine: &'static I::Machine,
         console: Consoles,
+        sched: Scheduler<Job<I>>,
         mut bundle: Bundle<'static>,
         store: Arc<dyn Store<I::Machine>>,
         footprint: Footprint,
         hooks: Hooks,
-    ) -> Option<Self> {
-        let vms: Vec<_> = bundle.take_vms().into_iter().map(Vm::new).collect();
-        let vcpus = vms.iter().map(|vm| usize::from(vm.config.vcpus)).sum();
-        let slice = machine.ticks_per_second() / SLICES_PER_SECOND;
-        Some(Self {
+    ) -> Self {
+        let vms = bundle.take_vms().into_iter().map(Vm::new).collect();
+        Self {
             machine,
-            sched: Scheduler::new(slice, vcpus)?,
+            sched,
             console,
             vms,
-            objects: Objects::new(),
+            objects: Objects::default(),
             store,
             shortage: Shortage::default(),
             bundle,
@@ -142,7 +145,7 @@ impl<I: Isa> Hypervisor<I> {
             housekeeping: AtomicBool::new(false),
             switch_off: AtomicBool::new(false),
             starts: Mutex::new(heapless::Deque::new()),
-        })
+        }
     }
 
     /// Asks for every VM to be started. Called once, by the boot CPU, before [`Hypervisor::run`].
@@ -216,7 +219,7 @@ impl<I: Isa> Hypervisor<I> {
             self.start_vm(cpu, index);
         }
         if self.switch_off.load(Ordering::Acquire) {
-            self.off(verdict_now(&self.lives()));
+            self.off(verdict_now(self.lives()));
         }
     }
 
@@ -250,8 +253,8 @@ impl<I: Isa> Hypervisor<I> {
     }
 
     /// Where each VM is in its life.
-    fn lives(&self) -> heapless::Vec<Life, MAX_VMS> {
-        self.vms.iter().map(|vm| *vm.life.lock()).take(MAX_VMS).collect()
+    fn lives(&self) -> impl Iterator<Item = Life> {
+        self.vms.iter().map(|vm| *vm.life.lock())
     }
 
     /// Ends the run.

@@ -83,8 +83,8 @@ fn hypervisor<B: Board>(
 ) -> &'static Hypervisor<B::Isa> {
     let hooks = Hooks { drain_log: log::drain, power_off: B::power_off };
     let Some(store) = Packed::new() else { refuse::<B>(None, &"there is no heap for the swap store") };
-    match Hypervisor::new(machine, consoles, bundle, Arc::new(store), footprint, hooks) {
-        Some(hypervisor) => place.call_once(|| hypervisor),
-        None => refuse::<B>(None, &"there is no heap for so many vCPUs"),
-    }
+    let Some(sched) = Hypervisor::scheduler(machine, &bundle) else {
+        refuse::<B>(None, &"there is no heap for so many vCPUs")
+    };
+    place.call_once(|| Hypervisor::new(machine, consoles, sched, bundle, Arc::new(store), footprint, hooks))
 }

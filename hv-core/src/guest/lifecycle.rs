@@ -14,6 +14,8 @@
 //! Nothing here locks or calls out: the runtime keeps each [`Life`] under a lock of its own and does what the
 //! returned value says after it let go of it.
 
+use core::borrow::Borrow;
+
 use crate::guest::manifest::OutOfMemory;
 use crate::machine::Verdict;
 use crate::vcpu::exit::End;
@@ -247,9 +249,10 @@ pub enum Fleet {
 }
 
 /// Looks at all VMs together. A machine without VMs is over, and that is a failure: it was asked to run nothing.
-pub fn fleet<'a>(lives: impl IntoIterator<Item = &'a Life>) -> Fleet {
+pub fn fleet(lives: impl IntoIterator<Item: Borrow<Life>>) -> Fleet {
     let (mut any, mut failed, mut stopped) = (false, false, false);
     for life in lives {
+        let life = life.borrow();
         any = true;
         failed |= life.failed;
         match life.state {
@@ -262,8 +265,8 @@ pub fn fleet<'a>(lives: impl IntoIterator<Item = &'a Life>) -> Fleet {
 }
 
 /// The verdict if the operator switches the machine off now: bad if any VM has failed so far.
-pub fn verdict_now<'a>(lives: impl IntoIterator<Item = &'a Life>) -> Verdict {
-    if lives.into_iter().any(Life::has_failed) { Verdict::Failure } else { Verdict::Success }
+pub fn verdict_now(lives: impl IntoIterator<Item: Borrow<Life>>) -> Verdict {
+    if lives.into_iter().any(|life| life.borrow().has_failed()) { Verdict::Failure } else { Verdict::Success }
 }
 
 #[cfg(test)]
@@ -369,7 +372,7 @@ mod tests {
         assert_eq!(fleet([&ended(End::Broken("x"))]), Fleet::Over(Verdict::Failure));
         assert_eq!(fleet([&good, &ended(End::Stopped)]), Fleet::Idle(Verdict::Success));
         assert_eq!(fleet([&bad, &ended(End::Stopped)]), Fleet::Idle(Verdict::Failure));
-        assert_eq!(fleet([]), Fleet::Over(Verdict::Failure), "nothing ran");
+        assert_eq!(fleet([] as [Life; 0]), Fleet::Over(Verdict::Failure), "nothing ran");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl<I: Isa> Hypervisor<I> {
 
     /// Switches off once every VM is over.
     fn look_at_fleet(&self) {
-        match fleet(&self.lives()) {
+        match fleet(self.lives()) {
             Fleet::Over(verdict) => self.off(verdict),
             Fleet::Idle(verdict) if !self.console.has_operator() => self.off(verdict),
             Fleet::Idle(_) => self.console.idle(),

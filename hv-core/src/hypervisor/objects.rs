@@ -20,7 +20,7 @@ use crate::sync::Mutex;
 type Pages<I> = Arc<dyn Store<<I as Isa>::Machine>>;
 
 /// The objects that VMs have in common.
-pub(crate) struct Objects<I: Isa>(Mutex<Vec<Named<I>>>);
+pub struct Objects<I: Isa>(Mutex<Vec<Named<I>>>);
 
 struct Named<I: Isa> {
     name: heapless::String<MAX_NAME>,
@@ -37,12 +37,14 @@ pub struct Uses<I: Isa> {
     pub window: Option<Counted<Tmpfs<I>>>,
 }
 
-impl<I: Isa> Objects<I> {
+impl<I: Isa> Default for Objects<I> {
     /// None yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self(Mutex::new(Vec::new()))
     }
+}
 
+impl<I: Isa> Objects<I> {
     /// Finds or makes what `config` asks for; pages of it go to `store` when memory is short, but not those of an object that
     /// a VM has for itself and that is not to be swapped. `None` if there is no heap for it.
     pub fn acquire(&self, cpu: &Cpu, m: &I::Machine, config: &VmConfig, store: &Pages<I>) -> Option<Uses<I>> {

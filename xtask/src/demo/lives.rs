@@ -95,6 +95,8 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
     ] {
         story.judge(format!("{what}, before and after"), format_args!("{was} {is}"), (was == is).into());
     }
+    // Nothing to balance: `hv_core::isa::VmTag`.
+    story.fact("VMs' tags (LPIDs)", "each VM's number plus 1, the same in every life: none is given out or comes back");
     story.judge("Trivet's verdict", format_args!("{outcome:?}"), (outcome == Outcome::Success).into());
     story.verdict()
 }

@@ -22,6 +22,7 @@
 #![expect(unsafe_code, reason = "the heap that refuses is this program's global allocator")]
 
 mod heap;
+mod vms;
 
 use std::cell::RefCell;
 use std::io::Read as _;
@@ -124,8 +125,13 @@ fn main() -> ExitCode {
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The table, and what is beside it.
+fn cases<I: Isa>() -> impl Iterator<Item = Case<I>> {
+    table::<I>().chain(vms::cases())
+}
+
 fn names<I: Isa>() -> Vec<&'static str> {
-    table::<I>().map(|case| case.name).collect()
+    cases::<I>().map(|case| case.name).collect()
 }
 
 /// All cases of one column, each in a process of its own, as many at once as there are CPUs. False if something was found.
@@ -218,7 +224,7 @@ where
         let _own = Own::begin();
         println!("{} -- {}", NOW.take(), info.to_string().replace('\n', " "));
     }));
-    let Some(case) = table::<I>().find(|case| case.name == args.filter) else { return false };
+    let Some(case) = cases::<I>().find(|case| case.name == args.filter) else { return false };
     let tried = each(&case, args, What::Frames).and_then(|frames| Ok((frames, each(&case, args, What::Heap)?)));
     match tried {
         Ok((frames, heap)) => println!("TRIED {} {} {} {}", frames.0, frames.1, heap.0, heap.1),
