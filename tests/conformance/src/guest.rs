@@ -6,10 +6,11 @@ use hv_core::isa::{Isa, Platform, Vcpu, VmTag};
 use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, MemoryConfig};
 use hv_core::sync::Mutex;
-use hv_core::vcpu::exit::{Completion, Exit};
+use hv_core::vcpu::exit::{Completion, Exit, Next};
 use hv_core::vcpu::run::answer;
 use hv_core::vcpu::services::StartAt;
 
+use crate::alone::Alone;
 use crate::probe::{CODE, Field, Op, RAM_PAGES, STATUS_DONE, mailbox};
 use crate::rig::{Bench, FIRST};
 use crate::verdict::{Run, Stop, check};
@@ -97,6 +98,11 @@ impl<I: Isa> ProbeVm<I> {
         run
     }
 
+    /// True if the probe has no command left.
+    fn is_done(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16) -> Result<bool, Stop> {
+        Ok(self.word(cpu, m, vcpu, Field::Done)? == self.word(cpu, m, vcpu, Field::Number)?)
+    }
+
     /// Puts a command into a mailbox. Its number is one more than that of the last one done.
     pub fn post(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16, op: Op, address: Gpa, value: u64) -> Result<u64, Stop> {
         let number = self.word(cpu, m, vcpu, Field::Done)?.wrapping_add(1);
@@ -118,21 +124,32 @@ impl<I: Isa> ProbeVm<I> {
     }
 
     /// Runs a vCPU until its probe calls, or faults where it is to be stopped.
-    pub fn run(&self, cpu: &Cpu, m: &I::Machine, vcpu: u16, on_fault: OnFault) -> Result<Left, Stop> {
-        let slot = self.vcpus.get(usize::from(vcpu)).ok_or(Stop::Fail("no such vCPU"))?;
+    pub fn run(&self, cpu: &Cpu, m: &I::Machine, index: u16, on_fault: OnFault) -> Result<Left, Stop> {
+        let slot = self.vcpus.get(usize::from(index)).ok_or(Stop::Fail("no such vCPU"))?;
         let mut vcpu = slot.lock();
         vcpu.load(cpu, m);
-        let left = self.turns(&mut vcpu, cpu, m, on_fault);
+        let left = self.turns((index, &mut vcpu), cpu, m, on_fault);
         vcpu.put(cpu, m);
         left
     }
 
-    fn turns(&self, vcpu: &mut I::Vcpu, cpu: &Cpu, m: &I::Machine, on_fault: OnFault) -> Result<Left, Stop> {
+    fn turns(
+        &self,
+        (index, vcpu): (u16, &mut I::Vcpu),
+        cpu: &Cpu,
+        m: &I::Machine,
+        on_fault: OnFault,
+    ) -> Result<Left, Stop> {
         for _ in 0..PATIENCE {
             let until = m.now().after(m.ticks_per_second() / 10);
             let raw = vcpu.enter(cpu, m, self.memory.stage2(), &self.platform, until);
             match vcpu.classify(&raw) {
-                Exit::Call(_) => return Ok(Left::Called),
+                Exit::Call(_) if self.is_done(cpu, m, index)? => return Ok(Left::Called),
+                // Not the probe's: the port has something to do before it enters the guest (again).
+                Exit::Call(call) => {
+                    let next = vcpu.call(call, &self.platform, &Alone { memory: &self.memory, cpu, m });
+                    check(next == Next::Resume, "the probe called without having done its command")?;
+                }
                 Exit::Interrupt => {
                     m.interrupts(cpu);
                 }

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod alone;
 // Model checkers run scenarios of their own, on trees of another geometry; of this crate they need the probe.
 #[cfg(not(any(loom, shuttle, small)))]
 pub mod cases;

@@ -16,7 +16,8 @@
 //!
 //! The probe starts with the mailbox's address as its first argument, translation and interrupts off, and then, for ever:
 //! load `number`; if it is the one done last, call the hypervisor (any call); else carry out the command, store status,
-//! result, done, and call the hypervisor. A [`Op::Spin`] turn is: store `value + result` to `address`; add 1 to the
+//! result, done, and call the hypervisor. A call made with a command undone is carried out, which may cost the probe whatever
+//! calls cost; it keeps the mailbox's address. A [`Op::Spin`] turn is: store `value + result` to `address`; add 1 to the
 //! result; load `stop`; store `result`; end if `stop` is the command's number.
 
 use hv_core::addr::Gpa;

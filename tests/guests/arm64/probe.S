@@ -3,7 +3,8 @@
  *
  * The text between the two symbols is loaded at guest physical address 0 and begins with its first instruction, which finds
  * its mailbox in x0. Registers while it runs:
- *   x0 mailbox   x4 number of the command at work, or last done   x7 address   x8 value   x9 result   x10 status
+ *   x12 mailbox: no call changes it
+ *   x4 number of the command at work, or last done   x7 address   x8 value   x9 result   x10 status
  * Offsets and operations are probe.rs's `Field` and `Op`. It needs no stack and no memory but the mailbox.
  */
     .pushsection .rodata.trivet_probe, "a", @progbits
@@ -13,9 +14,10 @@ trivet_probe:
     adr     x1, .Lprobe_vectors
     msr     vbar_el1, x1
     isb
+    mov     x12, x0
     mov     x4, #0
 .Lprobe_poll:
-    ldr     x5, [x0]                /* number */
+    ldr     x5, [x12]               /* number */
     cmp     x5, x4
     b.ne    .Lprobe_command
     hvc     #0
@@ -24,9 +26,9 @@ trivet_probe:
 .Lprobe_command:
     dmb     ish                     /* the host wrote the number after the rest */
     mov     x4, x5
-    ldr     x6, [x0, #8]            /* op */
-    ldr     x7, [x0, #16]           /* address */
-    ldr     x8, [x0, #24]           /* value */
+    ldr     x6, [x12, #8]           /* op */
+    ldr     x7, [x12, #16]          /* address */
+    ldr     x8, [x12, #24]          /* value */
     mov     x9, #0
     mov     x10, #1                 /* STATUS_DONE */
     cmp     x6, #1
@@ -40,8 +42,8 @@ trivet_probe:
     add     x11, x8, x9
     str     x11, [x7]
     add     x9, x9, #1
-    ldr     x11, [x0, #56]          /* stop */
-    str     x9, [x0, #40]           /* result */
+    ldr     x11, [x12, #56]         /* stop */
+    str     x9, [x12, #40]          /* result */
     cmp     x11, x4
     b.ne    .Lprobe_spin
     b       .Lprobe_finish
@@ -55,10 +57,10 @@ trivet_probe:
 
 .Lprobe_finish:
     dsb     sy                      /* an access that is refused late is refused by now */
-    str     x10, [x0, #48]          /* status */
-    str     x9, [x0, #40]           /* result */
+    str     x10, [x12, #48]         /* status */
+    str     x9, [x12, #40]          /* result */
     dmb     ish                     /* whoever sees the number sees the rest */
-    str     x4, [x0, #32]           /* done */
+    str     x4, [x12, #32]          /* done */
     hvc     #0
     b       .Lprobe_poll
 

@@ -3,7 +3,8 @@
  *
  * The text between the two symbols is loaded at guest real address 0, where the architecture wants interrupt vectors,
  * and begins at the reset vector with r3 = its mailbox. Registers while it runs:
- *   r3 mailbox   r4 number of the command at work, or last done   r7 address   r8 value   r9 result   r10 status
+ *   r14 mailbox: no call changes it
+ *   r4 number of the command at work, or last done   r7 address   r8 value   r9 result   r10 status
  * Offsets and operations are probe.rs's `Field` and `Op`. It needs no stack and no memory but the mailbox.
  */
     .pushsection .rodata.trivet_probe, "a", @progbits
@@ -13,9 +14,10 @@ trivet_probe:
     .skip   0x100
 
 /* Reset: the first instruction. */
+    mr      14, 3
     li      4, 0
 .Lprobe_poll:
-    ld      5, 0(3)                 /* number */
+    ld      5, 0(14)                /* number */
     cmpld   5, 4
     bne     .Lprobe_command
     sc      1
@@ -24,9 +26,9 @@ trivet_probe:
 .Lprobe_command:
     lwsync                          /* the host wrote the number after the rest */
     mr      4, 5
-    ld      6, 8(3)                 /* op */
-    ld      7, 16(3)                /* address */
-    ld      8, 24(3)                /* value */
+    ld      6, 8(14)                /* op */
+    ld      7, 16(14)               /* address */
+    ld      8, 24(14)               /* value */
     li      9, 0
     li      10, 1                   /* STATUS_DONE */
     cmpldi  6, 1
@@ -40,8 +42,8 @@ trivet_probe:
     add     11, 8, 9
     std     11, 0(7)
     addi    9, 9, 1
-    ld      11, 56(3)               /* stop */
-    std     9, 40(3)                /* result */
+    ld      11, 56(14)              /* stop */
+    std     9, 40(14)               /* result */
     cmpld   11, 4
     bne     .Lprobe_spin
     b       .Lprobe_finish
@@ -54,10 +56,10 @@ trivet_probe:
     std     8, 0(7)
 
 .Lprobe_finish:
-    std     10, 48(3)               /* status */
-    std     9, 40(3)                /* result */
+    std     10, 48(14)              /* status */
+    std     9, 40(14)               /* result */
     lwsync                          /* whoever sees the number sees the rest */
-    std     4, 32(3)                /* done */
+    std     4, 32(14)               /* done */
     sc      1
     b       .Lprobe_poll
 
