@@ -169,7 +169,8 @@ pub enum ByteOrder {
 }
 
 impl<'a> Kernel<'a> {
-    /// Checks a kernel for a board whose ELF `e_machine` is `machine`. Addresses are the segments' physical ones.
+    /// Checks a kernel for a board whose ELF `e_machine` is `machine`. Addresses are the segments' physical ones. The file
+    /// names its entry by virtual address, or, if no segment has that, by physical address: some kernels do.
     pub fn parse(file: &'a [u8], machine: u16) -> Result<Self, LoadError> {
         let header = Header::read(file).ok_or(LoadError::NotElf)?;
         let Header { order, entry: first, .. } = header;
@@ -183,7 +184,7 @@ impl<'a> Kernel<'a> {
         if segments(table).count() == 0 || table.len() > MAX_SEGMENTS {
             return Err(LoadError::Segments(table.len()));
         }
-        let (mut entry, mut end) = (None, 0);
+        let (mut entry, mut physical, mut end) = (None, None, 0);
         for (number, segment) in segments(table) {
             let span = extent(number, &segment)?;
             if segment.file_size > segment.memory_size || content(file, &segment).is_none() {
@@ -198,8 +199,11 @@ impl<'a> Kernel<'a> {
             if let Some(offset) = first.checked_sub(segment.virtual_address).filter(|o| *o < segment.memory_size) {
                 entry = span.start.checked_add(offset);
             }
+            if (span.start.0..span.end.0).contains(&first) {
+                physical = Some(Gpa(first));
+            }
         }
-        let entry = entry.ok_or(LoadError::Entry(first))?;
+        let entry = entry.or(physical).ok_or(LoadError::Entry(first))?;
         Ok(Self { file, form: Form::Segments(table), entry, end: Gpa(end), order })
     }
 

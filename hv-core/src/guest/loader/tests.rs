@@ -112,6 +112,17 @@ fn each_kind_of_nonsense_is_named() {
 }
 
 #[test]
+fn an_entry_is_virtual_if_any_segment_has_it_and_physical_otherwise() {
+    // One segment high, and one that is addressed from 0 on but lies elsewhere.
+    let segs = [Seg(HIGH, 0x100_0000, vec![1; 8], 0x1000), Seg(0, 0x180_0000, vec![2; 8], 0x3_0000)];
+    let entry = |entry| Kernel::parse(&elf(ByteOrder::Little, entry, &segs), PPC64).map(|kernel| kernel.entry);
+    assert_eq!(entry(0x100_0010), Ok(Gpa(0x100_0010)));
+    assert_eq!(entry(0x10), Ok(Gpa(0x180_0010)));
+    assert_eq!(entry(HIGH + 0x10), Ok(Gpa(0x100_0010)));
+    assert_eq!(entry(0x100_1000), Err(LoadError::Entry(0x100_1000)), "just behind");
+}
+
+#[test]
 fn a_flat_kernel_goes_to_one_place_and_its_memory_is_kept_free() {
     let mut file = vec![0x33; 2 * PAGE_SIZE + 5];
     file[..PAGE_SIZE].fill(0);
