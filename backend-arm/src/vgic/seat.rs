@@ -71,10 +71,11 @@ impl Seat {
         self.look.load(Ordering::Relaxed)
     }
 
-    /// Announces a change that has been made.
+    /// Announces a change that has been made. A swap: after a plain store, who takes the announcement would see what this CPU
+    /// has done, but not what one did whose announcement it has overwritten.
     #[inline]
     pub fn look(&self) {
-        self.look.store(true, Ordering::Release);
+        self.look.swap(true, Ordering::Release);
     }
 
     /// Takes the announcement, before what it may be about is read. A swap: a plain store could overwrite an announcement

@@ -13,6 +13,7 @@ mod grace;
 mod hardware;
 mod hash;
 mod huge;
+mod interrupts;
 mod moves;
 mod ready;
 mod shared;
@@ -46,6 +47,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     commit::ALL,
     gpc::ALL,
     hash::ALL,
+    interrupts::ALL,
     derived::ALL,
     hardware::ALL,
     dirty::ALL,
