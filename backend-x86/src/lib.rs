@@ -5,6 +5,7 @@
 //!
 //! - [`apic`], [`ioapic`]: the interrupt controllers that a guest sees; [`uart`]: its console.
 //! - [`bus`]: what an access to a device looks like.
+//! - [`decode`]: instructions that hardware leaves to us.
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`guest`]: the machine that it finds itself in.
 //! - [`policy`]: what a guest is shown of the processor, and may touch of it.
@@ -19,6 +20,7 @@ extern crate alloc;
 
 pub mod apic;
 pub mod bus;
+pub mod decode;
 pub mod exit;
 pub mod features;
 pub mod guest;

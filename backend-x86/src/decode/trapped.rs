@@ -1,0 +1,58 @@
+//! How long instructions are that end a guest's run by themselves, where hardware does not say it.
+
+use super::bytes::{Bytes, Error, Mode, Prefixes};
+
+/// An instruction that ended a guest's run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trapped {
+    /// CPUID.
+    Cpuid,
+    /// HLT.
+    Hlt,
+    /// INVD.
+    Invd,
+    /// PAUSE.
+    Pause,
+    /// RDMSR.
+    Rdmsr,
+    /// VMMCALL.
+    Vmmcall,
+    /// WBINVD, or WBNOINVD, which is that with a prefix.
+    Wbinvd,
+    /// WRMSR.
+    Wrmsr,
+    /// XSETBV.
+    Xsetbv,
+}
+
+impl Trapped {
+    /// Its opcode, without prefixes.
+    const fn opcode(self) -> (u8, &'static [u8]) {
+        match self {
+            Self::Cpuid => (0x0f, &[0xa2]),
+            Self::Hlt => (0xf4, &[]),
+            Self::Invd => (0x0f, &[0x08]),
+            Self::Pause => (0x90, &[]),
+            Self::Rdmsr => (0x0f, &[0x32]),
+            Self::Vmmcall => (0x0f, &[0x01, 0xd9]),
+            Self::Wbinvd => (0x0f, &[0x09]),
+            Self::Wrmsr => (0x0f, &[0x30]),
+            Self::Xsetbv => (0x0f, &[0x01, 0xd1]),
+        }
+    }
+}
+
+/// The length of the instruction at the beginning of `bytes`, which hardware says is `what`. [`Error::Unknown`] if it is not:
+/// the guest has written over it since, and is to run what is there now.
+pub fn length(bytes: &[u8], mode: Mode, what: Trapped) -> Result<u8, Error> {
+    let mut bytes = Bytes::new(bytes);
+    let (_, mut found) = Prefixes::read(&mut bytes, mode)?;
+    let (mut expected, rest) = what.opcode();
+    for &next in rest {
+        if found != expected {
+            return Err(Error::Unknown);
+        }
+        (found, expected) = (bytes.next()?, next);
+    }
+    if found == expected { Ok(bytes.read()) } else { Err(Error::Unknown) }
+}
