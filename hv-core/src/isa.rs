@@ -228,6 +228,8 @@ pub struct Shape<'a> {
     pub ram: u64,
     /// Where the window onto memory shared with other VMs lies, if it has one.
     pub shared: Option<Range<Gpa>>,
+    /// The kernel's file: some kernels want a part of it handed to them.
+    pub kernel: &'a [u8],
     /// The kernel's first instruction.
     pub entry: Gpa,
     /// The kernel's byte order.

@@ -226,8 +226,8 @@ impl<I: Isa> Hypervisor<I> {
                 done => return done,
             }
         };
-        let kernel = self.bundle.kernel(&vm.config).ok_or(LoadError::NotElf)?;
-        let kernel = I::Platform::kernel(kernel)?;
+        let file = self.bundle.kernel(&vm.config).ok_or(LoadError::NotElf)?;
+        let kernel = I::Platform::kernel(file)?;
         let initrd = self.bundle.initrd(&vm.config).unwrap_or(&[]);
         let plan = Plan::new(
             kernel.end,
@@ -244,6 +244,7 @@ impl<I: Isa> Hypervisor<I> {
             vcpus: vm.config.vcpus,
             ram: vm.config.memory,
             shared: vm.config.shared_window(),
+            kernel: file,
             entry: kernel.entry,
             order: kernel.order,
             cmdline: &vm.config.cmdline,
