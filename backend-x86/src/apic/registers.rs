@@ -98,6 +98,10 @@ impl Local {
             at::LVT..=at::LVT_LAST => {
                 let n = (register - at::LVT) as usize;
                 let masked = if self.svr & SVR_ENABLE == 0 { LVT_MASKED } else { 0 };
+                if register == at::LVT && self.lvt[n] & LVT_MASKED != 0 {
+                    // What ran out while it was masked is not heard of later.
+                    self.timer.expire(now);
+                }
                 self.lvt[n] = value & LVT_BITS[n] | masked;
                 if register == at::LVT {
                     self.timer.set_mode(Mode::of(self.lvt[n]));

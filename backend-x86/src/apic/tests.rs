@@ -176,6 +176,11 @@ fn the_timer_fires_through_its_vector() {
     assert_eq!((local.due(), read(local, &apics, 0x390)), (None, 10));
     local.tick(&apics, Instant(20));
     assert_eq!((taken(local, &apics), read(local, &apics, 0x390)), (None, 0));
+    // The same if nobody looked meanwhile.
+    let _ = write(local, &apics, 0x380, 10);
+    let _ = local.write(&apics, 0x320, Width::Double, 0xec, Instant(1000));
+    local.tick(&apics, Instant(1000));
+    assert_eq!((taken(local, &apics), local.due()), (None, None));
 }
 
 #[test]

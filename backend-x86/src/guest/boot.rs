@@ -10,11 +10,12 @@ use core::ops::Range;
 
 use hv_core::addr::Gpa;
 use hv_core::guest::loader::Span;
+use hv_core::isa::{Firmware, Shape};
 use hv_core::vcpu::services::StartAt;
 
 use super::blob::Blob;
 use super::layout::{self, HOLE, LEGACY};
-use super::{acpi, memory_map};
+use super::{acpi, kernel, memory_map};
 
 const PAGE: usize = 0x1000;
 /// Offsets in the tree.
@@ -44,6 +45,7 @@ mod zero_page {
     pub const EXT_RAMDISK_SIZE: usize = 0x0c4;
     pub const EXT_CMDLINE: usize = 0x0c8;
     pub const E820_ENTRIES: usize = 0x1e8;
+    pub const SETUP_HEADER: usize = 0x1f1;
     pub const BOOT_FLAG: usize = 0x1fe;
     pub const HEADER: usize = 0x202;
     pub const VERSION: usize = 0x206;
@@ -83,34 +85,50 @@ pub struct BootConfig<'a> {
     pub tree: Span,
     /// Where the code goes.
     pub code: Span,
+    /// The kernel's own setup header, if it has one ([`super::kernel::setup_header`]).
+    pub header: Option<&'a [u8]>,
     /// The kernel's first instruction.
     pub entry: Gpa,
     /// Random numbers, if there is a source of them.
     pub seed: Option<[u8; 32]>,
 }
 
-/// The pieces.
-#[derive(Debug)]
-pub struct Boot {
-    /// Goes to the tree's place.
-    pub tree: Vec<u8>,
-    /// Goes to the code's.
-    pub code: Vec<u8>,
-    /// How vCPU 0 begins. Arguments are RDI, RSI (the zero page), RDX and RCX, but RDX is the root page table: what CR3 has to
-    /// be, and [`GDT`] bytes before the descriptors.
-    pub start: StartAt,
+/// What a VM of this shape finds; `seed` is random numbers for it. `None` if it does not fit.
+///
+/// RAM has to end below the hole for as long as a VM's memory is one piece.
+#[must_use]
+pub fn firmware(shape: &Shape<'_>, seed: Option<[u8; 32]>) -> Option<Firmware> {
+    let in_hole = |range: &Range<Gpa>| range.start < HOLE.end && HOLE.start < range.end;
+    if shape.ram > HOLE.start.0 || shape.shared.as_ref().is_some_and(in_hole) {
+        return None;
+    }
+    build(&BootConfig {
+        vcpus: shape.vcpus,
+        ram: shape.ram,
+        shared: shape.shared.clone(),
+        cmdline: shape.cmdline,
+        initrd: shape.plan.initrd,
+        tree: shape.plan.tree,
+        code: shape.plan.firmware,
+        header: kernel::setup_header(shape.kernel),
+        entry: shape.entry,
+        seed,
+    })
 }
 
 /// Makes the pieces; `None` if one does not fit its place, lies where the processor cannot reach it yet, or there is no heap.
+///
+/// The first vCPU's arguments are RDI, RSI (the zero page), RDX and RCX, but RDX is the root page table: what CR3 has to be, and
+/// [`GDT`] bytes before the descriptors.
 #[must_use]
-pub fn build(config: &BootConfig<'_>) -> Option<Boot> {
+pub fn build(config: &BootConfig<'_>) -> Option<Firmware> {
     let low = |span: Span, room: u64| span.len() >= room && span.end.0 <= HOLE.start.0;
     if !low(config.tree, TREE_ROOM) || !low(config.code, CODE_ROOM) || config.cmdline.len() >= SEED - CMDLINE {
         return None;
     }
     let (tree, root) = (config.tree.start.0, config.code.start.0);
     let start = StartAt { entry: config.entry, args: [0, tree, root, 0], big_endian: false };
-    Some(Boot { tree: data(config, tree)?, code: tables(root)?, start })
+    Some(Firmware { tree: data(config, tree)?, code: tables(root)?, start })
 }
 
 fn data(config: &BootConfig<'_>, base: u64) -> Option<Vec<u8>> {
@@ -119,6 +137,8 @@ fn data(config: &BootConfig<'_>, base: u64) -> Option<Vec<u8>> {
     let (cmdline, seed) = (base + CMDLINE as u64, base + SEED as u64);
     let rsdp = acpi::write(&mut blob, TABLES, base + TABLES as u64, config.vcpus)?;
     let halves = |value: u64| [(value as u32).to_le_bytes(), ((value >> 32) as u32).to_le_bytes()];
+    // First, because the loader's fields are in the middle of it.
+    blob.put(z::SETUP_HEADER, config.header.unwrap_or(&[]))?;
     blob.put(z::ACPI_RSDP, &rsdp.to_le_bytes())?;
     for (value, field, ext) in [
         (config.initrd.start.0, z::RAMDISK_IMAGE, z::EXT_RAMDISK_IMAGE),
@@ -130,15 +150,17 @@ fn data(config: &BootConfig<'_>, base: u64) -> Option<Vec<u8>> {
         blob.put(field, &low)?;
         blob.put(ext, &high)?;
     }
-    blob.put(z::BOOT_FLAG, &0xaa55_u16.to_le_bytes())?;
-    blob.put(z::HEADER, b"HdrS")?;
-    blob.put(z::VERSION, &z::PROTOCOL.to_le_bytes())?;
+    if config.header.is_none() {
+        blob.put(z::BOOT_FLAG, &0xaa55_u16.to_le_bytes())?;
+        blob.put(z::HEADER, b"HdrS")?;
+        blob.put(z::VERSION, &z::PROTOCOL.to_le_bytes())?;
+        blob.put(z::CMDLINE_SIZE, &u32::try_from(config.cmdline.len()).ok()?.to_le_bytes())?;
+    }
     blob.put(z::LOADER_TYPE, &[z::UNKNOWN_LOADER])?;
     blob.put(z::LOAD_FLAGS, &[z::LOADED_HIGH])?;
-    blob.put(z::CMDLINE_SIZE, &u32::try_from(config.cmdline.len()).ok()?.to_le_bytes())?;
     blob.put(CMDLINE, config.cmdline.as_bytes())?;
+    blob.put(z::SETUP_DATA, &config.seed.map_or(0, |_| seed).to_le_bytes())?;
     if let Some(random) = config.seed {
-        blob.put(z::SETUP_DATA, &seed.to_le_bytes())?;
         blob.put(SEED + 8, &z::SETUP_RNG_SEED.to_le_bytes())?;
         blob.put(SEED + 12, &(random.len() as u32).to_le_bytes())?;
         blob.put(SEED + 16, &random)?;

@@ -3,6 +3,7 @@
 pub mod acpi;
 mod blob;
 pub mod boot;
+pub mod kernel;
 pub mod layout;
 pub mod memory_map;
 pub mod pc;

@@ -1,9 +1,10 @@
 use hv_core::addr::Gpa;
-use hv_core::guest::loader::Span;
+use hv_core::guest::loader::{ByteOrder, Plan, Span};
+use hv_core::isa::{Firmware, Shape};
 use proptest::prelude::any;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
-use super::{Boot, BootConfig, CODE_ROOM, CODE_SELECTOR, DATA_SELECTOR, GDT, TREE_ROOM, build};
+use super::{BootConfig, CODE_ROOM, CODE_SELECTOR, DATA_SELECTOR, GDT, TREE_ROOM, build, firmware};
 
 const TREE: u64 = 0x300_0000;
 const CODE: u64 = 0x301_0000;
@@ -21,6 +22,7 @@ fn config() -> BootConfig<'static> {
         initrd: span(0x1_2345_6000, 0x1_0000_0003),
         tree: span(TREE, TREE_ROOM),
         code: span(CODE, CODE_ROOM),
+        header: None,
         entry: Gpa(0x100_0000),
         seed: Some([0x5a; 32]),
     }
@@ -31,7 +33,7 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
 }
 
 /// The physical address that long mode gives a linear one, with the code's tables.
-fn translate(boot: &Boot, linear: u64) -> Option<u64> {
+fn translate(boot: &Firmware, linear: u64) -> Option<u64> {
     let mut table = boot.start.args[2];
     for shift in [39, 30, 21] {
         let at = table - CODE + (linear >> shift & 511) * 8;
@@ -75,6 +77,34 @@ fn the_zero_page_says_where_everything_is() {
 fn without_disk_and_seed_there_is_none() {
     let boot = build(&BootConfig { initrd: span(0x310_0000, 0), seed: None, ..config() }).unwrap();
     assert_eq!((number(&boot.tree, 0x218, 8), number(&boot.tree, 0x250, 8)), (0, 0));
+}
+
+#[test]
+fn a_kernels_own_header_is_handed_back_with_the_loaders_fields() {
+    let header = [0x77; 0x9f];
+    let boot = build(&BootConfig { header: Some(&header), seed: None, ..config() }).unwrap();
+    let tree = &boot.tree;
+    assert_eq!(
+        (number(tree, 0x1f1, 1), number(tree, 0x230, 4), number(tree, 0x260, 4)),
+        (0x77, 0x7777_7777, 0x7777_7777)
+    );
+    assert_eq!((tree[0x210], number(tree, 0x218, 4), number(tree, 0x250, 8)), (0xff, 0x2345_6000, 0));
+    assert_eq!((number(tree, 0x2d0, 8), tree[0x28f], tree[0x290]), (0, 0x77, 0));
+}
+
+#[test]
+fn memory_in_the_hole_is_refused() {
+    let plan = Plan { initrd: span(0x310_0000, 0), tree: span(TREE, TREE_ROOM), firmware: span(CODE, CODE_ROOM) };
+    let fits = |ram: u64, shared: Option<(u64, u64)>| {
+        let shared = shared.map(|(start, end)| Gpa(start)..Gpa(end));
+        let (cmdline, kernel, entry) = ("quiet", &b"\x7fELF"[..], Gpa(0x100_0000));
+        let shape = Shape { name: "a", vcpus: 1, ram, shared, kernel, entry, order: ByteOrder::Little, cmdline, plan };
+        firmware(&shape, None).is_some()
+    };
+    assert!(fits(3 << 30, None) && !fits((3 << 30) + (2 << 20), None));
+    assert!(fits(1 << 30, Some((1 << 30, 2 << 30))) && fits(1 << 30, Some((2 << 30, 3 << 30))));
+    assert!(!fits(3 << 30, Some((3 << 30, (3 << 30) + 4096))) && !fits(1 << 30, Some((1 << 30, 4 << 30))));
+    assert!(!fits(1 << 30, Some((1 << 30, 5 << 30))), "across it");
 }
 
 #[test]
