@@ -1,8 +1,8 @@
 //! The ways of an interrupt between home and list registers; the protocol stands in [`super`].
 
 use super::bank::{Bank, shared, shown};
-use super::lists::{Lists, Lr, bits};
-use super::seat::Seat;
+use super::lists::{Lists, Lr, Source, bits};
+use super::seat::{EDGES, Seat};
 use super::{FIRST_SPI, TimerLines, Underflow, Vgic};
 
 impl Vgic {
@@ -10,6 +10,9 @@ impl Vgic {
     /// leave, those that were acknowledged are no longer pending by what they were pending by.
     pub fn fold(&self, vcpu: u16, lists: &mut Lists) {
         let Some(seat) = self.seat(vcpu) else { return };
+        if lists.used == 0 && lists.unmatched == 0 && !lists.crowded {
+            return;
+        }
         let (mut spis, mut look) = (0, lists.crowded);
         for n in bits(lists.used.into()) {
             let lr = Lr(lists.lr[n as usize & 15]);
@@ -46,9 +49,22 @@ impl Vgic {
 
     /// Lists what waits for the vCPU, and takes home what may not be listed any more. `timers` are the lines of its timers.
     /// Answers what is to be turned on in ICH_HCR_EL2 until the next call.
+    #[inline]
     pub fn fill(&self, vcpu: u16, lists: &mut Lists, timers: TimerLines) -> Underflow {
         let Some(seat) = self.seat(vcpu) else { return Underflow::NONE };
         seat.take_look();
+        // Messages alone, and empty registers: nothing to weigh, nothing to undo.
+        if lists.used == 0 && lists.physical == 0 && timers == TimerLines::DOWN && seat.has_latches_only() {
+            let waiting = seat.waiting(self.groups(), timers) & EDGES;
+            if waiting.count_ones() <= lists.limit.into() {
+                return messages(seat, lists, waiting);
+            }
+        }
+        self.fill_all(vcpu, seat, lists, timers)
+    }
+
+    #[inline(never)]
+    fn fill_all(&self, vcpu: u16, seat: &Seat, lists: &mut Lists, timers: TimerLines) -> Underflow {
         let mut bank = Bank::open(self, vcpu, seat, lists.held, timers);
         bank.undo(lists);
         let rest = bank.revise(lists);
@@ -114,6 +130,22 @@ impl Vgic {
         }
         lists.wake |= bank.close(self, lists);
     }
+}
+
+/// Lists messages in registers that are all free.
+fn messages(seat: &Seat, lists: &mut Lists, waiting: u32) -> Underflow {
+    let mut listed = 0;
+    for id in bits(waiting.into()) {
+        // Another vCPU may have cleared it meanwhile.
+        if seat.unlatch(1 << id) {
+            listed |= 1 << id;
+            lists.add(Lr::new(id, seat.priority(id), seat.group(id), Source::Message).with(Lr::PENDING));
+        }
+    }
+    lists.latched |= u64::from(listed);
+    lists.crowded = false;
+    seat.show(listed, 0, TimerLines::DOWN);
+    Underflow::NONE
 }
 
 /// More than fits: all registers are emptied and those with the highest priority listed. Active ones go first, because the

@@ -153,6 +153,15 @@ impl Seat {
         (self.offered() | self.parked_spis.load(Ordering::Relaxed)) != 0
     }
 
+    /// True if latches are all that could concern the vCPU: no SPI, nothing parked, nothing to be undone.
+    #[inline]
+    pub fn has_latches_only(&self) -> bool {
+        let words = [&self.offered, &self.parked_spis, &self.parked, &self.unpend, &self.deactivate];
+        // What was latched as a level (a PPI set pending by hand) is none of a message's business either.
+        words.iter().fold(0, |any, word| any | word.load(Ordering::Relaxed)) == 0
+            && self.latch.load(Ordering::Relaxed) & !EDGES == 0
+    }
+
     /// Of the SPIs `which` it may take `mine`, and it has parked `parked`. True if there is one that it could not take
     /// before. Called under the lock of the SPIs.
     pub fn offer(&self, which: u32, mine: u32, parked: u32) -> bool {

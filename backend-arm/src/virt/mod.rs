@@ -193,6 +193,7 @@ mod sgi {
     pub const TARGETS: u64 = 0xffff;
 
     /// The vCPU that bit 0 of the target list names; `None` if there can be none.
+    #[inline(always)]
     pub const fn first(value: u64) -> Option<u16> {
         // RS, the range of level 0: only the first is in use. Levels 3 and 2 likewise.
         let (range, three, two, one) = (value >> 44 & 15, value >> 48 & 0xff, value >> 32 & 0xff, value >> 16 & 0xff);
