@@ -5,7 +5,7 @@
 //! gets back what it brought, so nothing is lost: `tests/properties` refuses every such request, one by one.
 //!
 //! What is asked for before any guest runs, by the configuration and not by a guest, need not be told no: the bundle's
-//! configuration, consoles, one [`crate::mmu::ready::Readiness`] a VM. Where that has no room the board refuses to boot.
+//! configuration, consoles, one [`crate::mmu::ready::Readiness`] a VM. Where that has no room the boot ends with a panic that says so.
 
 use alloc::vec::Vec;
 
