@@ -27,7 +27,7 @@ pub fn open(machine: &ArmMachine, gic: &HostGic, id: CpuId) {
 pub fn start(id: CpuId, duty: Duty<ArmMachine>) -> Result<(), StartCpuError> {
     let affinity = MACHINE.get().and_then(|machine| machine.affinity(id)).ok_or(StartCpuError(-1))?;
     let entry = trivet_secondary as *const () as usize as u64;
-    firmware::start_cpu(affinity, entry, StartBlock::leak(id, duty)).map_err(StartCpuError)
+    firmware::start_cpu(affinity, entry, StartBlock::leak(id, duty)?).map_err(StartCpuError)
 }
 
 /// The first Rust code of a further CPU.
