@@ -1,18 +1,14 @@
 //! What ends a guest's run, named alike for both vendors. `svm` and `vmx` make these of what their hardware says; the vCPU
 //! answers them.
 //!
-//! Memory is what lies outside of [`DEVICES`]: nothing is ever mapped there, so what a second-stage fault means is decided by
-//! its address alone.
-
-use core::ops::Range;
+//! Devices are where the guest has no RAM ([`HOLE`]): nothing is ever mapped there, so what a second-stage fault means is
+//! decided by its address alone.
 
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
-
-/// Guest physical addresses of devices: the I/O APIC (FEC0_0000h), the local APIC (FEE0_0000h) and what lies around them.
-pub const DEVICES: Range<u64> = 0xfec0_0000..0xff00_0000;
+use crate::guest::layout::HOLE;
 
 /// An exit's meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +38,7 @@ pub enum Call {
     WriteMsr,
     /// IN, OUT, INS or OUTS.
     Port(PortAccess),
-    /// A device's address was read or written: the instruction says the rest.
+    /// A device's address was read or written: the instruction says the rest ([`crate::decode`]).
     Mmio(Gpa, Access),
     /// HLT.
     Halt,
@@ -115,7 +111,7 @@ pub enum ControlAccess {
 pub(crate) fn fault(gpa: Gpa, access: Access, stage: Stage) -> Cause {
     match (stage, access) {
         // Code and tables in devices: no memslot is there, so this ends as an error of the guest's.
-        (Stage::Last, Access::Read | Access::Write) if DEVICES.contains(&gpa.0) => Cause::Call(Call::Mmio(gpa, access)),
+        (Stage::Last, Access::Read | Access::Write) if HOLE.contains(&gpa) => Cause::Call(Call::Mmio(gpa, access)),
         _ => Cause::Fault(gpa, access),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`apic`], [`ioapic`]: the interrupt controllers that a guest sees; [`uart`]: its console.
 //! - [`bus`]: what an access to a device looks like.
 //! - [`decode`]: instructions that hardware leaves to us.
+//! - [`event`]: what is delivered to a guest; [`paging`]: its own page tables.
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`guest`]: the machine that it finds itself in.
 //! - [`policy`]: what a guest is shown of the processor, and may touch of it.
@@ -21,10 +22,12 @@ extern crate alloc;
 pub mod apic;
 pub mod bus;
 pub mod decode;
+pub mod event;
 pub mod exit;
 pub mod features;
 pub mod guest;
 pub mod ioapic;
+pub mod paging;
 pub mod policy;
 pub mod stage2;
 pub mod svm;
