@@ -9,7 +9,7 @@
 //! - [`event`]: what is delivered to a guest; [`paging`]: its own page tables.
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`guest`]: the machine that it finds itself in.
-//! - [`policy`]: what a guest is shown of the processor, and may touch of it.
+//! - [`policy`]: what a guest is shown of the processor, and may touch of it; [`msr_map`]: what of that without an exit.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the values that point hardware at them.
 //! - [`svm`], [`vmx`]: the vendors' control structures, and their exits as [`exit`] names them.
 //! - [`tags`]: which tag a vCPU has in a CPU's translation caches.
@@ -27,6 +27,7 @@ pub mod exit;
 pub mod features;
 pub mod guest;
 pub mod ioapic;
+pub mod msr_map;
 pub mod paging;
 pub mod policy;
 pub mod stage2;

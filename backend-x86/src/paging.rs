@@ -183,7 +183,7 @@ impl Paging {
         }
         if self.is_large(entry, level, geometry) {
             // Bit 12 is a memory type.
-            reserved |= (1 << (12 + 9 * level)) - 1 & FRAME & !(1 << 12);
+            reserved |= FRAME & !(1 << 12) & ((1 << (12 + 9 * level)) - 1);
         } else if level > 2 {
             reserved |= LARGE;
         }
