@@ -5,7 +5,7 @@ use hv_core::isa::Isa;
 use crate::machine::ArmMachine;
 use crate::stage2::ArmStage2;
 use crate::vcpu::cpu::ArmVcpu;
-use crate::vcpu::exits::Call;
+use crate::vcpu::exits::Raw;
 use crate::virt::Virt;
 
 /// Arm, 64 bits, at EL2.
@@ -19,5 +19,6 @@ impl Isa for Arm64 {
     type Vcpu = ArmVcpu;
     type Platform = Virt;
     type Claim = ();
-    type Call = Call;
+    /// The exit itself: what it asks for is found out where it is carried out.
+    type Call = Raw;
 }

@@ -4,7 +4,7 @@
 use hv_core::addr::{Gpa, PAGE_SIZE};
 use hv_core::vcpu::exit::Access;
 
-use super::exits::{Call, Cause, DEVICES, class, ec};
+use super::exits::{Call, DEVICES, class, ec};
 use super::mmio::{ISS_WRITE, MmioAccess};
 
 /// ISS of an abort: what goes wrong, without its level.
@@ -65,32 +65,43 @@ pub const fn par_page(par: u64) -> Option<Gpa> {
     if par & 1 != 0 { None } else { Some(Gpa(par & 0x000f_ffff_ffff_f000)) }
 }
 
+/// An abort's meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abort {
+    /// The second stage has to answer.
+    Fault(Gpa, Access),
+    /// Somebody else has to.
+    Call(Call),
+    /// No guest's access ends so.
+    Broken(&'static str),
+}
+
 /// What an abort asks for.
 #[inline]
-pub(super) const fn abort(esr: u64, far: u64, page: Option<Gpa>) -> Cause {
+pub(super) const fn abort(esr: u64, far: u64, page: Option<Gpa>) -> Abort {
     let iss = esr as u32;
     let fetch = class(esr) == ec::FETCH;
     let kind = iss & FSC_KIND;
     let access = access(iss, fetch, kind);
     if matches!(kind, FSC_EXTERNAL | FSC_EXTERNAL_WALK) {
-        return Cause::Call(Call::ExternalAbort(access));
+        return Abort::Call(Call::ExternalAbort(access));
     }
     if matches!(page_source(esr), PageSource::Nowhere) {
-        return Cause::Broken("its access ended in a way that no guest's access ends in");
+        return Abort::Broken("its access ended in a way that no guest's access ends in");
     }
     // The guest's tables have changed under the abort: it is to try again.
-    let Some(page) = page else { return Cause::Call(Call::Look) };
+    let Some(page) = page else { return Abort::Call(Call::Look) };
     let walk = iss & ISS_WALK != 0;
     // Of a walk FAR_EL2 holds the address that was being translated.
     let gpa = if walk { page } else { Gpa(page.0 | (far & (PAGE_SIZE as u64 - 1))) };
     if gpa.0 < DEVICES.0 || fetch || walk {
-        return Cause::Fault(gpa, access);
+        return Abort::Fault(gpa, access);
     }
     match (iss & ISS_CACHE != 0, iss & ISS_VALID != 0) {
-        (true, _) => Cause::Call(Call::Skip),
-        (false, true) => Cause::Call(Call::Mmio(MmioAccess::of(iss, gpa))),
+        (true, _) => Abort::Call(Call::Skip),
+        (false, true) => Abort::Call(Call::Mmio(MmioAccess::of(iss, gpa))),
         // No memslot is there, so this ends as an external abort.
-        (false, false) => Cause::Fault(gpa, access),
+        (false, false) => Abort::Fault(gpa, access),
     }
 }
 

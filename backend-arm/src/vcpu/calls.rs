@@ -9,7 +9,7 @@ use hv_core::vcpu::services::Services;
 
 use super::cpu::{ArmVcpu, attention};
 use super::debug::OsLock;
-use super::exits::{Call, Conduit, Wait};
+use super::exits::{self, Call, Conduit, Raw, Wait};
 use super::guards::Debug;
 use super::mmio::{DataOrder, MmioAccess, Transfer};
 use super::registers::identification;
@@ -22,22 +22,31 @@ use crate::virt::Virt;
 const NOT_SUPPORTED: u64 = u64::MAX;
 
 impl ArmVcpu {
-    /// Carries out a request.
+    /// Carries out a request: what is frequent here, the rest elsewhere.
     #[inline]
-    pub(super) fn carry_out<S: Services>(&mut self, call: Call, p: &Virt, s: &S) -> Next {
-        match call {
-            Call::Hypercall(Conduit::Hvc(0)) => self.firmware(p, s),
-            Call::Look => {
-                p.gic().wake(&mut self.lists, s);
+    pub(super) fn carry_out<S: Services>(&mut self, raw: &Raw, p: &Virt, s: &S) -> Next {
+        match exits::request(raw) {
+            Call::SysReg(access) if access.is_message() => {
+                p.sgi(self.index, self.context.get(access.rt), Group::One, s);
+                self.context.place = self.context.place.past(raw.esr);
                 Next::Resume
             }
             other => self.seldom(other, p, s),
         }
     }
 
-    #[inline]
-    fn firmware<S: Services>(&mut self, p: &Virt, s: &S) -> Next {
-        let next = p.psci(self.context.arguments(), s);
+    /// A call of the SMC calling convention.
+    #[inline(always)]
+    pub(super) fn firmware<S: Services>(&mut self, p: &Virt, s: &S) -> Next {
+        match p.psci(self.context.arguments(), s) {
+            Next::Resume => Next::Resume,
+            next => self.leave(next, p, s),
+        }
+    }
+
+    /// The vCPU gives its CPU up because of a firmware call.
+    #[inline(never)]
+    fn leave<S: Services>(&mut self, next: Next, p: &Virt, s: &S) -> Next {
         match next {
             // Whoever is started in its place finds its list registers empty.
             Next::StopSelf => self.withdraw(p, s),
@@ -122,7 +131,6 @@ impl ArmVcpu {
         let SysRegAccess { register, rt, direction } = access;
         let value = self.context.get(rt);
         match (direction, register) {
-            (Direction::Write, sysreg::ICC_SGI1R_EL1) => p.sgi(self.index, value, Group::One, s),
             (Direction::Write, sysreg::ICC_ASGI1R_EL1 | sysreg::ICC_SGI0R_EL1) => {
                 p.sgi(self.index, value, Group::Zero, s);
             }

@@ -28,7 +28,7 @@ use hv_core::vcpu::services::{Services, StartAt};
 
 use super::el1::{El1, Keys};
 use super::enter::Context;
-use super::exits::{self, Call, Cause, Raw, ec};
+use super::exits::{self, Cause, Raw, ec};
 use super::guards::{self, Debug, Extras, Float};
 use super::lists::{self, Interface};
 use super::psr::{Place, bits};
@@ -189,7 +189,7 @@ impl Vcpu<Arm64> for ArmVcpu {
     fn classify(&self, raw: &Raw) -> Exit<Arm64> {
         match exits::name(raw) {
             Cause::Fault(gpa, access) => Exit::Fault(Fault { gpa, access, claim: () }),
-            Cause::Call(call) => Exit::Call(call),
+            Cause::Call => Exit::Call(*raw),
             Cause::Interrupt => Exit::Interrupt,
             Cause::Deadline => Exit::Deadline,
             Cause::Broken(why) => Exit::Broken(why),
@@ -197,8 +197,11 @@ impl Vcpu<Arm64> for ArmVcpu {
     }
 
     #[inline]
-    fn call<S: Services>(&mut self, call: Call, p: &Virt, s: &S) -> Next {
-        self.carry_out(call, p, s)
+    fn call<S: Services>(&mut self, raw: Raw, p: &Virt, s: &S) -> Next {
+        if raw.esr == ec::HVC << 26 | exits::LONG {
+            return self.firmware(p, s);
+        }
+        self.carry_out(&raw, p, s)
     }
 
     fn complete(&mut self, done: Completion) {

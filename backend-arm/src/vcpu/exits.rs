@@ -7,7 +7,7 @@
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
-use super::aborts::abort;
+use super::aborts::{Abort, abort};
 use super::mmio::MmioAccess;
 use super::sysreg::SysRegAccess;
 
@@ -41,7 +41,7 @@ impl Raw {
     }
 }
 
-/// A request to the personality, or to what of the processor is emulated or lent.
+/// A request to the personality, or to what of the processor is emulated or lent: what [`request`] makes of an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// A call of the SMC calling convention.
@@ -87,8 +87,8 @@ pub enum Wait {
 pub enum Cause {
     /// The second stage has to answer.
     Fault(Gpa, Access),
-    /// Somebody else has to.
-    Call(Call),
+    /// Somebody else has to: [`request`] says what is asked for.
+    Call,
     /// A physical interrupt.
     Interrupt,
     /// Trivet's own timer.
@@ -103,6 +103,9 @@ pub enum Cause {
 pub const fn class(esr: u64) -> u64 {
     esr >> 26 & 0x3f
 }
+
+/// ESR.IL: the instruction has 32 bits.
+pub const LONG: u64 = 1 << 25;
 
 /// Exception classes (DDI 0487, D24.2.40).
 pub mod ec {
@@ -132,17 +135,33 @@ pub mod ec {
     pub const GUEST: u64 = 0x39;
 }
 
-/// Names an exit. Whose class comes first is named soonest.
+/// Names an exit, as far as the vCPU loop tells them apart.
 #[must_use]
 #[inline]
 pub const fn name(raw: &Raw) -> Cause {
-    let iss = raw.esr as u32 & 0x01ff_ffff;
-    let class = class(raw.esr);
-    if class == ec::HVC {
-        return Cause::Call(Call::Hypercall(Conduit::Hvc(iss as u16)));
+    match class(raw.esr) {
+        // First, because it is to be told from the others soonest.
+        ec::HVC => Cause::Call,
+        ec::FETCH | ec::DATA => match abort(raw.esr, raw.far, raw.page) {
+            Abort::Fault(gpa, access) => Cause::Fault(gpa, access),
+            Abort::Call(_) => Cause::Call,
+            Abort::Broken(why) => Cause::Broken(why),
+        },
+        ec::DEADLINE => Cause::Deadline,
+        ec::INTERRUPT => Cause::Interrupt,
+        ec::SERROR => Cause::Broken("a system error was reported while it ran"),
+        _ => Cause::Call,
     }
-    Cause::Call(match class {
-        ec::FETCH | ec::DATA => return abort(raw.esr, raw.far, raw.page),
+}
+
+/// What an exit asks for of which [`name`] says [`Cause::Call`].
+#[must_use]
+#[inline]
+pub const fn request(raw: &Raw) -> Call {
+    let iss = raw.esr as u32 & 0x01ff_ffff;
+    match class(raw.esr) {
+        ec::HVC => Call::Hypercall(Conduit::Hvc(iss as u16)),
+        ec::SMC => Call::Hypercall(Conduit::Smc),
         ec::SYSTEM => Call::SysReg(SysRegAccess::of(iss)),
         ec::GUEST => Call::Look,
         // TI: WFI 0, WFE 1, WFIT 2, WFET 3. That with a timeout may end early, and does.
@@ -151,14 +170,15 @@ pub const fn name(raw: &Raw) -> Cause {
             _ => Wait::Event,
         }),
         ec::FLOAT => Call::Float,
-        ec::SMC => Call::Hypercall(Conduit::Smc),
-        ec::DEADLINE => return Cause::Deadline,
-        ec::INTERRUPT => return Cause::Interrupt,
-        ec::SERROR => return Cause::Broken("a system error was reported while it ran"),
+        ec::FETCH | ec::DATA => match abort(raw.esr, raw.far, raw.page) {
+            Abort::Call(call) => call,
+            // The vCPU loop has these.
+            Abort::Fault(..) | Abort::Broken(_) => Call::Look,
+        },
         // Whatever else is trapped belongs to what the identification registers deny: SVE, SME, coprocessors of AArch32,
         // pointer authentication where keys are not lent.
         _ => Call::Undefined,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -99,6 +99,7 @@ macro_rules! by_number {
 
 /// Copies the registers in use from the hardware, and the count of interrupts that were ended unlisted. Those that have changed in
 /// [`Lists`] and are not in the hardware yet stay as they are.
+#[inline]
 pub fn copy_out(lists: &mut Lists) {
     for n in bits((lists.used & !lists.changed).into()) {
         let word = by_number!(n, lr => lr.get(), 0);
@@ -112,6 +113,7 @@ pub fn copy_out(lists: &mut Lists) {
 }
 
 /// Copies what has changed to the hardware, and turns the interface on with `how`. Takes effect for the guest with its entry.
+#[inline]
 pub fn copy_in(lists: &mut Lists, how: u64) {
     for n in bits(core::mem::take(&mut lists.changed).into()) {
         let word = lists.lr.get(n as usize).copied().unwrap_or(0);

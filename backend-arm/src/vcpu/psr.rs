@@ -58,6 +58,7 @@ pub struct Place {
 impl Place {
     /// Past an instruction of which bit 25 of the syndrome says if it has 32 bits.
     #[must_use]
+    #[inline]
     pub const fn past(self, esr: u64) -> Self {
         if self.pstate & bits::AARCH32 == 0 {
             // A software step of the guest's own debugger has been made.

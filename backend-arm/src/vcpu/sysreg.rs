@@ -76,6 +76,13 @@ impl SysRegAccess {
             direction: if iss & 1 != 0 { Direction::Read } else { Direction::Write },
         }
     }
+
+    /// True if it sends a message to other vCPUs, the one access that is frequent.
+    #[must_use]
+    #[inline]
+    pub fn is_message(&self) -> bool {
+        self.register == ICC_SGI1R_EL1 && self.direction == Direction::Write
+    }
 }
 
 /// ICC_SGI1R_EL1: sends a software-generated interrupt of group 1.

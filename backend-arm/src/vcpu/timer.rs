@@ -38,6 +38,7 @@ impl Timer {
 }
 
 /// True if a timer with this control register raises its interrupt.
+#[inline]
 const fn is_up(ctl: u64) -> bool {
     ctl & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
 }
@@ -66,6 +67,7 @@ impl Timers {
     }
 }
 
+#[inline]
 const fn lines(virt: bool, phys: bool) -> TimerLines {
     TimerLines((virt as u32) << TimerLines::VIRTUAL_TIMER | (phys as u32) << TimerLines::PHYSICAL_TIMER)
 }
@@ -73,6 +75,7 @@ const fn lines(virt: bool, phys: bool) -> TimerLines {
 /// The lines of the timers that are loaded.
 #[cfg(target_arch = "aarch64")]
 #[must_use]
+#[inline]
 pub fn lines_here() -> TimerLines {
     // What was written to the registers a moment ago shows in ISTATUS only after a synchronization.
     aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);

@@ -27,9 +27,22 @@ pub const MAINTENANCE: u32 = 25;
 
 impl ArmVcpu {
     /// Does what stands between the vCPU and its guest. True if other vCPUs are to be woken first.
+    #[inline]
+    pub(super) fn attend(&mut self, s2: &ArmStage2, p: &Virt, until: Instant) -> bool {
+        if self.attention & (attention::DEADLINE | attention::STAGE2) != 0 {
+            self.come(s2, until);
+        }
+        if self.attention & attention::LOOK != 0 || p.gic().wants_look(self.index) {
+            self.attention &= !attention::LOOK;
+            self.look(p);
+        }
+        self.lists.wake != 0
+    }
+
+    /// The first entry of a turn, or that after an interrupt of Trivet's.
     #[cold]
     #[inline(never)]
-    pub(super) fn attend(&mut self, s2: &ArmStage2, p: &Virt, until: Instant) -> bool {
+    fn come(&mut self, s2: &ArmStage2, until: Instant) {
         if self.attention & attention::DEADLINE != 0 {
             self.set_deadline(until);
         }
@@ -41,15 +54,11 @@ impl ArmVcpu {
             unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", options(nostack, preserves_flags)) };
             self.attention &= !attention::STAGE2;
         }
-        if self.attention & attention::LOOK != 0 || p.gic().wants_look(self.index) {
-            self.attention &= !attention::LOOK;
-            self.look(p);
-        }
-        self.lists.wake != 0
     }
 
     /// Brings the list registers up to date with what waits for the vCPU. `lists.wake` says who is to be woken for what it
     /// leaves.
+    #[inline]
     fn look(&mut self, p: &Virt) {
         let (gic, held) = (p.gic(), &mut self.lists);
         lists::copy_out(held);

@@ -8,6 +8,7 @@ use super::{FIRST_SPI, TimerLines, Underflow, Vgic};
 impl Vgic {
     /// What has become of the interrupts in list registers, which the caller has copied from hardware: those that are over
     /// leave, those that were acknowledged are no longer pending by what they were pending by.
+    #[inline]
     pub fn fold(&self, vcpu: u16, lists: &mut Lists) {
         let Some(seat) = self.seat(vcpu) else { return };
         if lists.used == 0 && lists.unmatched == 0 && !lists.crowded {
@@ -167,6 +168,7 @@ fn crowd(bank: &mut Bank<'_>, lists: &mut Lists) -> Underflow {
 }
 
 /// Physical interrupts that the guest will not end: no register has them, none is active, and their line is down.
+#[inline]
 fn release(lists: &mut Lists, needed: u32) {
     let listed = lists.in_use().filter(|(_, lr)| lr.is_physical()).fold(0, |mask, (_, lr)| mask | 1 << (lr.id() & 31));
     let gone = lists.physical & !needed & !listed;

@@ -40,6 +40,7 @@ impl Lr {
 
     /// A register that shows interrupt `id`, in no state yet.
     #[must_use]
+    #[inline]
     pub const fn new(id: u32, priority: Priority, group: Group, source: Source) -> Self {
         let source = match source {
             Source::Message => 0,
@@ -55,36 +56,42 @@ impl Lr {
 
     /// The same with these of [`Lr::PENDING`] and [`Lr::ACTIVE`].
     #[must_use]
+    #[inline]
     pub const fn with(self, state: u64) -> Self {
         Self(self.0 & !Self::STATE | state & Self::STATE)
     }
 
     /// The interrupt's number as the guest sees it.
     #[must_use]
+    #[inline]
     pub const fn id(self) -> u32 {
         self.0 as u32
     }
 
     /// Pending, or pending and active.
     #[must_use]
+    #[inline]
     pub const fn is_pending(self) -> bool {
         self.0 & Self::PENDING != 0
     }
 
     /// Active, or pending and active.
     #[must_use]
+    #[inline]
     pub const fn is_active(self) -> bool {
         self.0 & Self::ACTIVE != 0
     }
 
     /// Neither: the guest is done with it.
     #[must_use]
+    #[inline]
     pub const fn is_over(self) -> bool {
         self.0 & Self::STATE == 0
     }
 
     /// It maps to a physical interrupt.
     #[must_use]
+    #[inline]
     pub const fn is_physical(self) -> bool {
         self.0 & Self::PHYSICAL != 0
     }
@@ -167,16 +174,19 @@ impl Lists {
     }
 
     /// The registers in use.
+    #[inline]
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, Lr)> + '_ {
         bits(self.used.into()).filter_map(|n| Some((n as usize, Lr(*self.lr.get(n as usize)?))))
     }
 
     /// How many registers are free.
+    #[inline]
     pub(super) fn free(&self) -> u32 {
         u32::from(self.limit).saturating_sub(self.used.count_ones())
     }
 
     /// Sets a register in use, or frees it if nothing is left of its interrupt.
+    #[inline]
     pub(super) fn set(&mut self, n: usize, lr: Lr) {
         let word = if lr.is_over() { 0 } else { lr.0 };
         let Some(slot) = self.lr.get_mut(n) else { return };
@@ -201,6 +211,7 @@ impl Lists {
     }
 
     /// Puts an interrupt into a free register. The caller has checked that there is one and that the interrupt is in none.
+    #[inline]
     pub(super) fn add(&mut self, lr: Lr) {
         let n = (!self.used).trailing_zeros() as usize;
         if n < usize::from(self.limit) && !lr.is_over() {
@@ -212,6 +223,7 @@ impl Lists {
 }
 
 /// The numbers of the bits that are set, from below.
+#[inline]
 pub fn bits(mut mask: u64) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
         let n = mask.trailing_zeros();

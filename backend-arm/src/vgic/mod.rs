@@ -185,10 +185,12 @@ impl Vgic {
         wake(core::mem::take(&mut lists.wake), s);
     }
 
+    #[inline]
     fn seat(&self, vcpu: u16) -> Option<&Seat> {
         self.seats.get(usize::from(vcpu))
     }
 
+    #[inline]
     fn groups(&self) -> u32 {
         self.groups.load(Ordering::Relaxed)
     }

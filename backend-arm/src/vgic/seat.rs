@@ -80,6 +80,7 @@ impl Seat {
 
     /// Takes the announcement, before what it may be about is read. A swap: a plain store could overwrite an announcement
     /// that it has not seen.
+    #[inline]
     pub fn take_look(&self) {
         if self.wants_look() {
             self.look.swap(false, Ordering::Acquire);
@@ -87,11 +88,13 @@ impl Seat {
     }
 
     /// The timers' lines as they were last seen.
+    #[inline]
     pub fn lines(&self) -> TimerLines {
         TimerLines(self.lines.load(Ordering::Relaxed))
     }
 
     /// What the vCPU lists now, and the timers' lines, for others to see.
+    #[inline]
     pub fn show(&self, pending: u32, active: u32, timers: TimerLines) {
         self.shown_pending.store(pending, Ordering::Relaxed);
         self.shown_active.store(active, Ordering::Relaxed);
@@ -104,11 +107,13 @@ impl Seat {
     }
 
     /// Takes a latch; whether it was set.
+    #[inline]
     pub fn unlatch(&self, id: u32) -> bool {
         self.latch.fetch_and(!id, Ordering::Acquire) & id != 0
     }
 
     /// Those that may be forwarded: enabled, and of a group that is.
+    #[inline]
     pub fn allowed(&self, groups: u32) -> u32 {
         self.enabled.load(Ordering::Relaxed) & of_groups(self.group1.load(Ordering::Relaxed), groups)
     }
@@ -119,6 +124,7 @@ impl Seat {
         pending & self.allowed(groups) & !self.parked.load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub fn priority(&self, id: u32) -> Priority {
         self.priorities.get(id as usize / 4).map_or(0, |word| {
             let [a, b, c, d] = word.load(Ordering::Relaxed).to_le_bytes();
@@ -139,16 +145,19 @@ impl Seat {
         self.priorities.get(word as usize).map_or(0, |at| at.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub fn group(&self, id: u32) -> Group {
         if self.group1.load(Ordering::Relaxed) >> (id & 31) & 1 == 0 { Group::Zero } else { Group::One }
     }
 
     /// SPIs that it may take. One load.
+    #[inline]
     pub fn offered(&self) -> u32 {
         self.offered.load(Ordering::Acquire)
     }
 
     /// SPIs that it may take, or has acknowledged without listing them: there is a reason to take the lock.
+    #[inline]
     pub fn has_spis(&self) -> bool {
         (self.offered() | self.parked_spis.load(Ordering::Relaxed)) != 0
     }
@@ -180,6 +189,7 @@ impl Seat {
 }
 
 /// Which interrupts are of a group that GICD_CTLR forwards.
+#[inline]
 pub const fn of_groups(group1: u32, groups: u32) -> u32 {
     let one = if groups & GROUP1 != 0 { group1 } else { 0 };
     let zero = if groups & GROUP0 != 0 { !group1 } else { 0 };

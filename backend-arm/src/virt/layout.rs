@@ -33,6 +33,7 @@ pub const fn affinity(number: u16) -> u64 {
 
 /// The vCPU of this affinity, if there can be one; MPIDR_EL1's other bits must be clear.
 #[must_use]
+#[inline]
 pub const fn number(affinity: u64) -> Option<u16> {
     let (one, zero) = (affinity >> 8, affinity & 0xff);
     if one > 0xff || zero >= GROUP as u64 { None } else { Some(one as u16 * GROUP + zero as u16) }

@@ -81,26 +81,38 @@ const ON: i64 = 0;
 const OFF: i64 = 1;
 
 impl Function {
-    // Two comparisons in most cases: guests probe for calls that are not there.
+    /// True for a number that none of these has, told by the bits that all of them share: guests probe for calls that are not
+    /// there.
     #[inline]
+    const fn is_foreign(number: u32) -> bool {
+        number & !(WIDE | FUNCTION_BITS) != PSCI && number >> 1 != ARCHITECTURE
+    }
+
     fn from_number(number: u32) -> Option<Self> {
-        if number & !(WIDE | FUNCTION_BITS) != PSCI && number >> 1 != ARCHITECTURE {
-            return None;
-        }
         FUNCTIONS.iter().find(|(n, _)| *n == number).map(|(_, function)| *function)
     }
 }
 
 /// See [`Virt::psci`].
-#[inline]
+#[inline(always)]
 pub fn call<S: Services>(virt: &Virt, call: &mut [u64; 4], s: &S) -> Next {
+    if Function::is_foreign(call[0] as u32) {
+        virt.unknown.fetch_add(1, Ordering::Relaxed);
+        call[0] = NOT_SUPPORTED as u64;
+        return Next::Resume;
+    }
+    answer(virt, call, s)
+}
+
+/// The same, for a number that may be known.
+#[inline(never)]
+fn answer<S: Services>(virt: &Virt, call: &mut [u64; 4], s: &S) -> Next {
     // The number is a word: what is above it in the register is not looked at.
     let number = call[0] as u32;
+    let mask = if number & WIDE != 0 { u64::MAX } else { u32::MAX.into() };
+    let args = [call[1] & mask, call[2] & mask, call[3] & mask];
     let (answer, next) = match Function::from_number(number) {
-        Some(function) => {
-            let mask = if number & WIDE != 0 { u64::MAX } else { u32::MAX.into() };
-            carry_out(virt, function, [call[1] & mask, call[2] & mask, call[3] & mask], s)
-        }
+        Some(function) => carry_out(virt, function, args, s),
         None => {
             virt.unknown.fetch_add(1, Ordering::Relaxed);
             (NOT_SUPPORTED, Next::Resume)
@@ -110,7 +122,6 @@ pub fn call<S: Services>(virt: &Virt, call: &mut [u64; 4], s: &S) -> Next {
     next
 }
 
-#[inline(never)]
 fn carry_out<S: Services>(virt: &Virt, function: Function, args: [u64; 3], s: &S) -> (i64, Next) {
     let answer = match function {
         Function::SmcccVersion | Function::Version => VERSION_1_1,
