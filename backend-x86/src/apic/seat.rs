@@ -43,10 +43,11 @@ impl Seat {
         self.look.load(Ordering::Relaxed)
     }
 
-    /// Announces a change that has been made.
+    /// Announces a change that has been made. A swap here too: of two senders whose vectors are in different words the vCPU
+    /// would see only the one whose plain store it takes.
     #[inline]
     pub fn look(&self) {
-        self.look.store(true, Ordering::Release);
+        self.look.swap(true, Ordering::Release);
     }
 
     /// Takes the announcement, before what it may be about is read. A swap: a plain store could overwrite an announcement

@@ -1,5 +1,6 @@
 //! The scenarios, by what they are about.
 
+mod apic;
 mod bbm;
 mod brackets;
 mod commit;
@@ -48,6 +49,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     gpc::ALL,
     hash::ALL,
     interrupts::ALL,
+    apic::ALL,
     derived::ALL,
     hardware::ALL,
     dirty::ALL,
