@@ -8,7 +8,7 @@ use hv_core::vcpu::exit::Access;
 pub mod bits {
     /// AArch32 state.
     pub const AARCH32: u64 = 1 << 4;
-    /// The stack pointer and level of AArch64 (M[3:0]).
+    /// The stack pointer and level of AArch64 (M\[3:0\]).
     pub const MODE: u64 = 0xf;
     /// EL1 with its own stack pointer.
     pub const EL1H: u64 = 5;

@@ -18,6 +18,7 @@ const ENABLE: u64 = 1 << 0;
 /// CNTx_CTL: its interrupt is masked.
 const IMASK: u64 = 1 << 1;
 /// CNTx_CTL: it has come to its value.
+#[cfg(any(test, target_arch = "aarch64"))]
 const ISTATUS: u64 = 1 << 2;
 
 /// One timer, saved.
@@ -38,6 +39,7 @@ impl Timer {
 }
 
 /// True if a timer with this control register raises its interrupt.
+#[cfg(any(test, target_arch = "aarch64"))]
 #[inline]
 const fn is_up(ctl: u64) -> bool {
     ctl & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
