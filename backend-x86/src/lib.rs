@@ -11,6 +11,7 @@
 //! - [`guest`]: the machine that it finds itself in.
 //! - [`policy`]: what a guest is shown of the processor, and may touch of it; [`msr_map`]: what of that without an exit.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the values that point hardware at them.
+//! - [`start`]: how a vCPU begins.
 //! - [`svm`], [`vmx`]: the vendors' control structures, and their exits as [`exit`] names them.
 //! - [`tags`]: which tag a vCPU has in a CPU's translation caches.
 //!
@@ -31,6 +32,7 @@ pub mod msr_map;
 pub mod paging;
 pub mod policy;
 pub mod stage2;
+pub mod start;
 pub mod svm;
 pub mod tags;
 pub mod uart;

@@ -69,6 +69,9 @@ bitflags! {
     }
 }
 
+/// EFER of the guest: VMRUN fails if this is clear (15.5.1).
+pub const EFER_SVME: u64 = 1 << 12;
+
 /// Byte 05Ch, TLB_CONTROL: what VMRUN flushes.
 pub mod tlb {
     /// Nothing.
