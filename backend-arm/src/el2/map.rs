@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn everything_is_where_it_is_and_of_its_kind() {
-        let memory = usable(&[0x4000_0000..0x1_5000_0000]);
+        let memory = usable(&[const { 0x4000_0000..0x1_5000_0000 }]);
         let (mut root, mut tables) = (Table::EMPTY, vec![Table::EMPTY; 2]);
         plan(&memory, &IMAGE, &mut root, &mut tables, AT).unwrap();
         for (at, kind, code) in [
