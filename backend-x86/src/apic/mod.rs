@@ -117,8 +117,10 @@ fn deliver(vcpu: u16, seat: &Seat, message: Message) -> Rouse {
         return Rouse::one(vcpu);
     }
     match message.delivery {
-        Delivery::Fixed | Delivery::Lowest if seat.accept(message.vector, message.trigger) => {}
-        Delivery::Fixed | Delivery::Lowest | Delivery::None => return Rouse::NOBODY,
+        Delivery::Fixed | Delivery::Lowest => {
+            return if seat.accept(message.vector, message.trigger) { Rouse::one(vcpu) } else { Rouse::NOBODY };
+        }
+        Delivery::None => return Rouse::NOBODY,
         Delivery::Nmi => seat.events.nmi(),
         Delivery::Init => seat.events.init(),
         Delivery::StartUp => seat.events.start_up(message.vector),

@@ -110,12 +110,14 @@ fn processors_are_started_as_systems_do_it() {
     assert_eq!(locals[1].look(&apics), Some(Event::Start(0x9b)));
     assert!(!locals[1].is_held(&apics));
     assert_eq!((locals[1].look(&apics), read(&mut locals[1], &apics, 0xf0)), (None, 0xff));
-    // Switched off by its own system, and started anew: now it is awake, or is woken.
+    // Switched off by its own system, and started anew: now it is awake, or is woken. Of before nothing is left.
+    let _ = write(&mut locals[1], &apics, 0xf0, ENABLE);
+    let _ = apics.send(None, Destination::Physical8(1), fixed(0x99));
     s.sleep();
     command(&mut locals, 0xc500);
     assert!(s.woken(1) && locals[1].event_waits(&apics));
     assert_eq!(locals[1].look(&apics), Some(Event::Init));
-    assert!(locals[1].is_held(&apics) && !locals[1].event_waits(&apics));
+    assert!(locals[1].is_held(&apics) && !locals[1].event_waits(&apics) && !locals[1].interrupt_waits(&apics));
     command(&mut locals, 0x601);
     assert_eq!((locals[1].look(&apics), s.starts().len()), (Some(Event::Start(1)), 1));
 }
