@@ -1,8 +1,9 @@
-//! What is delivered to a guest with an entry, and what was being delivered when its run ended. Both vendors write it in one
-//! way (AMD APM vol. 2, 15.20: EVENTINJ and EXITINTINFO; Intel SDM vol. 3C, 26.8.3 and 26.9.3):
+//! What is delivered to a guest with an entry, and what was being delivered when its run ended. Both vendors write it
+//! in one way (AMD APM vol. 2, 15.20: EVENTINJ and EXITINTINFO; Intel SDM vol. 3C, "VM-Entry Controls for Event
+//! Injection" and "Information for VM Exits That Occur During Event Delivery"):
 //!
 //! ```text
-//!   63:32 error code (SVM; a field of its own with VMX)    31 valid    11 there is an error code    10:8 type    7:0 vector
+//!   63:32 error code (SVM; a field of its own with VMX)   31 valid   11 there is an error code   10:8 type   7:0 vector
 //! ```
 
 /// An event.
@@ -89,8 +90,8 @@ impl Event {
         (error as u64) << 32 | event as u64
     }
 
-    /// What has to be delivered again, from the VMCS's fields of what was being delivered. `None` too of what an instruction
-    /// asked for: RIP still points at that, and it asks again.
+    /// What has to be delivered again, from the VMCS's fields of what was being delivered. `None` too of what an
+    /// instruction asked for: RIP still points at that, and it asks again.
     #[must_use]
     pub const fn delivered_vmx(event: u32, error: u32) -> Option<Self> {
         if event & VALID == 0 {

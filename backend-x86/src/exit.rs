@@ -1,5 +1,5 @@
-//! What ends a guest's run, named alike for both vendors. `svm` and `vmx` make these of what their hardware says; the vCPU
-//! answers them.
+//! What ends a guest's run, named alike for both vendors. `svm` and `vmx` make these of what their hardware says; the
+//! vCPU answers them.
 //!
 //! Devices are where the guest has no RAM ([`HOLE`]): nothing is ever mapped there, so what a second-stage fault means is
 //! decided by its address alone.

@@ -1,8 +1,8 @@
 //! What this processor has of what the backend asks for, from its CPUID leaves and capability registers.
 //!
-//! Read once, on the boot CPU; everything here is a function of the values, and [`Features::of`] asks for a register only if
-//! what it has read says that there is one. Trivet never asks for a processor's name. Sources: Intel SDM vol. 2A (CPUID) and
-//! vol. 3D, appendix A; AMD APM vol. 3, appendix E, and vol. 2, 15.4 and 15.30.
+//! Read once, on the boot CPU; everything here is a function of the values, and [`Features::of`] asks for a register
+//! only if what it has read says that there is one. Trivet never asks for a processor's name. Sources: Intel SDM vol.
+//! 2A (CPUID) and vol. 3D, appendix A; AMD APM vol. 3, appendix E, and vol. 2, 15.4 and 15.30.
 
 use bitflags::bitflags;
 use hv_core::addr::{Order, Orders};
@@ -188,7 +188,7 @@ impl Features {
         if id.extended1_edx & EXTENDED1_NX == 0 {
             return Err(Unsupported::NoExecuteDisable);
         }
-        // A processor without the leaf has 36 bits (SDM vol. 3A, 4.1.4).
+        // A processor without the leaf has 36 bits (SDM vol. 3A, "Enumeration of Paging Features by CPUID").
         let address_bits = match id.sizes_eax as u8 {
             0 => 36,
             bits => bits.min(52),

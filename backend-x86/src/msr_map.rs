@@ -1,9 +1,9 @@
-//! Which model-specific registers a guest reaches without an exit: the permission maps of both vendors (AMD APM vol. 2, 15.11;
-//! Intel SDM vol. 3C, 26.6.9). A set bit ends the guest's run. Everything is set but for registers whose values the world switch
-//! changes with the vCPU, and of which hardware itself refuses what may not be written.
+//! Which model-specific registers a guest reaches without an exit: the permission maps of both vendors (AMD APM vol. 2,
+//! 15.11; Intel SDM vol. 3C, "MSR-Bitmap Address"). A set bit ends the guest's run. Everything is set but for registers
+//! whose values the world switch changes with the vCPU, and of which hardware itself refuses what may not be written.
 
-/// SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, FMASK; FS base, GS base, kernel GS base. Beside them the policy has registers that
-/// are switched, too, but are checked by Trivet or written once (EFER, PAT, TSC_AUX).
+/// SYSENTER_CS, _ESP, _EIP; STAR, LSTAR, CSTAR, FMASK; FS base, GS base, kernel GS base. Beside them the policy has
+/// registers that are switched, too, but are checked by Trivet or written once (EFER, PAT, TSC_AUX).
 const DIRECT: [u32; 10] =
     [0x174, 0x175, 0x176, 0xc000_0081, 0xc000_0082, 0xc000_0083, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102];
 

@@ -1,10 +1,10 @@
-//! The guest's own page tables, walked for it (AMD APM vol. 2, chapter 5; Intel SDM vol. 3A, chapter 5): where the bytes of an
-//! instruction are that hardware does not hand over, and where the other end of a string is.
+//! The guest's own page tables, walked for it (AMD APM vol. 2, chapter 5; Intel SDM vol. 3A, "Paging"): where the bytes
+//! of an instruction are that hardware does not hand over, and where the other end of a string is.
 //!
-//! The tables are in guest memory, which other vCPUs write to: each entry is read once, and nothing is believed of it but what it
-//! says. The walk sets no accessed or dirty bits: for a fetch hardware has set them already. Protection keys and shadow stacks
-//! are not known: guests are not shown any. Entries of the upper level of PAE are read like others, as nested paging of one
-//! vendor does; the other's processors keep four of them from the last write of CR3.
+//! The tables are in guest memory, which other vCPUs write to: each entry is read once, and nothing is believed of it
+//! but what it says. The walk sets no accessed or dirty bits: for a fetch hardware has set them already. Protection
+//! keys and shadow stacks are not known: guests are not shown any. Entries of the upper level of PAE are read like
+//! others, as nested paging of one vendor does; the other's processors keep four of them from the last write of CR3.
 
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
@@ -101,8 +101,8 @@ impl Paging {
         })
     }
 
-    /// The guest physical address that `linear` stands for, to be accessed so. `read` reads an entry of 4 or 8 bytes; `None`
-    /// where there is no memory.
+    /// The guest physical address that `linear` stands for, to be accessed so. `read` reads an entry of 4 or 8 bytes;
+    /// `None` where there is no memory.
     pub fn translate(
         &self,
         linear: u64,
@@ -163,8 +163,8 @@ impl Paging {
         may && entry & LARGE != 0
     }
 
-    /// Bits that make a fault of a walk: of the address those that there are not, of a large page those that are no address,
-    /// and what has no meaning without NXE.
+    /// Bits that make a fault of a walk: of the address those that there are not, of a large page those that are no
+    /// address, and what has no meaning without NXE.
     fn has_reserved(&self, entry: u64, level: u32, geometry: Geometry) -> bool {
         if geometry.bits == 10 {
             // Bits 20:13 of a page of 4 MiB are bits 39:32 of its address; 21 is none.

@@ -1,12 +1,12 @@
 //! Tags in a CPU's translation caches (ASIDs, VPIDs), of which a vCPU gets one on each physical CPU that it runs on.
 //!
-//! A [`Pool`] is one physical CPU's: only that CPU touches it, with a vCPU on it. Tags are given out in order. When they are
-//! used up, everything that this CPU has cached is flushed, and a new generation begins: who holds a tag of an older one, or
-//! of another CPU, does not hold any ([`Held`]). Generations are never reset nor used twice (exhibit F9): they are 64 bits
-//! wide, and those of two CPUs are told apart by the CPU.
+//! A [`Pool`] is one physical CPU's: only that CPU touches it, with a vCPU on it. Tags are given out in order. When
+//! they are used up, everything that this CPU has cached is flushed, and a new generation begins: who holds a tag of an
+//! older one, or of another CPU, does not hold any ([`Held`]). Generations are never reset nor used twice (exhibit F9):
+//! they are 64 bits wide, and those of two CPUs are told apart by the CPU.
 //!
-//! A vCPU that has to lose all that was cached under its tag (a flush of the second stage where one tag cannot be flushed)
-//! drops the tag and gets a fresh one: nothing was ever cached under that in its generation.
+//! A vCPU that has to lose all that was cached under its tag (a flush of the second stage where one tag cannot be
+//! flushed) drops the tag and gets a fresh one: nothing was ever cached under that in its generation.
 
 use core::num::NonZeroU16;
 
@@ -126,7 +126,8 @@ mod tests {
         let mut held = None;
         let first = here.hold(&mut held).0;
         assert_eq!(there.hold(&mut held).1, Flush::All);
-        // Back again: what is still cached here under the first tag is of before, and was not flushed with the vCPU there.
+        // Back again: what is still cached here under the first tag is of before, and was not flushed with the vCPU
+        // there.
         let (again, flush) = here.hold(&mut held);
         assert_ne!(again.tag(), first.tag());
         assert_eq!(flush, Flush::Nothing);

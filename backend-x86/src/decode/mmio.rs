@@ -8,9 +8,9 @@ use crate::bus::Width;
 /// rAX.
 const ACCUMULATOR: Register = Register::Low(0);
 
-/// Decodes the instruction at the beginning of `bytes`, which accessed a device's memory, or moves a string to or from a port.
-/// [`Error::Unknown`] of one that hardware has executed is an instruction that devices are not accessed with here; or the guest
-/// has written over it since.
+/// Decodes the instruction at the beginning of `bytes`, which accessed a device's memory, or moves a string to or from
+/// a port. [`Error::Unknown`] of one that hardware has executed is an instruction that devices are not accessed with
+/// here; or the guest has written over it since.
 pub fn mmio(bytes: &[u8], mode: Mode) -> Result<Instruction, Error> {
     let mut bytes = Bytes::new(bytes);
     let (prefixes, opcode) = Prefixes::read(&mut bytes, mode)?;

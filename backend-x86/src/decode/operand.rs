@@ -1,5 +1,6 @@
-//! The ModRM byte and what follows it, as far as an access to a device needs it: its register or opcode extension. Where its
-//! memory is the second stage has said; the rest is there to be passed over (AMD APM vol. 3, 1.4; Intel SDM vol. 2A, 2.1.5).
+//! The ModRM byte and what follows it, as far as an access to a device needs it: its register or opcode extension.
+//! Where its memory is the second stage has said; the rest is there to be passed over (AMD APM vol. 3, 1.4; Intel SDM
+//! vol. 2A, 2.1.5).
 
 use super::bytes::{Bytes, Error, Prefixes};
 use super::instruction::Register;

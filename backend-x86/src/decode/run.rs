@@ -108,9 +108,9 @@ impl Registers {
 }
 
 impl Instruction {
-    /// Does what the instruction does, once if it is repeated: registers change, and what it stores comes back. `loaded` is
-    /// what was read from memory ([`Operation::reads`]) or came from the port; its upper bits do not matter. One that is
-    /// repeated no times does nothing at all.
+    /// Does what the instruction does, once if it is repeated: registers change, and what it stores comes back.
+    /// `loaded` is what was read from memory ([`Operation::reads`]) or came from the port; its upper bits do not
+    /// matter. One that is repeated no times does nothing at all.
     #[must_use]
     pub fn run(&self, r: &mut Registers, loaded: u64) -> Step {
         let count = r.general[RCX] & self.address.mask();

@@ -42,8 +42,8 @@ impl Trapped {
     }
 }
 
-/// The length of the instruction at the beginning of `bytes`, which hardware says is `what`. [`Error::Unknown`] if it is not:
-/// the guest has written over it since, and is to run what is there now.
+/// The length of the instruction at the beginning of `bytes`, which hardware says is `what`. [`Error::Unknown`] if it
+/// is not: the guest has written over it since, and is to run what is there now.
 pub fn length(bytes: &[u8], mode: Mode, what: Trapped) -> Result<u8, Error> {
     let mut bytes = Bytes::new(bytes);
     let (_, mut found) = Prefixes::read(&mut bytes, mode)?;

@@ -1,5 +1,6 @@
-//! The entry formats: extended page tables (Intel SDM vol. 3C, 30.3.2, "EPT Translation Mechanism") and nested page tables,
-//! which are those of long mode (AMD APM vol. 2, 15.25 and 5.3).
+//! The entry formats: extended page tables (Intel SDM vol. 3C, "The Extended Page Table Mechanism"; its sections are
+//! named here, because their numbers change with each edition) and nested page tables, which are those of long mode
+//! (AMD APM vol. 2, 15.25 and 5.3).
 //!
 //! ```text
 //!        63  54:52      51:12   9  8   7      6      5:3        2  1  0
@@ -10,17 +11,18 @@
 //!        0   0          0       0  0   0      0      0 which    0  0  0         software's: a transition
 //! ```
 //!
-//! Geometry: 48 bits of guest physical address = 9 + 9 + 9 + 9 + 12, a four-level walk. Leaves of 4 KiB, 2 MiB and 1 GiB; none
-//! in the root. Not every processor has those of 1 GiB: see [`super::X86Stage2`].
+//! Geometry: 48 bits of guest physical address = 9 + 9 + 9 + 9 + 12, a four-level walk. Leaves of 4 KiB, 2 MiB and 1
+//! GiB; none in the root. Not every processor has those of 1 GiB: see [`super::X86Stage2`].
 //!
 //! **What neither format can say.** Both take reading for granted: an EPT entry that allows stores and no loads is a
-//! misconfiguration, one that allows fetches alone is one on some processors (30.3.3.1), and a nested entry has no bit for
-//! loads at all. Such a leaf is written as not present, with what it would allow in bits that hardware then ignores: it
-//! *withholds* rights, it never gives any that nobody asked for. hv-core's guests are never given one.
+//! misconfiguration, one that allows fetches alone is one on some processors ("EPT Misconfigurations"), and a nested
+//! entry has no bit for loads at all. Such a leaf is written as not present, with what it would allow in bits that
+//! hardware then ignores: it *withholds* rights, it never gives any that nobody asked for. hv-core's guests are never
+//! given one.
 //!
-//! **Marks.** Hardware may set the accessed bit of any entry, and compare-and-swaps would have to expect it. Entries of tables
-//! are written with theirs set, so that the marks of leaves are all that hardware ever changes. Without marks in hardware EPT
-//! ignores the two bits (EPTP bit 6), and they are software's.
+//! **Marks.** Hardware may set the accessed bit of any entry, and compare-and-swaps would have to expect it. Entries of
+//! tables are written with theirs set, so that the marks of leaves are all that hardware ever changes. Without marks in
+//! hardware EPT ignores the two bits (EPTP bit 6), and they are software's.
 
 use core::fmt::Debug;
 use core::marker::PhantomData;
@@ -74,12 +76,12 @@ pub enum EptMarks {}
 #[derive(Debug)]
 pub enum EptTrap {}
 
-/// Nested page tables. Hardware has always set their accessed and dirty bits (15.25.6).
+/// Nested page tables. Hardware has always set their accessed and dirty bits (15.25.5).
 #[derive(Debug)]
 pub enum Npt {}
 
 /// Bits 5:3 are the memory type, 6 is write-back; bit 6 keeps a guest's PAT from changing that, so that no guest reaches
-/// memory past the caches through which Trivet does (30.3.7.2).
+/// memory past the caches through which Trivet does ("EPT and Memory Typing").
 const EPT_MEMORY: u64 = 6 << 3 | 1 << 6;
 const EPT_ACCESSED: u64 = 1 << 8;
 const EPT_CHANGED: u64 = 1 << 9;

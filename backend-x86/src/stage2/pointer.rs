@@ -11,8 +11,8 @@ const FOUR_LEVELS: u64 = 3 << 3;
 /// Bit 6: hardware sets accessed and dirty bits.
 const MARKS: u64 = 1 << 6;
 
-/// The EPT pointer (Intel SDM vol. 3C, 26.6.11) of a table with this root, whose stores are noted so. Also what a
-/// single-context INVEPT names.
+/// The EPT pointer (Intel SDM vol. 3C, "Extended-Page-Table Pointer") of a table with this root, whose stores are noted
+/// so. Also what a single-context INVEPT names.
 #[must_use]
 pub fn eptp(root: TableRef, dirty: DirtyMethod) -> u64 {
     let marks = match dirty {

@@ -1,5 +1,5 @@
-//! What the exits of SVM mean (AMD APM vol. 2, appendix C: exit codes; 15.10.2: ports; 15.25.6: nested page faults). Pure, so
-//! that recorded exits test it.
+//! What the exits of SVM mean (AMD APM vol. 2, appendix C: exit codes; 15.10.2: ports; 15.25.6: nested page faults).
+//! Pure, so that recorded exits test it.
 
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;

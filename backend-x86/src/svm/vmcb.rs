@@ -1,7 +1,8 @@
-//! The virtual machine control block (AMD APM vol. 2, appendix B: table B-1 the control area, table B-2 the state save area).
+//! The virtual machine control block (AMD APM vol. 2, appendix B: table B-1 the control area, table B-2 the state save
+//! area).
 //!
-//! One page for each vCPU. VMRUN reads both areas and writes the state, the exit and what of the control area says so; the
-//! world switch owns it while the guest runs. Offsets are tested against the tables.
+//! One page for each vCPU. VMRUN reads both areas and writes the state, the exit and what of the control area says so;
+//! the world switch owns it while the guest runs. Offsets are tested against the tables.
 
 use core::mem::{offset_of, size_of};
 

@@ -1,7 +1,9 @@
-//! Which controls a guest runs under (Intel SDM vol. 3C, 26.6 to 26.8; vol. 3D, A.3 to A.5).
+//! Which controls a guest runs under (Intel SDM vol. 3C, "VM-Execution Control Fields" and those for exit and entry;
+//! vol. 3D, A.3 to A.5).
 //!
-//! A capability register holds, for each group of controls, bits that have to be 1 in its lower half and bits that may be 1
-//! in its upper. What Trivet needs and cannot have, or does not want and cannot avoid, is an error that names the bits.
+//! A capability register holds, for each group of controls, bits that have to be 1 in its lower half and bits that may
+//! be 1 in its upper. What Trivet needs and cannot have, or does not want and cannot avoid, is an error that names the
+//! bits.
 
 /// Pin-based controls.
 pub mod pin {
@@ -160,7 +162,8 @@ impl Wish {
     }
 }
 
-/// The controls of every guest. An entry sets the windows, and clears and sets [`entry::GUEST_64`] with the guest's state.
+/// The controls of every guest. An entry sets the windows, and clears and sets [`entry::GUEST_64`] with the guest's
+/// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Controls {
     /// Pin-based.
@@ -220,8 +223,8 @@ impl Controls {
     }
 }
 
-/// CR0 or CR4 as VMX operation wants it (A.7, A.8): `must` are bits that have to be 1 (IA32_VMX_CR0_FIXED0, CR4_FIXED0), `may`
-/// those that can be (FIXED1).
+/// CR0 or CR4 as VMX operation wants it (A.7, A.8): `must` are bits that have to be 1 (IA32_VMX_CR0_FIXED0,
+/// CR4_FIXED0), `may` those that can be (FIXED1).
 #[must_use]
 pub const fn fixed(value: u64, must: u64, may: u64) -> u64 {
     (value | must) & may

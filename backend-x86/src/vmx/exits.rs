@@ -1,5 +1,5 @@
-//! What the exits of VMX mean (Intel SDM vol. 3D, appendix C: reasons; vol. 3C, 29.2.1: qualifications). Pure, so that
-//! recorded exits test it.
+//! What the exits of VMX mean (Intel SDM vol. 3D, appendix C: reasons; vol. 3C, "Basic VM-Exit Information":
+//! qualifications). Pure, so that recorded exits test it.
 
 use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
@@ -135,8 +135,8 @@ impl Record {
         Cause::Call(call)
     }
 
-    /// The address of the instruction after the one that ended the run. Means something for exits that an instruction asked
-    /// for, and no others.
+    /// The address of the instruction after the one that ended the run. Means something for exits that an instruction
+    /// asked for, and no others.
     #[must_use]
     pub const fn after(&self) -> u64 {
         self.rip.wrapping_add(self.length as u64)

@@ -4,8 +4,8 @@
 //!   14:13 width    11:10 whose    9:1 index    0 upper half of a field of 64 bits
 //! ```
 //!
-//! The structure's layout is the processor's own: fields are reached by VMREAD and VMWRITE with these numbers, of which only
-//! those that Trivet uses are here. Those of segment registers are computed: each kind has them in one order.
+//! The structure's layout is the processor's own: fields are reached by VMREAD and VMWRITE with these numbers, of which
+//! only those that Trivet uses are here. Those of segment registers are computed: each kind has them in one order.
 
 /// A field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

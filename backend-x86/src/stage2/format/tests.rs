@@ -87,8 +87,8 @@ fn r3_hostile_words_are_unknown() {
     of::<Npt>(&npt);
 }
 
-/// What SDM vol. 3C, 30.3.3.1 calls a misconfiguration, on a processor with 46 bits of physical address and no entries that
-/// allow fetches alone. Levels as here: 0 is the leaf level.
+/// What the SDM, "EPT Misconfigurations", calls one, on a processor with 46 bits of physical address and no entries
+/// that allow fetches alone. Levels as here: 0 is the leaf level.
 fn misconfigured(v: u64, level: u8) -> bool {
     let has = |bits: u64| v & bits != 0;
     if !has(7) {
@@ -107,7 +107,8 @@ fn misconfigured(v: u64, level: u8) -> bool {
     rights || memory || has(reserved) || has(0x000f_c000_0000_0000)
 }
 
-/// What makes a nested walk fault with RSV set (APM vol. 2, 5.3.3 to 5.3.5): the same processor, with NX and pages of 1 GiB.
+/// What makes a nested walk fault with RSV set (APM vol. 2, 5.3.3 to 5.3.5): the same processor, with NX and pages of 1
+/// GiB.
 fn reserved(v: u64, level: u8) -> bool {
     let large = v & 1 << 7 != 0;
     let bits = match level {
