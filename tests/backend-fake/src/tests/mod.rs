@@ -10,6 +10,7 @@ mod hash;
 mod lives;
 mod range;
 mod roots;
+mod x86;
 
 use std::num::NonZeroU16;
 
