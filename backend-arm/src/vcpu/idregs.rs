@@ -94,17 +94,35 @@ pub const fn is_id(register: SysReg) -> bool {
     register.op0() == 3 && register.op1() == 0 && register.crn() == 0 && register.crm() >= 1 && register.crm() < 8
 }
 
+/// Where in [`TABLE`] a register stands: user space may ask for them at any time, so nobody searches.
+const PLACES: [u8; 64] = {
+    let (mut places, mut n) = ([HIDDEN; 64], 0);
+    while n < TABLE.len() {
+        places[place(TABLE[n].name.0, TABLE[n].name.1)] = n as u8;
+        n += 1;
+    }
+    places
+};
+
+/// In no place of [`TABLE`].
+const HIDDEN: u8 = u8::MAX;
+
+const fn place(crm: u32, op2: u32) -> usize {
+    (crm as usize & 7) << 3 | op2 as usize & 7
+}
+
 /// What a guest reads from an identification register of which hardware says `value`. What is not listed reads as zero, as
 /// reserved registers of this space do.
 #[must_use]
+#[inline]
 pub fn visible(register: SysReg, value: u64) -> u64 {
-    let name = (register.crm(), register.op2());
-    let Some(how) = TABLE.iter().find(|how| how.name == name) else { return 0 };
+    let place = PLACES.get(place(register.crm(), register.op2())).copied().unwrap_or(HIDDEN);
+    let Some(how) = TABLE.get(usize::from(place)) else { return 0 };
     let kept = how.most.iter().fold(value & how.keep, |kept, (at, most)| {
         let field = (kept >> at & 0xf).min(*most);
         kept & !(0xf << at) | field << at
     });
-    let kept = if name == (7, 0) { four_kib(kept) } else { kept };
+    let kept = if how.name == (7, 0) { four_kib(kept) } else { kept };
     kept | how.set
 }
 

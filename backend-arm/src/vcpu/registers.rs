@@ -109,6 +109,7 @@ macro_rules! identification {
 
 /// The identification register (3, 0, 0, `crm`, `op2`), `crm` 1 to 7; 0 where none was known.
 #[must_use]
+#[inline]
 pub fn identification(crm: u32, op2: u32) -> u64 {
     identification!(crm, op2;
         1: 0 1 2 3 4 5 6 7;
