@@ -48,8 +48,8 @@ pub fn is_for(board: &Board) -> bool {
 /// Plays it.
 pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
     let (seeds, rounds) = match form {
-        Form::Whole => (&SEEDS[..], 400_000),
-        Form::Short => (&SEEDS[..1], 60_000),
+        Form::Whole => (&SEEDS[..], 2_000_000),
+        Form::Short => (&SEEDS[..1], 500_000),
     };
     let (mut all, mut outcomes) = (Found::default(), Vec::new());
     for seed in seeds {
