@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod addr;
+pub mod calendar;
 pub mod context;
 pub mod device;
 pub mod epoch;

@@ -57,5 +57,5 @@ pub fn time_of_day(tokens: &RtasTokens) -> Option<u64> {
     let (0, [year, month, day, hour, minute, second, _nanosecond]) = call::<7>(tokens.get_time_of_day, &[])? else {
         return None;
     };
-    crate::papr::calendar::to_seconds(year, month, day, hour, minute, second)
+    hv_core::calendar::to_seconds(year, month, day, hour, minute, second)
 }

@@ -14,7 +14,6 @@
 //! Everything a guest passes is hostile: every number is looked up, every address goes through [`Services`], which
 //! reads it once (R26).
 
-pub mod calendar;
 mod cpu;
 pub mod fdt;
 mod hcall;

@@ -1,10 +1,10 @@
 //! `get-time-of-day` and `set-time-of-day`: the guest's clock is the machine's plus what the guest set, per VM.
 
+use hv_core::calendar::Moment;
 use hv_core::sync::Ordering;
 use hv_core::vcpu::services::Services;
 
 use super::{Block, Outcome, Papr};
-use crate::papr::calendar::Moment;
 
 /// `get-time-of-day`: year, month, day, hour, minute, second, nanosecond.
 pub fn get(p: &Papr, block: &mut Block, s: &dyn Services) -> Outcome {

@@ -1,4 +1,4 @@
-//! Dates and seconds: firmware's clock is a calendar, ours counts.
+//! Dates and seconds: clocks of firmware, of boards and of guests are calendars, ours counts.
 
 const DAY: u64 = 86_400;
 /// The last year that fits four digits, which is all that a guest's calendar knows.
@@ -8,14 +8,20 @@ const EPOCH: u64 = 719_468;
 /// Days in 400 years.
 const ERA: u64 = 146_097;
 
-/// A point in time, as the cells of firmware calls have it.
+/// A point in time. Months and days count from 1, and there are no leap seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment {
+pub struct Moment {
+    /// The year, all four digits of it.
     pub year: u32,
+    /// 1 to 12.
     pub month: u32,
+    /// 1 to 31.
     pub day: u32,
+    /// 0 to 23.
     pub hour: u32,
+    /// 0 to 59.
     pub minute: u32,
+    /// 0 to 59.
     pub second: u32,
 }
 
@@ -26,7 +32,8 @@ pub fn to_seconds(year: u32, month: u32, day: u32, hour: u32, minute: u32, secon
 }
 
 impl Moment {
-    /// From seconds since 1970; `None` after [`LAST_YEAR`].
+    /// From seconds since 1970; `None` after the year 9999.
+    #[must_use]
     pub fn from_seconds(seconds: u64) -> Option<Self> {
         // Years begin in March here, so that the leap day is a year's last.
         let day = seconds / DAY + EPOCH;
@@ -49,7 +56,8 @@ impl Moment {
         })
     }
 
-    /// Seconds since 1970; `None` for what is no date, and for years before 1970 or after [`LAST_YEAR`].
+    /// Seconds since 1970; `None` for what is no date, and for years before 1970 or after 9999.
+    #[must_use]
     pub fn seconds(&self) -> Option<u64> {
         let valid = (1970..=LAST_YEAR).contains(&self.year)
             && (1..=12).contains(&self.month)
