@@ -9,6 +9,7 @@
 
 use super::blob::Blob;
 use super::layout::power;
+use super::rtc;
 use crate::{apic, ioapic, uart};
 
 /// Lengths of a table's header, of the root pointer, of the fixed description table, of a processor's entry, of an I/O APIC's.
@@ -36,8 +37,8 @@ const CREATOR: [u8; 4] = *b"TRVT";
 /// FADT flags: WBINVD works, C1 works everywhere, no fixed power and sleep buttons, there is a reset register, nobody looks at
 /// a screen, hardware-reduced.
 const FLAGS: u32 = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 10 | 1 << 12 | 1 << 20;
-/// FADT boot architecture: no VGA, no message-signaled interrupts, no CMOS clock. No keyboard controller: its bit is clear.
-const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 3 | 1 << 5;
+/// FADT boot architecture: no VGA, no message-signaled interrupts. No keyboard controller: its bit is clear.
+const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 3;
 
 /// `_S5`: what sleep control is written with. And the console: PNP0501, its ports, its interrupt (an edge, active high).
 #[rustfmt::skip] // one object a line
@@ -83,6 +84,7 @@ pub fn write(blob: &mut Blob, at: usize, base: u64, vcpus: u16) -> Option<u64> {
     for (offset, port) in [(116, power::RESET), (244, power::SLEEP_CONTROL), (256, power::SLEEP_STATUS)] {
         blob.put(table + offset, &port_address(port))?;
     }
+    blob.put(table + 108, &[rtc::CENTURY])?;
     blob.put(table + 128, &[power::RESET_VALUE])?;
     blob.put(table + 131, &[5])?;
     blob.put(table + 140, &dsdt.to_le_bytes())?;

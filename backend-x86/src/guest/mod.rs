@@ -8,3 +8,4 @@ pub mod layout;
 pub mod memory_map;
 pub mod pc;
 pub mod pit;
+pub mod rtc;

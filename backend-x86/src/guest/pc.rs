@@ -19,6 +19,7 @@ use hv_core::vcpu::services::Services;
 
 use super::layout::power;
 use super::pit::{self, Pit, Ticks};
+use super::rtc::{self, Rtc};
 use crate::apic::{self, Apics, Clock, Local, Outcome, Rouse};
 use crate::bus::{GeneralProtection, Level, Width};
 use crate::ioapic::{self, IoApic};
@@ -36,6 +37,7 @@ pub struct Pc {
     console: Mutex<Console>,
     io: Mutex<IoApic>,
     pit: Mutex<Pit>,
+    rtc: Rtc,
     noted: Noted,
     unknown: AtomicU64,
 }
@@ -67,6 +69,7 @@ impl Pc {
             console: Mutex::new(Console { uart: Uart::new(), line: Level::Low }),
             io: Mutex::new(IoApic::new()),
             pit: Mutex::new(Pit::new()),
+            rtc: Rtc::new(),
             noted: Noted::new(),
             unknown: AtomicU64::new(0),
         })
@@ -115,6 +118,7 @@ impl Pc {
         match port {
             uart::PORT..=UART_LAST => self.with_uart(vcpu, s, |uart| uart.read(port - uart::PORT, s)),
             pit::COUNT | pit::GATE => self.pit.lock().read(port, ticks(s)).unwrap_or(u8::MAX),
+            rtc::DATA => self.rtc.read(s),
             power::SLEEP_STATUS => 0,
             _ => self.nothing(Width::Byte) as u8,
         }
@@ -138,6 +142,7 @@ impl Pc {
                 Effect::Send(byte) => s.console_write(&[byte]),
             },
             pit::COUNT | pit::COMMAND | pit::GATE => self.pit.lock().write(port, value, ticks(s)),
+            rtc::INDEX => self.rtc.select(value),
             power::SLEEP_CONTROL if value & SLEEP_ENABLE != 0 && value >> 2 & 7 == power::SOFT_OFF => {
                 return Next::End(End::PowerOff);
             }

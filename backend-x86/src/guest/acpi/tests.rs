@@ -64,7 +64,8 @@ fn the_fixed_description_is_the_librarys() {
     for flag in flags {
         builder = builder.flag(flag);
     }
-    builder.iapc_boot_arch = 0b10_1100.into();
+    builder.century = 0x32;
+    builder.iapc_boot_arch = 0b1100.into();
     builder.reset_reg = port(0x602);
     builder.reset_value = 1;
     builder.sleep_control_reg = port(0x600);

@@ -122,6 +122,15 @@ fn where_nothing_is_reads_give_ones() {
 }
 
 #[test]
+fn the_date_can_be_read() {
+    let vm = Vm::new();
+    vm.s.set_wall_clock(1_795_283_998);
+    // In one access: the index, and a byte for the register, which is lost.
+    assert_eq!(vm.pc.output(0, 0x70, Width::Word, 0x5509, &vm.s), Next::Resume);
+    assert_eq!(vm.pc.input(0, 0x71, Width::Byte, &vm.s), 0x26);
+}
+
+#[test]
 fn text_goes_out() {
     let vm = Vm::new();
     b"hi\n".iter().for_each(|byte| assert_eq!(vm.out(0x3f8, *byte), Next::Resume));
