@@ -11,9 +11,20 @@ impl Vgic {
     #[inline]
     pub fn fold(&self, vcpu: u16, lists: &mut Lists) {
         let Some(seat) = self.seat(vcpu) else { return };
-        if lists.used == 0 && lists.unmatched == 0 && !lists.crowded {
-            return;
+        if lists.unmatched == 0 && !lists.crowded {
+            if lists.used == 0 {
+                return;
+            }
+            if lists.drop_message() {
+                seat.show(0, 0, seat.lines());
+                return;
+            }
         }
+        self.fold_all(vcpu, seat, lists);
+    }
+
+    #[inline(never)]
+    fn fold_all(&self, vcpu: u16, seat: &Seat, lists: &mut Lists) {
         let (mut spis, mut look) = (0, lists.crowded);
         for n in bits(lists.used.into()) {
             let lr = Lr(lists.lr[n as usize & 15]);
@@ -54,11 +65,12 @@ impl Vgic {
     pub fn fill(&self, vcpu: u16, lists: &mut Lists, timers: TimerLines) -> Underflow {
         let Some(seat) = self.seat(vcpu) else { return Underflow::NONE };
         seat.take_look();
-        // Messages alone, and empty registers: nothing to weigh, nothing to undo.
-        if lists.used == 0 && lists.physical == 0 && timers == TimerLines::DOWN && seat.has_latches_only() {
+        // A single message, and empty registers: nothing to weigh, nothing to undo.
+        if lists.used == 0 && lists.physical | timers.0 == 0 && seat.has_latches_only() {
             let waiting = seat.waiting(self.groups(), timers) & EDGES;
-            if waiting.count_ones() <= lists.limit.into() {
-                return messages(seat, lists, waiting);
+            if waiting & waiting.wrapping_sub(1) == 0 {
+                message(seat, lists, waiting);
+                return Underflow::NONE;
             }
         }
         self.fill_all(vcpu, seat, lists, timers)
@@ -133,20 +145,17 @@ impl Vgic {
     }
 }
 
-/// Lists messages in registers that are all free.
-fn messages(seat: &Seat, lists: &mut Lists, waiting: u32) -> Underflow {
-    let mut listed = 0;
-    for id in bits(waiting.into()) {
-        // Another vCPU may have cleared it meanwhile.
-        if seat.unlatch(1 << id) {
-            listed |= 1 << id;
-            lists.add(Lr::new(id, seat.priority(id), seat.group(id), Source::Message).with(Lr::PENDING));
-        }
-    }
-    lists.latched |= u64::from(listed);
+/// Lists the message that waits, if there is one, in registers that are all free.
+#[inline]
+fn message(seat: &Seat, lists: &mut Lists, waiting: u32) {
     lists.crowded = false;
+    // Another vCPU may have cleared it meanwhile.
+    let listed = if waiting != 0 && seat.unlatch(waiting) { waiting } else { 0 };
+    if listed != 0 {
+        let id = listed.trailing_zeros();
+        lists.add_message(Lr::new(id, seat.priority(id), seat.group(id), Source::Message).with(Lr::PENDING));
+    }
     seat.show(listed, 0, TimerLines::DOWN);
-    Underflow::NONE
 }
 
 /// More than fits: all registers are emptied and those with the highest priority listed. Active ones go first, because the

@@ -173,6 +173,31 @@ impl Lists {
         self.in_use().any(|(_, lr)| lr.is_pending() && !lr.is_active())
     }
 
+    /// Lists a message that is pending by its latch, in the first register, with none in use.
+    #[inline]
+    pub(super) fn add_message(&mut self, lr: Lr) {
+        self.lr[0] = lr.0;
+        self.used = 1;
+        self.changed |= 1;
+        self.held = 1 << (lr.id() & 63);
+        self.latched = self.held;
+    }
+
+    /// If all that is listed is a message in the first register, and it is over, drops it.
+    #[inline]
+    pub(super) fn drop_message(&mut self) -> bool {
+        let is_message = self.lr[0] & (Lr::STATE | Lr::PHYSICAL | Lr::NOTIFY) == 0;
+        if self.used != 1 || !is_message {
+            return false;
+        }
+        self.lr[0] = 0;
+        self.used = 0;
+        self.changed |= 1;
+        self.held = 0;
+        self.latched = 0;
+        true
+    }
+
     /// The registers in use.
     #[inline]
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, Lr)> + '_ {

@@ -119,6 +119,7 @@ impl Seat {
     }
 
     /// Those that the vCPU would take.
+    #[inline]
     pub fn waiting(&self, groups: u32, timers: TimerLines) -> u32 {
         let pending = self.latch.load(Ordering::Acquire) | timers.0 & TimerLines::PHYSICAL;
         pending & self.allowed(groups) & !self.parked.load(Ordering::Relaxed)
@@ -165,10 +166,11 @@ impl Seat {
     /// True if latches are all that could concern the vCPU: no SPI, nothing parked, nothing to be undone.
     #[inline]
     pub fn has_latches_only(&self) -> bool {
-        let words = [&self.offered, &self.parked_spis, &self.parked, &self.unpend, &self.deactivate];
-        // What was latched as a level (a PPI set pending by hand) is none of a message's business either.
-        words.iter().fold(0, |any, word| any | word.load(Ordering::Relaxed)) == 0
-            && self.latch.load(Ordering::Relaxed) & !EDGES == 0
+        let word = |word: &AtomicU32| word.load(Ordering::Relaxed);
+        let spis = word(&self.offered) | word(&self.parked_spis);
+        // What is latched as a level (a PPI set pending by hand) is no message either.
+        let levels = word(&self.latch) & !EDGES;
+        spis | word(&self.parked) | word(&self.unpend) | word(&self.deactivate) | levels == 0
     }
 
     /// Of the SPIs `which` it may take `mine`, and it has parked `parked`. True if there is one that it could not take

@@ -122,18 +122,21 @@ impl Virt {
     #[inline]
     pub fn sgi<S: Services>(&self, vcpu: u16, value: u64, group: Group, s: &S) {
         let id = (value >> 24 & 15) as u32;
-        let send = |to: u16| {
+        let (first, targets) = if value & sgi::ALL_OTHERS != 0 {
+            (0, ((1_u64 << self.vcpus) - 1) & !(1 << vcpu))
+        } else if let Some(first) = sgi::first(value) {
+            (first, value & sgi::TARGETS)
+        } else {
+            return;
+        };
+        for n in vgic::lists::bits(targets) {
+            let to = first + n as u16;
             if to < self.vcpus && (group == Group::One || self.gic.sgi_group(to, id) == Group::Zero) {
                 self.gic.send(to, id);
                 if to != vcpu {
                     s.wake(to);
                 }
             }
-        };
-        if value & sgi::ALL_OTHERS != 0 {
-            (0..self.vcpus).filter(|to| *to != vcpu).for_each(send);
-        } else if let Some(first) = sgi::first(value) {
-            vgic::lists::bits(value & sgi::TARGETS).for_each(|n| send(first + n as u16));
         }
     }
 
