@@ -17,8 +17,9 @@
 #![expect(unsafe_code, reason = "enters guests")]
 
 use aarch64_cpu::registers::{
-    CNTHCTL_EL2, HCR_EL2, ID_AA64DFR0_EL1, ID_AA64ISAR1_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1,
-    MIDR_EL1, Readable as _, VMPIDR_EL2, Writeable as _,
+    CNTHCTL_EL2, HCR_EL2, HDFGRTR_EL2, HDFGWTR_EL2, HFGITR_EL2, HFGRTR_EL2, HFGWTR_EL2, ID_AA64DFR0_EL1,
+    ID_AA64ISAR1_EL1, ID_AA64MMFR0_EL1, ID_AA64MMFR1_EL1, ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, MIDR_EL1, Readable as _,
+    VMPIDR_EL2, Writeable as _,
 };
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Vcpu, VmTag};
@@ -29,10 +30,10 @@ use hv_core::vcpu::services::{Services, StartAt};
 use super::el1::{El1, Keys};
 use super::enter::Context;
 use super::exits::{self, Cause, Raw, ec};
-use super::guards::{self, Debug, Extras, Float};
+use super::guards::{self, Debug, Extras, Float, Ids};
 use super::lists::{self, Interface};
 use super::psr::{Place, bits};
-use super::registers::{HCRX_EL2, HSTR_EL2, ID_AA64ISAR2_EL1, VPIDR_EL2};
+use super::registers::{HCRX_EL2, HSTR_EL2, ID_AA64ISAR2_EL1, MPAM2_EL2, VPIDR_EL2};
 use super::timer::{self, Timers};
 use super::turn::aborted;
 use super::{debug, fp};
@@ -84,14 +85,15 @@ impl Vcpu<Arm64> for ArmVcpu {
     type Raw = Raw;
 
     fn create(_: &ArmMachine, _: VmTag, index: u16) -> Option<Self> {
-        let extras = Extras::of(
-            ID_AA64PFR0_EL1.get(),
-            ID_AA64PFR1_EL1.get(),
-            ID_AA64DFR0_EL1.get(),
-            ID_AA64ISAR1_EL1.get(),
-            ID_AA64ISAR2_EL1.get(),
-            ID_AA64MMFR1_EL1.get(),
-        );
+        let extras = Extras::of(&Ids {
+            pfr0: ID_AA64PFR0_EL1.get(),
+            pfr1: ID_AA64PFR1_EL1.get(),
+            dfr0: ID_AA64DFR0_EL1.get(),
+            isar1: ID_AA64ISAR1_EL1.get(),
+            isar2: ID_AA64ISAR2_EL1.get(),
+            mmfr0: ID_AA64MMFR0_EL1.get(),
+            mmfr1: ID_AA64MMFR1_EL1.get(),
+        });
         Some(Self {
             context: Context::new(Place { pc: 0, pstate: 0 }),
             attention: 0,
@@ -129,6 +131,16 @@ impl Vcpu<Arm64> for ArmVcpu {
         HSTR_EL2.set(guards::HSTR);
         if self.extras.hcx {
             HCRX_EL2.set(guards::HCRX);
+        }
+        if self.extras.fgt {
+            HFGRTR_EL2.set(guards::FINE_GRAINED);
+            HFGWTR_EL2.set(guards::FINE_GRAINED);
+            HFGITR_EL2.set(guards::FINE_GRAINED);
+            HDFGRTR_EL2.set(guards::FINE_GRAINED);
+            HDFGWTR_EL2.set(guards::FINE_GRAINED);
+        }
+        if self.extras.mpam {
+            MPAM2_EL2.set(guards::MPAM2);
         }
         CNTHCTL_EL2.set(guards::CNTHCTL);
         VPIDR_EL2.set(MIDR_EL1.get());

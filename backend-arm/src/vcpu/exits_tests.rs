@@ -109,6 +109,7 @@ fn devices_are_told_by_their_address() {
     // ldr w2, [..]: ISV, SAS 2, SRT 2, translation fault.
     let iss = 1 << 24 | 2 << 22 | 2 << 16 | 0x06;
     assert_eq!(data(iss, 0x18, Some(DEVICES)), load(Gpa(DEVICES.0 | 0x18)));
+    assert_eq!(data(iss, 0, Some(DEVICES)), load(DEVICES), "the first byte of all");
     let below = Gpa(DEVICES.0 - 0x1000);
     assert_eq!(data(iss, 0xffc, Some(below)), fault(Gpa(DEVICES.0 - 4), Access::Read));
     // Nothing that could be emulated: these become faults without a slot, and end as external aborts.

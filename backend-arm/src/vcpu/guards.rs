@@ -92,16 +92,40 @@ pub struct Extras {
     pub sme: bool,
     /// Performance counters (FEAT_PMUv3).
     pub pmu: bool,
+    /// Fine-grained traps (FEAT_FGT).
+    pub fgt: bool,
+    /// Memory partitioning (FEAT_MPAM).
+    pub mpam: bool,
     /// Hardware breakpoints and watchpoints, 1 to 16 each.
     pub breakpoints: u8,
     /// Watchpoints.
     pub watchpoints: u8,
 }
 
+/// The identification registers that tell of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// ID_AA64PFR0_EL1.
+    pub pfr0: u64,
+    /// ID_AA64PFR1_EL1.
+    pub pfr1: u64,
+    /// ID_AA64DFR0_EL1.
+    pub dfr0: u64,
+    /// ID_AA64ISAR1_EL1.
+    pub isar1: u64,
+    /// ID_AA64ISAR2_EL1.
+    pub isar2: u64,
+    /// ID_AA64MMFR0_EL1.
+    pub mmfr0: u64,
+    /// ID_AA64MMFR1_EL1.
+    pub mmfr1: u64,
+}
+
 impl Extras {
-    /// From ID_AA64PFR0_EL1, ID_AA64PFR1_EL1, ID_AA64DFR0_EL1, ID_AA64ISAR1_EL1, ID_AA64ISAR2_EL1 and ID_AA64MMFR1_EL1.
+    /// From identification registers.
     #[must_use]
-    pub const fn of(pfr0: u64, pfr1: u64, dfr0: u64, isar1: u64, isar2: u64, mmfr1: u64) -> Self {
+    pub const fn of(id: &Ids) -> Self {
+        let Ids { pfr0, pfr1, dfr0, isar1, isar2, mmfr0, mmfr1 } = *id;
         // APA, API and APA3: one of them tells the algorithm for addresses.
         let pauth = field(isar1, 4) != 0 || field(isar1, 8) != 0 || field(isar2, 12) != 0;
         let pmu = field(dfr0, 8);
@@ -110,6 +134,8 @@ impl Extras {
             ras: field(pfr0, 28) != 0,
             lor: field(mmfr1, 16) != 0,
             hcx: field(mmfr1, 40) != 0,
+            fgt: field(mmfr0, 56) != 0,
+            mpam: field(pfr0, 40) != 0 || field(pfr1, 16) != 0,
             spe: field(dfr0, 32) != 0,
             trf: field(dfr0, 40) != 0,
             amu: field(pfr0, 44) != 0,
@@ -200,6 +226,14 @@ pub const HSTR: u64 = 0;
 /// HCRX_EL2: nothing of what it turns on is shown, and nothing of what it traps is there.
 pub const HCRX: u64 = 0;
 
+/// HFGRTR_EL2, HFGWTR_EL2, HFGITR_EL2, HDFGRTR_EL2 and HDFGWTR_EL2: what firmware left there may be anything. Bits that trap when
+/// they are set: none, the traps above say all. Bits that trap when they are clear (their names begin with n) are of features
+/// that `idregs` hides: SME, LS64, BRBE, permission indirection.
+pub const FINE_GRAINED: u64 = 0;
+
+/// MPAM2_EL2: a guest's own partition numbers are trapped (TRAPMPAM0EL1, TRAPMPAM1EL1); it runs in partition 0.
+pub const MPAM2: u64 = 1 << 49 | 1 << 48;
+
 /// CNTHCTL_EL2: EL1 reads the counter (EL1PCTEN, bit 0) and owns the physical timer (EL1PCEN, bit 1), as it owns the virtual
 /// one; Trivet has the hypervisor's own. No event stream of EL2's (EVNTEN, bit 2).
 pub const CNTHCTL: u64 = 1 << 1 | 1;
@@ -213,38 +247,5 @@ const fn when(there: bool, bits: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Debug, Extras, Float};
-
-    #[test]
-    fn a_processor_without_extras_gets_no_bit_that_is_reserved_there() {
-        let plain = Extras::of(0x2222, 0, 0x1030_5106, 0, 0, 0);
-        assert_eq!(plain.hcr(), 0x803c_663b);
-        assert_eq!(plain, Extras { pmu: true, breakpoints: 6, watchpoints: 4, ..Extras::default() });
-        assert_eq!(plain.cptr(Float::Trapped), 0x0010_37ff);
-        assert_eq!(plain.cptr(Float::Lent), 0x0010_33ff);
-        assert_eq!(plain.mdcr(Debug::Trapped, 6), 6 | 0xe60);
-        assert_eq!(plain.mdcr(Debug::Lent, 6), 6 | 0xc60);
-    }
-
-    #[test]
-    fn extras_bring_their_guards() {
-        let of = |isar1, isar2| Extras::of(0, 0, 0, isar1, isar2, 0).pauth;
-        assert!(of(1 << 4, 0) && of(1 << 8, 0) && of(0, 1 << 12) && !of(!0xff0, !0xf000));
-        let all = Extras::of(
-            1 << 28 | 1 << 32 | 1 << 44,
-            1 << 24,
-            1 << 32 | 1 << 40 | 0xf << 8,
-            1 << 4,
-            0,
-            1 << 16 | 1 << 40,
-        );
-        assert_eq!(all.hcr() ^ super::HCR, 1 << 35 | 1 << 36 | 1 << 40 | 1 << 41);
-        assert!(
-            all.hcx && all.sve && all.sme && !all.pmu,
-            "a performance monitor of its own kind (0xf) has no such traps"
-        );
-        assert_eq!(all.cptr(Float::Trapped) & (1 << 30 | 1 << 12 | 1 << 8), 1 << 30 | 1 << 12 | 1 << 8);
-        assert_eq!(all.mdcr(Debug::Trapped, 31), 0xe00 | 1 << 14 | 1 << 19);
-    }
-}
+#[path = "guards_tests.rs"]
+mod tests;

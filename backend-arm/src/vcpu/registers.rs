@@ -43,6 +43,10 @@ register!(
     HCRX_EL2 = "S3_4_C1_C2_2"
 );
 register!(
+    /// Memory partitioning at EL2; there with FEAT_MPAM.
+    MPAM2_EL2 = "S3_4_C10_C5_0"
+);
+register!(
     /// Hypervisor physical timer's compare value.
     CNTHP_CVAL_EL2 = "CNTHP_CVAL_EL2"
 );
