@@ -5,7 +5,7 @@
 //! they are hostile. Nothing here reads memory or panics; no instruction is ever longer than [`MAX`] bytes nor than
 //! what it was decoded from.
 //!
-//! - [`mmio`]: one access to a device, as an [`Instruction`]; [`Instruction::run`] does the rest of it.
+//! - [`mmio()`]: one access to a device, as an [`Instruction`]; [`Instruction::run`] does the rest of it.
 //! - [`length`]: how long one of the instructions is that end a guest's run by themselves.
 //!
 //! **Why not a library.** Those that decode everything are large or need a heap: of what an image holds in 256 KiB,
