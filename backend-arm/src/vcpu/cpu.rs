@@ -5,9 +5,9 @@
 //! debug registers come to the CPU at their first use in between.
 //!
 //! An entry has nothing to do but to compare two words as long as nobody wants the vCPU's attention. What does want it (an
-//! interrupt that another vCPU sent, a timer that fired, list registers that ran empty) makes `enter` return at once, or after
-//! the guest was left, with [`Raw::Guest`]: then `call` has a look, with all that it may use to wake others, and the guest
-//! is entered again.
+//! interrupt that another vCPU sent, a timer that fired, list registers that ran empty) is listed on the way in (`turn`). Only
+//! where that leaves something for other vCPUs does `enter` return at once, with [`Raw::GUEST`]: `call` may wake them, and the
+//! guest is entered again.
 //!
 //! Order on real hardware: what is written to system registers here holds for the guest because the exception return that
 //! enters it synchronizes (DDI 0487, D1.4; SCTLR_EL2.EOS is 1 or not there); an ISB stands only where EL2 itself depends on a
