@@ -376,3 +376,35 @@ fn a_fold_says_when_a_fill_has_to_follow() {
     gic.fold(0, &mut cpu.lists);
     assert!(gic.wants_look(0), "one waits for room");
 }
+
+#[test]
+fn clearing_what_is_not_there_takes_nothing_from_what_comes_later() {
+    // GICR_ICPENDR0, GICR_ICACTIVER0.
+    for register in [0x280, 0x380] {
+        let gic = gic(1);
+        let mut cpu = Interface::new(0, 4);
+        cpu.withdraw(&gic);
+        sgi(&gic, 0, register, u32::MAX);
+        cpu.enter(&gic);
+        gic.send(0, 1);
+        cpu.enter(&gic);
+        let taken = (register == 0x380).then(|| cpu.acknowledge());
+        gic.send(0, 2);
+        cpu.enter(&gic);
+        assert_eq!(listed(&cpu), [1, 2], "{register:#x} {taken:?}");
+    }
+}
+
+#[test]
+fn a_level_that_is_over_is_not_dropped_as_a_message_is() {
+    let gic = gic(1);
+    let mut cpu = Interface::new(0, 4);
+    sgi(&gic, 0, 0x200, 1 << TIMER);
+    cpu.enter(&gic);
+    assert_eq!((cpu.acknowledge(), cpu.end(), cpu.lists.used), (Some(TIMER), Some(TIMER), 1));
+    cpu.timers = TimerLines(1 << TIMER);
+    gic.fold(0, &mut cpu.lists);
+    assert!(gic.wants_look(0) && gic.pending(0, &cpu.lists, cpu.timers));
+    cpu.enter(&gic);
+    assert_eq!(cpu.acknowledge(), Some(TIMER));
+}

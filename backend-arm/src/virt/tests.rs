@@ -92,6 +92,8 @@ fn versions_and_features_are_stated_and_the_rest_is_counted() {
         assert_eq!(firmware(&vm, [own, number.into(), 0, 0]).0, 0, "{number:#x}");
     }
     assert_eq!(firmware(&vm, [0x8400_000a, 0x8000_0000, 0, 0]).0, 0, "how Linux finds SMCCC 1.1");
+    assert_eq!(firmware(&vm, [0x8400_000a, 0x8000_0001, 0, 0]).0, -1, "each asks about calls of its own kind");
+    assert_eq!(firmware(&vm, [0x8000_0001, 0x8400_0000, 0, 0]).0, -1);
     assert_eq!(firmware(&vm, [0x8000_0001, 0x8000_8000, 0, 0]).0, -1, "no work-arounds by call");
     assert_eq!(vm.0.unknown_calls(), 0);
     for number in [0x8400_0005, 0xc400_0000, 0x8600_ff01, 0, u64::MAX] {
