@@ -2,17 +2,11 @@
 
 use hv_core::machine::Instant;
 
-use super::events::{Event, Role};
+use super::events::Event;
 use super::message::{Address, Delivery, Message, Trigger, logical_id};
 use super::seat::{Seat, WORDS, highest, place};
 use super::timer::{Clock, Timer};
-use super::{Apics, BASE, Rouse};
-use crate::bus::GeneralProtection;
-
-/// IA32_APIC_BASE (SDM volume 4).
-const BASE_BSP: u64 = 1 << 8;
-const BASE_X2APIC: u64 = 1 << 10;
-const BASE_ENABLE: u64 = 1 << 11;
+use super::{Apics, Rouse};
 
 /// A local vector is masked.
 pub const LVT_MASKED: u32 = 1 << 16;
@@ -105,7 +99,7 @@ impl Local {
     }
 
     /// Everything but the face is as after reset: so INIT does it, and switching off.
-    fn reset(&mut self, seat: &Seat) {
+    pub(super) fn reset(&mut self, seat: &Seat) {
         self.timer.reset();
         *self = Self { face: self.face, timer: self.timer, ..Self::new(self.number, 0) };
         seat.clear();
@@ -271,46 +265,4 @@ impl Local {
         self.found |= bits;
         self.fire(seat, Lvt::Error);
     }
-
-    /// IA32_APIC_BASE.
-    #[must_use]
-    pub fn base(&self) -> u64 {
-        let mode = match self.face {
-            Face::Off => 0,
-            Face::Xapic => BASE_ENABLE,
-            Face::X2apic => BASE_ENABLE | BASE_X2APIC,
-        };
-        BASE.0 | mode | if role(self.number) == Role::Boot { BASE_BSP } else { 0 }
-    }
-
-    /// The same is written. #GP for a transition that the SDM does not have, and for any other address.
-    pub fn set_base(&mut self, apics: &Apics, value: u64) -> Result<(), GeneralProtection> {
-        let seat = apics.seat(self.number).ok_or(GeneralProtection)?;
-        let face = match value & (BASE_ENABLE | BASE_X2APIC) {
-            0 => Face::Off,
-            BASE_ENABLE => Face::Xapic,
-            BASE_X2APIC => return Err(GeneralProtection),
-            _ => Face::X2apic,
-        };
-        let fixed = (value ^ self.base()) & !(BASE_ENABLE | BASE_X2APIC) == 0;
-        match (self.face, face) {
-            _ if !fixed => Err(GeneralProtection),
-            (Face::X2apic, Face::Xapic) | (Face::Off, Face::X2apic) => Err(GeneralProtection),
-            (from, to) if from == to => Ok(()),
-            (_, Face::Off) => {
-                self.face = face;
-                self.reset(seat);
-                Ok(())
-            }
-            _ => {
-                (self.face, self.command, self.shown) = (face, 0, 0);
-                self.publish(seat);
-                Ok(())
-            }
-        }
-    }
-}
-
-const fn role(number: u16) -> Role {
-    if number == 0 { Role::Boot } else { Role::Application }
 }

@@ -22,6 +22,7 @@
 //! An injection that hardware reports as not delivered (IDT-vectoring, EXITINTINFO) is injected again by the vCPU: for the
 //! APIC it has happened. The guest's CR8 is [`Local::set_tpr`]'s business after each exit in which it may have changed.
 
+mod base;
 mod events;
 mod local;
 mod message;
