@@ -14,6 +14,8 @@
 #![expect(unsafe_code, reason = "bare metal: entry, hypercalls, stores to untouched memory")]
 
 #[cfg(target_arch = "aarch64")]
+mod arm64;
+#[cfg(target_arch = "aarch64")]
 #[allow(dead_code, reason = "other guests', which need more of it")]
 #[path = "../../arm64/gic.rs"]
 mod gic;
@@ -21,11 +23,14 @@ mod gic;
 #[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
 mod machine;
-#[cfg_attr(target_arch = "powerpc64", path = "ppc64.rs")]
-#[cfg_attr(target_arch = "aarch64", path = "arm64.rs")]
-mod own;
+#[cfg(target_arch = "powerpc64")]
+mod ppc64;
 
+#[cfg(target_arch = "aarch64")]
+use arm64 as own;
 use machine::{Tree, fail, power_off, say};
+#[cfg(target_arch = "powerpc64")]
+use ppc64 as own;
 
 unsafe extern "C" {
     fn time_nothing() -> u64;

@@ -12,18 +12,22 @@
 #![expect(unsafe_code, reason = "bare metal: entry, hypercalls, interrupt vectors")]
 
 #[cfg(target_arch = "aarch64")]
+mod arm64;
+#[cfg(target_arch = "aarch64")]
 #[path = "../../arm64/gic.rs"]
 mod gic;
-#[cfg_attr(target_arch = "powerpc64", path = "ppc64.rs")]
-#[cfg_attr(target_arch = "aarch64", path = "arm64.rs")]
-mod line;
 #[allow(dead_code, reason = "other guests', which need more of it")]
 #[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
 mod machine;
+#[cfg(target_arch = "powerpc64")]
+mod ppc64;
 
-use line::Line;
+#[cfg(target_arch = "aarch64")]
+use arm64::Line;
 use machine::{Tree, fail, power_off, say};
+#[cfg(target_arch = "powerpc64")]
+use ppc64::Line;
 
 /// Rounds with interrupts held off.
 const CLOSED_ROUNDS: u8 = 5;
