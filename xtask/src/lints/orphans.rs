@@ -41,20 +41,24 @@ fn modules(file: &Source) -> BTreeSet<PathBuf> {
     let plain = is_root(file) || stem == "mod";
     let base = if plain { folder.to_owned() } else { folder.join(stem) };
     let mut named = BTreeSet::new();
-    let mut path: Option<&str> = None;
+    // More than one where the target decides which.
+    let mut paths: Vec<&str> = Vec::new();
     for (code, text) in file.code.lines().zip(file.text.lines()) {
-        if let Some(given) = text.trim().strip_prefix("#[path = \"").and_then(|rest| rest.split('"').next()) {
-            path = Some(given);
+        let attribute = text.trim();
+        if (attribute.starts_with("#[path = ") || attribute.starts_with("#[cfg_attr("))
+            && let Some((_, rest)) = attribute.split_once("path = \"")
+        {
+            paths.extend(rest.split('"').next());
         }
         let code = code.trim();
         let Some(name) = code.strip_suffix(';').and_then(|code| code.rsplit_once("mod ")).map(|(_, name)| name.trim())
         else {
             continue;
         };
-        match path.take() {
-            Some(given) => named.insert(plainly(&folder.join(given))),
-            None => named.insert(base.join(format!("{name}.rs"))) | named.insert(base.join(name).join("mod.rs")),
-        };
+        if paths.is_empty() {
+            named.extend([base.join(format!("{name}.rs")), base.join(name).join("mod.rs")]);
+        }
+        named.extend(paths.drain(..).map(|given| plainly(&folder.join(given))));
     }
     named
 }
@@ -80,7 +84,13 @@ mod tests {
     #[test]
     fn files_that_no_module_names_are_found() {
         let tree = Tree::of(&[
-            ("p/src/lib.rs", "mod a;\npub mod b;\n// mod c;\n#[cfg(test)]\n#[path = \"odd.rs\"]\nmod tests;"),
+            (
+                "p/src/lib.rs",
+                "mod a;\npub mod b;\n// mod c;\n#[cfg(test)]\n#[path = \"odd.rs\"]\nmod tests;\n\
+             #[cfg_attr(x, path = \"x.rs\")]\n#[cfg_attr(y, path = \"y.rs\")]\nmod z;",
+            ),
+            ("p/src/x.rs", ""),
+            ("p/src/y.rs", ""),
             ("p/src/a.rs", "pub(crate) mod inner;"),
             ("p/src/a/inner.rs", ""),
             ("p/src/b/mod.rs", "mod deep;"),
