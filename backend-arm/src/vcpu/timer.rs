@@ -41,7 +41,6 @@ impl Timer {
 /// True if a timer with this control register raises its interrupt.
 #[cfg(any(test, target_arch = "aarch64"))]
 #[inline]
-#[cfg(any(test, target_arch = "aarch64"))]
 const fn is_up(ctl: u64) -> bool {
     ctl & (ENABLE | IMASK | ISTATUS) == ENABLE | ISTATUS
 }
