@@ -48,8 +48,16 @@ impl<T> Counted<T> {
     /// # Errors
     /// The value comes back if there is no heap for it.
     pub fn new(value: T) -> Result<Self, T> {
-        let inner = boxed(Inner { count: AtomicUsize::new(1), value }).map_err(|inner| inner.value)?;
-        Ok(Self { at: NonNull::from(Box::leak(inner)), owns: PhantomData })
+        match Self::room() {
+            Some(room) => Ok(room.put(value)),
+            None => Err(value),
+        }
+    }
+
+    /// Room for a value that is large, or that is better not made where it cannot be kept; `None` if there is no heap for it.
+    #[must_use]
+    pub fn room() -> Option<Room<T>> {
+        allocate().map(Room)
     }
 
     /// True if both are handles of one value.
@@ -83,13 +91,34 @@ impl<T> Counted<T> {
         }
         fence(Ordering::Acquire);
         let at = core::mem::ManuallyDrop::new(this).at;
-        // SAFETY: the count is 0 and this was the last handle; `new` took the memory out of a box.
+        // SAFETY: the count is 0 and this was the last handle; `allocate` gave memory as a box has it.
         Ok(unsafe { Box::from_raw(at.as_ptr()) }.value)
     }
 
     fn inner(&self) -> &Inner<T> {
         // SAFETY: the value lives while a handle does, and nobody has it mutably.
         unsafe { self.at.as_ref() }
+    }
+}
+
+/// Heap for a value that there is no handle on yet. Given back if it is dropped.
+pub struct Room<T>(NonNull<Inner<T>>);
+
+impl<T> Room<T> {
+    /// Puts the value there. The first handle on it.
+    #[inline]
+    pub fn put(self, value: T) -> Counted<T> {
+        let at = core::mem::ManuallyDrop::new(self).0;
+        // SAFETY: memory for it that nobody else has.
+        unsafe { at.write(Inner { count: AtomicUsize::new(1), value }) };
+        Counted { at, owns: PhantomData }
+    }
+}
+
+impl<T> Drop for Room<T> {
+    fn drop(&mut self) {
+        // SAFETY: `allocate` gave it for this type, and `put` keeps what it has filled from this.
+        unsafe { alloc::alloc::dealloc(self.0.as_ptr().cast(), Layout::new::<Inner<T>>()) };
     }
 }
 
@@ -103,7 +132,7 @@ unsafe fn leave<T>(at: NonNull<Inner<T>>) -> Option<Box<Inner<T>>> {
         return None;
     }
     fence(Ordering::Acquire);
-    // SAFETY: nobody else has a handle, nor can get one; `Counted::new` took the memory out of a box.
+    // SAFETY: nobody else has a handle, nor can get one; `allocate` gave memory as a box has it.
     Some(unsafe { Box::from_raw(at.as_ptr()) })
 }
 
@@ -148,10 +177,7 @@ impl<T: fmt::Debug> fmt::Debug for Counted<T> {
 /// # Errors
 /// The value comes back if there is no heap for it.
 pub fn boxed<T>(value: T) -> Result<Box<T>, T> {
-    const { assert!(size_of::<T>() != 0, "nothing needs no heap") };
-    // SAFETY: the layout's size is not 0.
-    let Some(at) = NonNull::new(unsafe { alloc::alloc::alloc(Layout::new::<T>()) }) else { return Err(value) };
-    let at = at.cast::<T>();
+    let Some(at) = allocate::<T>() else { return Err(value) };
     // SAFETY: memory for a T that nobody else has, of the allocator and the layout that a box has its memory of.
     Ok(unsafe {
         at.write(value);
@@ -159,9 +185,17 @@ pub fn boxed<T>(value: T) -> Result<Box<T>, T> {
     })
 }
 
+/// Memory for a T, with nothing in it.
+fn allocate<T>() -> Option<NonNull<T>> {
+    const { assert!(size_of::<T>() != 0, "nothing needs no heap") };
+    // SAFETY: the layout's size is not 0.
+    NonNull::new(unsafe { alloc::alloc::alloc(Layout::new::<T>()) }).map(NonNull::cast)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Counted, boxed};
+    use alloc::boxed::Box;
     use std::alloc::{GlobalAlloc, Layout, System};
     use std::cell::Cell;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -235,6 +269,9 @@ mod tests {
         let refused = refusing(|| (Counted::new(Dropped(&drops)).err(), boxed(Dropped(&drops)).err()));
         assert_eq!(drops.load(Ordering::Relaxed), 0, "it was dropped instead");
         assert!(matches!(refused, (Some(_), Some(_))), "it was made of nothing");
+        assert!(refusing(Counted::<u64>::room).is_none());
+        // What is not filled is given back as it is: a leak is seen by Miri, a value dropped there by everybody.
+        drop(Counted::<Box<u64>>::room());
         let mut it = boxed([7_u64; 4]).unwrap_or_else(|_| panic!("there is heap"));
         it[1] = 8;
         assert_eq!(*it, [7, 8, 7, 7]);

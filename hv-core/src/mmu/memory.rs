@@ -89,10 +89,9 @@ impl<I: Isa> GuestMemory<I> {
             m.frames().keep_reserve(cpu, RESERVE);
         }
         let (regions, slots) = config.lay_out()?;
-        let space = Counted::new(Space::new(cpu, m, tag, regions, &slots)?).map_err(|space| {
-            space.destroy(cpu, m);
-            MemoryError::NoMemory
-        })?;
+        // Room first: what is made is put there at once, and need not be taken apart for want of it.
+        let room = Counted::room().ok_or(MemoryError::NoMemory)?;
+        let space = room.put(Space::new(cpu, m, tag, regions, &slots)?);
         let memory = Self { space, retries: AtomicU64::new(0) };
         let refused = {
             let mut shared = memory.space.host.regions().shared();
