@@ -83,22 +83,28 @@ fn watch(talk: &mut Talk<'_>, story: &Story) -> Result<Found> {
     shell(talk, HONEST, &format!("pages fill random /m/kept {KEPT} 7 1"))?;
     let mut found = Found::default();
     loop {
+        if let Some(State::Ended(end)) = talk.watch.state(HOSTILE)
+            && end != End::PowerOff
+        {
+            bail!("the hostile guest ended by {end:?}; it last said: {}", last_words(talk));
+        }
         // Asked before: then the whole of the check was beside it.
-        let over = match talk.watch.state(HOSTILE).context("there is such a VM")? {
-            State::Ended(End::PowerOff) => true,
-            State::Ended(end) => bail!("the hostile guest ended by {end:?}; it last said: {}", last_words(talk)),
-            State::Waits | State::Runs => false,
-        };
+        let over = !runs(talk)?;
         let text = shell(talk, HONEST, &format!("pages check random /m/kept {KEPT} 7 1"))?;
         if !text.lines().any(|line| line.trim_end() == format!("DONE {PAGES}")) {
             bail!("the honest guest did not read {PAGES} pages back: {text}");
         }
-        monitor(talk, "list")?;
+        let still = runs(talk)?;
         found.checks += 1;
+        if over && found.beside == 0 {
+            // It came to its end while the honest guest was still booting: once more, beside what was to be seen.
+            monitor(talk, "start hostile")?;
+            continue;
+        }
         if over {
             break;
         }
-        found.beside += usize::from(matches!(talk.watch.state(HOSTILE), Some(State::Runs)));
+        found.beside += usize::from(!over && still);
         if Instant::now() > deadline {
             bail!("the hostile guest did not come to its end in {} s: {}", ALL.as_secs(), last_words(talk));
         }
@@ -107,6 +113,13 @@ fn watch(talk: &mut Talk<'_>, story: &Story) -> Result<Found> {
     (found.steps, found.refused) = result(&said).with_context(|| format!("the hostile guest last said: {said}"))?;
     story.tell(said);
     Ok(found)
+}
+
+/// If the hostile guest runs, by Trivet's own word: it may have been started again.
+fn runs(talk: &mut Talk<'_>) -> Result<bool> {
+    let list = monitor(talk, "list")?;
+    let row = list.lines().find(|line| line.split_whitespace().nth(1) == Some("hostile"));
+    Ok(row.context("the monitor lists it")?.trim_end().ends_with("running"))
 }
 
 /// The hostile guest's last line with text: the others are garbage too.
