@@ -30,6 +30,7 @@ mod collapse;
 mod detach;
 pub mod edit;
 pub mod format;
+mod kinds;
 mod marks;
 mod reclaim;
 mod run;
