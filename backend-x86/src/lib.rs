@@ -9,13 +9,15 @@
 //! - [`event`]: what is delivered to a guest; [`paging`]: its own page tables.
 //! - [`features`]: what this processor has of what the backend asks for.
 //! - [`guest`]: the machine that it finds itself in.
+//! - [`host`]: ring 0 itself: entry, Trivet's own translations, what the machine is made of, its console and power.
+//! - [`machine`]: memory, translation caches, the CPUs' interrupts and clock.
 //! - [`policy`]: what a guest is shown of the processor, and may touch of it; [`msr_map`]: what of that without an exit.
 //! - [`stage2`]: second-stage tables: entries over hv-core's walker, and the values that point hardware at them.
 //! - [`start`]: how a vCPU begins.
 //! - [`svm`], [`vmx`]: the vendors' control structures, and their exits as [`exit`] names them.
 //! - [`tags`]: which tag a vCPU has in a CPU's translation caches.
 //!
-//! Nothing here touches the processor yet: there is no board for it. All of it is built and tested on the host.
+//! What needs the processor to itself is compiled for bare metal only; the rest builds and is tested on the host as well.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -27,7 +29,9 @@ pub mod event;
 pub mod exit;
 pub mod features;
 pub mod guest;
+pub mod host;
 pub mod ioapic;
+pub mod machine;
 pub mod msr_map;
 pub mod paging;
 pub mod policy;

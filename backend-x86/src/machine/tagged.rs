@@ -1,0 +1,82 @@
+//! The tags of each CPU's translation caches ([`crate::tags`]).
+
+use core::num::NonZeroU16;
+
+use hv_core::epoch::MAX_CPUS;
+use hv_core::machine::CpuId;
+use hv_core::sync::Mutex;
+
+use crate::features::{Extension, Features};
+use crate::tags::{Flush, Held, Pool};
+
+/// One CPU's, in its own cache line. Nobody else takes the lock.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Own(Mutex<Pool>);
+
+/// The pools of all CPUs.
+#[derive(Debug)]
+pub struct Tagged([Own; MAX_CPUS]);
+
+/// How many tags a processor has: ASIDs but the host's, or VPIDs but 0.
+fn last(features: &Features) -> NonZeroU16 {
+    let last = match features.extension {
+        Extension::Svm { asids, .. } => asids.saturating_sub(1),
+        Extension::Vmx { .. } => u16::MAX.into(),
+    };
+    NonZeroU16::new(u16::try_from(last).unwrap_or(u16::MAX)).unwrap_or(NonZeroU16::MIN)
+}
+
+impl Tagged {
+    /// Those of processors with these features.
+    #[must_use]
+    pub fn new(features: &Features) -> Self {
+        let last = last(features);
+        Self(core::array::from_fn(|n| Own(Mutex::new(Pool::new(CpuId(n as u16), last)))))
+    }
+
+    /// The tag of the vCPU that holds `held` on CPU `cpu`, the caller; and what to flush before it is used.
+    #[inline]
+    pub fn hold(&self, cpu: CpuId, held: &mut Option<Held>) -> (Held, Flush) {
+        // Numbers of CPUs are below MAX_CPUS (`Domain::cpu`).
+        self.0[usize::from(cpu.0) % MAX_CPUS].0.lock().hold(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hv_core::machine::CpuId;
+
+    use super::{Tagged, last};
+    use crate::features::{Cpuid, msr};
+    use crate::features::{EptVpid, Extension, Features, Svm};
+    use crate::tags::Flush;
+
+    fn svm(asids: u32) -> Features {
+        let id =
+            Cpuid { extended1_ecx: 1 << 2, extended1_edx: 1 << 20, svm_ebx: asids, svm_edx: 1, ..Cpuid::default() };
+        Features::of(&id, |_| 0).unwrap()
+    }
+
+    #[test]
+    fn tags_are_as_many_as_the_processor_has_without_the_hosts() {
+        assert_eq!((last(&svm(2)).get(), last(&svm(16)).get()), (1, 15));
+        assert_eq!((last(&svm(0x8000)).get(), last(&svm(u32::MAX)).get()), (0x7fff, u16::MAX));
+        let id = Cpuid { leaf1_ecx: 1 << 5, extended1_edx: 1 << 20, ..Cpuid::default() };
+        let all = |register| if register == msr::FEATURE_CONTROL { 5 } else { u64::MAX };
+        let vmx = Features::of(&id, all).unwrap();
+        assert!(matches!(vmx.extension, Extension::Vmx { has, .. } if has.contains(EptVpid::INVVPID)));
+        assert_eq!(last(&vmx).get(), u16::MAX);
+        assert!(matches!(svm(2).extension, Extension::Svm { has: Svm::NESTED_PAGING, .. }));
+    }
+
+    #[test]
+    fn each_cpu_has_its_own() {
+        let tagged = Tagged::new(&svm(16));
+        let mut held = None;
+        let (first, flush) = tagged.hold(CpuId(0), &mut held);
+        assert_eq!((first.tag(), flush), (1, Flush::All));
+        assert_eq!(tagged.hold(CpuId(0), &mut held), (first, Flush::Nothing));
+        assert_eq!(tagged.hold(CpuId(1), &mut held).1, Flush::All);
+    }
+}
