@@ -8,6 +8,7 @@ use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
+use crate::decode::Trapped;
 use crate::guest::layout::HOLE;
 
 /// An exit's meaning.
@@ -42,6 +43,8 @@ pub enum Call {
     Mmio(Gpa, Access),
     /// HLT.
     Halt,
+    /// The vCPU was not entered: it has been halted, or waits for a start-up message.
+    Held,
     /// The guest can take an interrupt now.
     InterruptWindow,
     /// The guest can take an NMI now.
@@ -50,8 +53,8 @@ pub enum Call {
     Xsetbv,
     /// A control register that is not the guest's alone.
     ControlRegister(ControlAccess),
-    /// Nothing remains to be done for the instruction (WBINVD, PAUSE: memory is coherent, time passes).
-    Skip,
+    /// Nothing remains to be done for this instruction (WBINVD, PAUSE: memory is coherent, time passes).
+    Skip(Trapped),
     /// An instruction that the virtual processor does not have.
     Undefined,
     /// A triple fault: the processor shuts down, and a PC resets itself.

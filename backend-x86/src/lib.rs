@@ -16,6 +16,7 @@
 //! - [`start`]: how a vCPU begins.
 //! - [`svm`], [`vmx`]: the vendors' control structures, and their exits as [`exit`] names them.
 //! - [`tags`]: which tag a vCPU has in a CPU's translation caches.
+//! - [`vcpu`]: one virtual CPU over both vendors' halves.
 //!
 //! What needs the processor to itself is compiled for bare metal only; the rest builds and is tested on the host as well.
 #![cfg_attr(not(test), no_std)]
@@ -31,6 +32,8 @@ pub mod features;
 pub mod guest;
 pub mod host;
 pub mod ioapic;
+#[cfg(target_os = "none")]
+mod isa;
 pub mod machine;
 pub mod msr_map;
 pub mod paging;
@@ -40,4 +43,8 @@ pub mod start;
 pub mod svm;
 pub mod tags;
 pub mod uart;
+pub mod vcpu;
 pub mod vmx;
+
+#[cfg(target_os = "none")]
+pub use isa::X86;

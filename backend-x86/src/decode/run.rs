@@ -108,13 +108,19 @@ impl Registers {
 }
 
 impl Instruction {
+    /// True if it is to be repeated no times.
+    #[must_use]
+    pub fn is_idle(&self, r: &Registers) -> bool {
+        self.repeat == Repeat::Repeated && r.general[RCX] & self.address.mask() == 0
+    }
+
     /// Does what the instruction does, once if it is repeated: registers change, and what it stores comes back.
     /// `loaded` is what was read from memory ([`Operation::reads`]) or came from the port; its upper bits do not
     /// matter. One that is repeated no times does nothing at all.
     #[must_use]
     pub fn run(&self, r: &mut Registers, loaded: u64) -> Step {
         let count = r.general[RCX] & self.address.mask();
-        if self.repeat == Repeat::Repeated && count == 0 {
+        if self.is_idle(r) {
             return Step { stored: None, flow: Flow::Next };
         }
         let stored = self.operate(r, loaded & self.width.mask());

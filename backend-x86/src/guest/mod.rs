@@ -8,4 +8,6 @@ pub mod layout;
 pub mod memory_map;
 pub mod pc;
 pub mod pit;
+#[cfg(target_os = "none")]
+mod platform;
 pub mod rtc;

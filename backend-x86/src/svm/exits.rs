@@ -5,6 +5,7 @@ use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
+use crate::decode::Trapped;
 use crate::exit::{Call, Cause, Direction, PortAccess, PortForm, Stage, fault};
 use crate::features::Svm;
 
@@ -109,7 +110,9 @@ impl Record {
             code::VMMCALL => Call::Hypercall,
             code::XSETBV => Call::Xsetbv,
             // INVD may not lose what Trivet has in the caches, and memory is coherent without it.
-            code::INVD | code::PAUSE | code::WBINVD => Call::Skip,
+            code::INVD => Call::Skip(Trapped::Invd),
+            code::PAUSE => Call::Skip(Trapped::Pause),
+            code::WBINVD => Call::Skip(Trapped::Wbinvd),
             code::RDPMC | code::INVLPGA | code::VMRUN => Call::Undefined,
             code::VMLOAD..=code::ICEBP | code::MONITOR..=code::MWAIT_ARMED => Call::Undefined,
             code::INIT => return Cause::Broken("INIT came to a processor that Trivet runs on"),

@@ -27,6 +27,8 @@ bitflags! {
         const RDPMC = 1 << 15;
         /// CPUID.
         const CPUID = 1 << 18;
+        /// IRET.
+        const IRET = 1 << 20;
         /// INVD.
         const INVD = 1 << 22;
         /// HLT.
@@ -65,6 +67,8 @@ bitflags! {
         const MONITOR = 1 << 42;
         /// MWAIT.
         const MWAIT = 1 << 43;
+        /// MWAIT with the monitor armed.
+        const MWAIT_ARMED = 1 << 44;
         /// XSETBV.
         const XSETBV = 1 << 45;
     }

@@ -5,6 +5,7 @@ use hv_core::addr::Gpa;
 use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
+use crate::decode::Trapped;
 use crate::exit::{Call, Cause, ControlAccess, Direction, PortAccess, PortForm, Stage, fault};
 
 /// What the VMCS says when the run has ended.
@@ -127,7 +128,9 @@ impl Record {
             reason::XSETBV => Call::Xsetbv,
             reason::PML_FULL => Call::LogFull,
             // INVD may not lose what Trivet has in the caches, and memory is coherent without it.
-            reason::INVD | reason::WBINVD | reason::PAUSE => Call::Skip,
+            reason::INVD => Call::Skip(Trapped::Invd),
+            reason::PAUSE => Call::Skip(Trapped::Pause),
+            reason::WBINVD => Call::Skip(Trapped::Wbinvd),
             reason::GETSEC | reason::RDPMC | reason::MWAIT | reason::MONITOR => Call::Undefined,
             reason::VMCLEAR..=reason::VMXON | reason::INVEPT | reason::INVVPID | reason::VMFUNC => Call::Undefined,
             _ => return Cause::Broken("its run ended in a way that was not asked for"),
