@@ -34,6 +34,8 @@ pub mod msr {
     pub const VMX_PROCBASED: u32 = 0x482;
     /// IA32_VMX_PROCBASED_CTLS2. There only if `VMX_PROCBASED` allows its bit 31.
     pub const VMX_PROCBASED2: u32 = 0x48b;
+    /// IA32_VMX_MISC.
+    pub const VMX_MISC: u32 = 0x485;
     /// IA32_VMX_EPT_VPID_CAP. There only if `VMX_PROCBASED2` allows EPT or VPID.
     pub const VMX_EPT_VPID: u32 = 0x48c;
     /// VM_CR.
@@ -231,10 +233,7 @@ fn svm(id: &Cpuid, read: impl Fn(u32) -> u64) -> Result<Extension, Unsupported> 
 }
 
 fn vmx(read: impl Fn(u32) -> u64) -> Result<Extension, Unsupported> {
-    // Where it is not locked, the board switches it on.
-    if read(msr::FEATURE_CONTROL) & (CONTROL_LOCKED | CONTROL_VMXON) == CONTROL_LOCKED {
-        return Err(Unsupported::Locked);
-    }
+    feature_control(read(msr::FEATURE_CONTROL)).ok_or(Unsupported::Locked)?;
     if read(msr::VMX_PROCBASED) & MAY_SECONDARY == 0 {
         return Err(Unsupported::NoNestedPaging);
     }
@@ -252,6 +251,17 @@ fn vmx(read: impl Fn(u32) -> u64) -> Result<Extension, Unsupported> {
     }
     // Bit 31 is always 0.
     Ok(Extension::Vmx { has, revision: read(msr::VMX_BASIC) as u32 & 0x7fff_ffff })
+}
+
+/// What IA32_FEATURE_CONTROL has to be for VMXON, if firmware has left it `found`: itself, if it is locked. `None` if it is
+/// locked without.
+#[must_use]
+pub const fn feature_control(found: u64) -> Option<u64> {
+    match found & (CONTROL_LOCKED | CONTROL_VMXON) {
+        CONTROL_LOCKED => None,
+        locked if locked & CONTROL_LOCKED != 0 => Some(found),
+        _ => Some(found | CONTROL_LOCKED | CONTROL_VMXON),
+    }
 }
 
 #[cfg(test)]

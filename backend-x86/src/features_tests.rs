@@ -1,6 +1,6 @@
 use hv_core::addr::{Order, Orders};
 
-use super::{Cpuid, EptVpid, Extension, Features, Nested, Svm, Unsupported, msr};
+use super::{Cpuid, EptVpid, Extension, Features, Nested, Svm, Unsupported, feature_control, msr};
 
 /// QEMU's `max`, with 40 bits of address.
 const TCG: Cpuid = Cpuid {
@@ -73,4 +73,10 @@ fn a_processor_that_cannot_hold_a_guest_is_refused() {
     assert_eq!(vmx(msr::VMX_PROCBASED2, 0xfffd << 32), Err(Unsupported::NoNestedPaging));
     let lacking = vmx(msr::VMX_EPT_VPID, 0x0633_4141 & !(1 << 6));
     assert_eq!(lacking, Err(Unsupported::Ept(EptVpid::FOUR_LEVELS)));
+}
+
+#[test]
+fn vmx_is_switched_on_where_firmware_has_left_that_open() {
+    assert_eq!([0, 4, 5, 1].map(feature_control), [Some(5), Some(5), Some(5), None]);
+    assert_eq!(feature_control(1 << 20), Some(1 << 20 | 5), "what else it switches on stays");
 }

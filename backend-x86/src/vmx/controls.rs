@@ -75,6 +75,8 @@ pub mod secondary {
 
 /// Exit controls.
 pub mod exit {
+    /// The guest's DR7 and IA32_DEBUGCTL are stored.
+    pub const SAVE_DEBUG: u32 = 1 << 2;
     /// The host is in long mode.
     pub const HOST_64: u32 = 1 << 9;
     /// The guest's PAT is stored.
@@ -89,6 +91,8 @@ pub mod exit {
 
 /// Entry controls.
 pub mod entry {
+    /// The guest's DR7 and IA32_DEBUGCTL are loaded.
+    pub const LOAD_DEBUG: u32 = 1 << 2;
     /// The guest is in long mode. Hardware keeps this up to date in the VMCS of an unrestricted guest.
     pub const GUEST_64: u32 = 1 << 9;
     /// The guest's PAT is loaded.
@@ -136,6 +140,8 @@ pub enum Unfit {
     Lacks(Group, u32),
     /// These cannot be cleared.
     Forces(Group, u32),
+    /// Its extension is another vendor's.
+    NotVmx,
 }
 
 /// What Trivet asks of a group. What it does not name is as hardware has it by default.
@@ -162,6 +168,18 @@ impl Wish {
     }
 }
 
+impl core::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Lacks(group, bits) => write!(f, "the processor's VMX lacks {group:?} controls {bits:#x}"),
+            Self::NotVmx => f.write_str("the processor has no VMX"),
+            Self::Forces(group, bits) => {
+                write!(f, "the processor's VMX cannot do without {group:?} controls {bits:#x}")
+            }
+        }
+    }
+}
+
 /// The controls of every guest. An entry sets the windows, and clears and sets [`entry::GUEST_64`] with the guest's
 /// state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,8 +202,8 @@ impl Controls {
         let clearable = read(crate::features::msr::VMX_BASIC) >> 55 & 1 == 1;
         let pin = Wish {
             group: Group::Pin,
-            needs: pin::EXTERNAL_INTERRUPT | pin::NMI,
-            likes: pin::VIRTUAL_NMI | pin::PREEMPTION_TIMER,
+            needs: pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMI | pin::PREEMPTION_TIMER,
+            likes: 0,
             shuns: 0,
         };
         let primary = Wish {
@@ -201,18 +219,25 @@ impl Controls {
         };
         let secondary = Wish {
             group: Group::Secondary,
-            needs: secondary::EPT | secondary::UNRESTRICTED,
-            likes: secondary::VPID | secondary::RDTSCP | secondary::WBINVD | secondary::INVPCID | secondary::XSAVES,
+            needs: secondary::EPT | secondary::UNRESTRICTED | secondary::VPID,
+            likes: secondary::RDTSCP | secondary::WBINVD | secondary::INVPCID | secondary::XSAVES,
             shuns: 0,
         };
         let exit = Wish {
             group: Group::Exit,
-            needs: exit::HOST_64 | exit::SAVE_PAT | exit::LOAD_PAT | exit::SAVE_EFER | exit::LOAD_EFER,
+            needs: {
+                let host = exit::HOST_64 | exit::LOAD_PAT | exit::LOAD_EFER;
+                host | exit::SAVE_DEBUG | exit::SAVE_PAT | exit::SAVE_EFER
+            },
             likes: 0,
             shuns: 0,
         };
-        let entry =
-            Wish { group: Group::Entry, needs: entry::LOAD_PAT | entry::LOAD_EFER, likes: 0, shuns: entry::GUEST_64 };
+        let entry = Wish {
+            group: Group::Entry,
+            needs: entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER,
+            likes: 0,
+            shuns: entry::GUEST_64,
+        };
         Ok(Self {
             pin: pin.choose(&read, clearable)?,
             primary: primary.choose(&read, clearable)?,

@@ -25,21 +25,22 @@ fn controls_are_what_is_needed_what_can_be_had_and_what_has_to_be() {
     assert_eq!(chosen.primary & 0x0400_6172, 0x0400_6172, "defaults stay");
     let all = secondary::EPT | secondary::UNRESTRICTED | secondary::VPID | secondary::RDTSCP | secondary::WBINVD;
     assert_eq!(chosen.secondary, all | secondary::INVPCID | secondary::XSAVES);
-    assert_eq!(chosen.exit & exit::HOST_64, exit::HOST_64);
-    assert_eq!(chosen.entry & (entry::LOAD_EFER | entry::GUEST_64), entry::LOAD_EFER);
+    assert_eq!(chosen.exit & (exit::HOST_64 | exit::SAVE_DEBUG), exit::HOST_64 | exit::SAVE_DEBUG);
+    let entries = entry::LOAD_EFER | entry::LOAD_DEBUG;
+    assert_eq!(chosen.entry & (entries | entry::GUEST_64), entries);
     // What it may not set it does not set.
-    let plain = Controls::choose(|n| if n == 0x48b { 0x82 << 32 } else { skylake(n) }).unwrap();
-    assert_eq!(plain.secondary, secondary::EPT | secondary::UNRESTRICTED);
+    let plain = Controls::choose(|n| if n == 0x48b { 0xa2 << 32 } else { skylake(n) }).unwrap();
+    assert_eq!(plain.secondary, secondary::EPT | secondary::UNRESTRICTED | secondary::VPID);
 }
 
 #[test]
 fn a_processor_that_cannot_is_refused_by_name() {
     let with = |number, value| Controls::choose(move |n| if n == number { value } else { skylake(n) });
-    let restricted = with(0x48b, 0x2 << 32);
+    let restricted = with(0x48b, 0x22 << 32);
     assert_eq!(restricted, Err(Unfit::Lacks(Group::Secondary, secondary::UNRESTRICTED)));
     let forced = with(0x48e, 0xfff9_fffe_0401_e172);
     assert_eq!(forced, Err(Unfit::Forces(Group::Primary, primary::CR3_LOAD | primary::CR3_STORE)));
-    assert_eq!(with(0x48d, 0x16_0000_0016), Err(Unfit::Lacks(Group::Pin, pin::EXTERNAL_INTERRUPT | pin::NMI)));
+    assert_eq!(with(0x48d, 0x16_0000_0016), Err(Unfit::Lacks(Group::Pin, 0x69)));
 }
 
 #[test]

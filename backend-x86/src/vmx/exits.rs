@@ -19,10 +19,6 @@ pub struct Record {
     pub gpa: u64,
     /// The exception or NMI. Means something for [`reason::EXCEPTION`] alone.
     pub event: u32,
-    /// The guest's RIP.
-    pub rip: u64,
-    /// Length of the instruction that ended the run.
-    pub length: u32,
 }
 
 /// Basic exit reasons: the lower half of the field.
@@ -136,13 +132,6 @@ impl Record {
             _ => return Cause::Broken("its run ended in a way that was not asked for"),
         };
         Cause::Call(call)
-    }
-
-    /// The address of the instruction after the one that ended the run. Means something for exits that an instruction
-    /// asked for, and no others.
-    #[must_use]
-    pub const fn after(&self) -> u64 {
-        self.rip.wrapping_add(self.length as u64)
     }
 
     fn violation(&self) -> Cause {
@@ -262,7 +251,6 @@ mod tests {
         ] {
             assert_eq!(name(28, q, 0), Cause::Call(Call::ControlRegister(access)));
         }
-        assert_eq!(Record { rip: 0x1000, length: 2, ..Record::default() }.after(), 0x1002);
     }
 
     #[test]

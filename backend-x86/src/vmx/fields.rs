@@ -150,6 +150,8 @@ fields! {
     PIN_CONTROLS 0x4000 "See [`super::controls`].",
     PRIMARY_CONTROLS 0x4002 "See [`super::controls`].",
     EXCEPTIONS 0x4004 "Exceptions that end the run.",
+    PAGE_FAULT_MASK 0x4006 "Which bits of a page fault's error code are compared.",
+    PAGE_FAULT_MATCH 0x4008 "With what; those that differ are treated as [`Field::EXCEPTIONS`] does not say.",
     CR3_TARGETS 0x400a "How many values of CR3 do not end the run.",
     EXIT_CONTROLS 0x400c "See [`super::controls`].",
     EXIT_MSR_STORE_COUNT 0x400e "MSRs that an exit stores.",
