@@ -14,6 +14,7 @@ use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
 use crate::epoch::{Cpu, WalkGuard};
 use crate::guest::loader::{ByteOrder, Kernel, LoadError, Plan};
 use crate::machine::{Instant, Machine};
+use crate::mmu::GuestMemory;
 use crate::mmu::census::Census;
 use crate::mmu::flush::FlushBatch;
 use crate::mmu::level::Limit;
@@ -203,8 +204,16 @@ pub trait Vcpu<I: Isa>: Sized + Send {
     fn load(&mut self, cpu: &Cpu, m: &I::Machine);
     /// Saves what [`Vcpu::load`] brought. After it the vCPU may be loaded on another CPU.
     fn put(&mut self, cpu: &Cpu, m: &I::Machine);
-    /// Runs the guest until it exits, at `until` at the latest. The vCPU is loaded on `cpu`.
-    fn enter(&mut self, cpu: &Cpu, m: &I::Machine, s2: &I::Stage2, p: &I::Platform, until: Instant) -> Self::Raw;
+    /// Runs the guest until it exits, at `until` at the latest. The vCPU is loaded on `cpu`. It is given all of the VM's
+    /// memory, because a guest that fills its second stage itself has its calls answered without leaving this function.
+    fn enter(
+        &mut self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        memory: &GuestMemory<I>,
+        p: &I::Platform,
+        until: Instant,
+    ) -> Self::Raw;
     /// Names an exit. Pure, so that it is tested from recorded exits.
     fn classify(&self, raw: &Self::Raw) -> Exit<I>;
     /// Carries out a request of the guest. `s` is all it may use of the hypervisor.

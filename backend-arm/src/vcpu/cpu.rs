@@ -24,6 +24,7 @@ use aarch64_cpu::registers::{
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Vcpu, VmTag};
 use hv_core::machine::Instant;
+use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
@@ -39,7 +40,6 @@ use super::turn::aborted;
 use super::{debug, fp};
 use crate::isa::Arm64;
 use crate::machine::{ArmMachine, clock};
-use crate::stage2::ArmStage2;
 use crate::vgic::Lists;
 use crate::virt::{Virt, layout};
 
@@ -179,8 +179,8 @@ impl Vcpu<Arm64> for ArmVcpu {
     }
 
     #[inline]
-    fn enter(&mut self, _: &Cpu, _: &ArmMachine, s2: &ArmStage2, p: &Virt, until: Instant) -> Raw {
-        if (self.attention != 0 || p.gic().wants_look(self.index)) && self.attend(s2, p, until) {
+    fn enter(&mut self, _: &Cpu, _: &ArmMachine, memory: &GuestMemory<Arm64>, p: &Virt, until: Instant) -> Raw {
+        if (self.attention != 0 || p.gic().wants_look(self.index)) && self.attend(memory.stage2(), p, until) {
             return Raw::GUEST;
         }
         if self.until != until {

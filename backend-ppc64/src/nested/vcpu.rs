@@ -11,6 +11,7 @@ use hv_core::epoch::Cpu;
 use hv_core::heap::boxed;
 use hv_core::isa::{Vcpu, VmTag};
 use hv_core::machine::Instant;
+use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
@@ -19,7 +20,7 @@ use super::machine::Nested;
 use super::sprs::{self, Unswitched};
 use crate::nested::Ppc64;
 use crate::papr::{self, Papr};
-use crate::radix::{RadixStage2, radix_root};
+use crate::radix::radix_root;
 use crate::vcpu::exits::{self, Cause, Reflected};
 use crate::vcpu::msr;
 
@@ -113,8 +114,8 @@ impl Vcpu<Ppc64> for NestedVcpu {
     }
 
     #[inline]
-    fn enter(&mut self, cpu: &Cpu, m: &Nested, s2: &RadixStage2, p: &Papr, until: Instant) -> i64 {
-        let partition = (radix_root(s2.root()).unwrap_or(0), p.process_table());
+    fn enter(&mut self, cpu: &Cpu, m: &Nested, memory: &GuestMemory<Ppc64>, p: &Papr, until: Instant) -> i64 {
+        let partition = (radix_root(memory.stage2().root()).unwrap_or(0), p.process_table());
         if self.partition != Some(partition) {
             m.set_partition(self.tag, partition.0, partition.1);
             self.partition = Some(partition);

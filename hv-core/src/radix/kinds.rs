@@ -20,7 +20,7 @@ macro_rules! stage2_by_kind {
             &self,
             g: &$crate::epoch::WalkGuard<'_>,
             m: &I::Machine,
-            claim: (),
+            claim: I::Claim,
             x: $crate::mmu::lock::Mapping,
         ) -> Result<(), $crate::isa::MapError> {
             $each!(&self.table, t => $crate::isa::Stage2::<I>::map(t, g, m, claim, x))
@@ -30,7 +30,7 @@ macro_rules! stage2_by_kind {
             &self,
             g: &$crate::epoch::WalkGuard<'_>,
             m: &I::Machine,
-            claim: (),
+            claim: I::Claim,
             gfns: $crate::addr::GfnRange,
             at: impl FnMut($crate::addr::Gfn) -> Option<$crate::mmu::lock::Mapping>,
         ) -> Result<$crate::addr::Gfn, $crate::isa::MapError> {

@@ -23,7 +23,7 @@ pub trait Stage2Format: RadixFormat {
     const DIRTY: DirtyMethod;
 }
 
-/// A radix table as stage 2. Needs no claim: a radix fault depends on nothing but the address.
+/// A radix table as stage 2. Makes nothing of claims: a radix fault depends on nothing but the address.
 #[derive(Debug)]
 pub struct RadixStage2<F> {
     table: Radix<F>,
@@ -52,7 +52,7 @@ impl<F: Stage2Format> RadixStage2<F> {
     }
 }
 
-impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
+impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     fn create(cpu: &Cpu, m: &I::Machine, _tag: VmTag) -> Option<Self> {
         Some(Self { table: Radix::new(cpu, m)? })
     }
@@ -66,12 +66,12 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         F::DIRTY
     }
 
-    fn size_rule(&self, (): &()) -> SizeRule {
+    fn size_rule(&self, _: &I::Claim) -> SizeRule {
         SizeRule::AnyOf(F::LEAVES)
     }
 
     #[inline]
-    fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, (): (), x: Mapping) -> Result<(), MapError> {
+    fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, _: I::Claim, x: Mapping) -> Result<(), MapError> {
         let done = self.table.map(m, g, x.gfn().0, x.order(), leaf_of::<F>(&x));
         done.map_err(|error| refused(error, x.gfn(), x.order()))
     }
@@ -80,7 +80,7 @@ impl<I: Isa<Claim = ()>, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         &self,
         g: &WalkGuard<'_>,
         m: &I::Machine,
-        (): (),
+        _: I::Claim,
         gfns: GfnRange,
         mut at: impl FnMut(Gfn) -> Option<Mapping>,
     ) -> Result<Gfn, MapError> {

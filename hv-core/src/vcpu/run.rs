@@ -76,7 +76,7 @@ fn inside<I: Isa>(env: &Env<'_, I>, vcpu: &mut I::Vcpu, mut until: Instant) -> T
         if cell.entity.look() && vm.is_ending() {
             return Turn::Gone(None);
         }
-        let raw = vcpu.enter(cpu, m, vm.memory.stage2(), &vm.platform, until);
+        let raw = vcpu.enter(cpu, m, &vm.memory, &vm.platform, until);
         match vcpu.classify(&raw) {
             Exit::Fault(fault) => {
                 cell.counts.faults.add(1);

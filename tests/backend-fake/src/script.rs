@@ -9,6 +9,7 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, Vcpu, VmTag};
 use hv_core::machine::{Instant, Machine};
+use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
@@ -164,7 +165,14 @@ where
 
     fn put(&mut self, _cpu: &Cpu, _m: &FakeMachine) {}
 
-    fn enter(&mut self, cpu: &Cpu, m: &FakeMachine, s2: &I::Stage2, _p: &FakePlatform, until: Instant) -> Self::Raw {
+    fn enter(
+        &mut self,
+        cpu: &Cpu,
+        m: &FakeMachine,
+        memory: &GuestMemory<I>,
+        _p: &FakePlatform,
+        until: Instant,
+    ) -> Self::Raw {
         loop {
             if m.take_kick(cpu) {
                 return Raw::Interrupt;
@@ -172,7 +180,7 @@ where
             if m.now() >= until {
                 return Raw::Deadline;
             }
-            if let Err(raw) = self.advance(cpu, m, s2) {
+            if let Err(raw) = self.advance(cpu, m, memory.stage2()) {
                 return raw;
             }
         }

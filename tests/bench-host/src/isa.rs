@@ -5,6 +5,7 @@ use backend_ppc64::radix::RadixStage2;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Firmware, Isa, Platform, Shape, Vcpu, VmTag};
 use hv_core::machine::Instant;
+use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Completion, Exit, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
@@ -43,7 +44,14 @@ impl Vcpu<Bench> for Never {
     fn put(&mut self, _cpu: &Cpu, _m: &BenchMachine) {
         match *self {}
     }
-    fn enter(&mut self, _cpu: &Cpu, _m: &BenchMachine, _s2: &RadixStage2, _p: &Self, _until: Instant) -> Self {
+    fn enter(
+        &mut self,
+        _cpu: &Cpu,
+        _m: &BenchMachine,
+        _memory: &GuestMemory<Bench>,
+        _p: &Self,
+        _until: Instant,
+    ) -> Self {
         *self
     }
     fn classify(&self, _raw: &Self) -> Exit<Bench> {

@@ -142,7 +142,7 @@ impl<I: Isa> ProbeVm<I> {
     ) -> Result<Left, Stop> {
         for _ in 0..PATIENCE {
             let until = m.now().after(m.ticks_per_second() / 10);
-            let raw = vcpu.enter(cpu, m, self.memory.stage2(), &self.platform, until);
+            let raw = vcpu.enter(cpu, m, &self.memory, &self.platform, until);
             match vcpu.classify(&raw) {
                 Exit::Call(_) if self.is_done(cpu, m, index)? => return Ok(Left::Called),
                 // Not the probe's: the port has something to do before it enters the guest (again).
