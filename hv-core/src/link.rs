@@ -32,6 +32,13 @@ pub const MAX_FRAME: usize = MAX_PAYLOAD + 4;
 pub const MAX_LINE: usize = 2048;
 /// What a line of raw text begins with if Trivet itself failed.
 pub const PANIC_MARK: &str = "TRIVET PANIC";
+/// What the last line of raw text begins with on boards whose machine has no exit status for everyone who runs it. After it
+/// come a colon, a space and [`ENDED_WELL`] or [`ENDED_BADLY`].
+pub const ENDS_MARK: &str = "TRIVET ENDS";
+/// See [`ENDS_MARK`]: every guest ended well.
+pub const ENDED_WELL: &str = "success";
+/// See [`ENDS_MARK`]: one did not, or Trivet itself.
+pub const ENDED_BADLY: &str = "failure";
 
 /// What the console carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
