@@ -1,12 +1,11 @@
 //! Boots an image that does one thing and switches off, and collects what it writes: conformance and benchmarks.
 
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hv_core::link::{Decoder, Item, PANIC_MARK, Stream};
 
-use crate::emulator::{Emulator, Happened, Launch};
+use crate::emulator::{Emulator, Exit, Happened, Launch};
 
 /// What a bare-metal guest says before its end if something is wrong, where its platform knows no failed operating system.
 const GUEST_FAILED: &str = "GUEST FAILED: ";
@@ -16,7 +15,7 @@ pub struct Written {
     /// Its lines.
     pub lines: Vec<String>,
     /// How the emulator ended.
-    pub status: ExitStatus,
+    pub status: Exit,
 }
 
 /// Runs it for `timeout` at most. A panic of Trivet is an error, and so is a guest that says that it has failed.

@@ -1,6 +1,7 @@
 //! `boards/<name>/board.toml`: what cannot be asked of the machine.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -17,8 +18,6 @@ pub struct Board {
     pub name: String,
     /// One line for lists.
     pub about: String,
-    /// Its column of the conformance table.
-    pub column: String,
     /// The machine that runs unless one is named.
     pub default_machine: String,
     /// Physical CPUs unless told otherwise.
@@ -96,19 +95,47 @@ pub struct Emulator {
     pub bench_memory: Size,
     /// Machine memory of the conformance table.
     pub conformance_memory: Size,
+    /// Who tells how a run went.
+    #[serde(default)]
+    pub verdict: Verdict,
+}
+
+/// Who tells how a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The emulator's exit status: this one if all went well.
+    Status(i32),
+    /// Trivet, on the last line of the console (`hv_core::link::ENDS_MARK`); the status says nothing.
+    Console,
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self::Status(0)
+    }
 }
 
 /// One machine.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Machine {
     /// Its name.
     pub name: String,
-    /// What makes the emulator be it.
+    /// What makes the board's emulator be it.
+    #[serde(default)]
     pub args: Vec<String>,
     /// What makes the emulator be the same machine as a guest has it: without a hypervisor's part. Not every board has
     /// such a one.
     pub direct: Option<Vec<String>>,
+    /// Its column of the conformance table, if it has one.
+    pub column: Option<String>,
+    /// Bochs runs it in the place of the board's emulator, with this one of its models of a processor.
+    pub bochs: Option<String>,
+    /// Most physical CPUs, if fewer than the board's.
+    pub max_cpus: Option<u16>,
+    /// Seconds until a guest's shell must be there, if not the board's.
+    pub timeout: Option<u64>,
 }
 
 /// The default guest.
@@ -139,6 +166,9 @@ pub enum KernelForm {
     Elf,
     /// An arm64 `Image` (Linux: Documentation/arch/arm64/booting.rst), which its package calls `vmlinuz`.
     Arm64Image,
+    /// A compressed x86 kernel, which its package calls `vmlinuz`. It is unpacked here, once, to the ELF program in it: no guest
+    /// does that again in an emulator.
+    BzImage,
 }
 
 impl KernelForm {
@@ -146,7 +176,7 @@ impl KernelForm {
     pub fn file_prefix(self) -> &'static str {
         match self {
             Self::Elf => "vmlinux-",
-            Self::Arm64Image => "vmlinuz-",
+            Self::Arm64Image | Self::BzImage => "vmlinuz-",
         }
     }
 }
@@ -187,6 +217,26 @@ impl Board {
             refuse(format!("board {} has no machine {name:?}{hint} (machines: {})", self.name, names.join(", ")))
         })
     }
+
+    /// Most physical CPUs of one of its machines.
+    pub fn max_cpus(&self, machine: &Machine) -> u16 {
+        machine.max_cpus.map_or(self.max_cpus, |most| most.min(self.max_cpus))
+    }
+
+    /// Physical CPUs of one of its machines unless told otherwise.
+    pub fn cpus(&self, machine: &Machine) -> u16 {
+        self.cpus.min(self.max_cpus(machine))
+    }
+
+    /// How long a guest's shell may take on one of its machines, unless told otherwise.
+    pub fn timeout(&self, machine: &Machine) -> Duration {
+        Duration::from_secs(machine.timeout.unwrap_or(self.timeout))
+    }
+
+    /// Its machines that have a column of the conformance table.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, &Machine)> {
+        self.machines.iter().filter_map(|machine| Some((machine.column.as_deref()?, machine)))
+    }
 }
 
 #[cfg(test)]
@@ -200,6 +250,7 @@ mod tests {
         for board in boards {
             assert!(board.machine(None).is_ok(), "{}", board.name);
             assert!(board.cpus >= 1 && board.cpus <= board.max_cpus);
+            assert!(board.columns().count() > 0, "{} has no column of the conformance table", board.name);
         }
     }
 

@@ -35,7 +35,7 @@ pub fn run(args: &BuildArgs) -> Result<()> {
     if let Some(file) = &args.bundle {
         let wish = Wish { guests: args.guests.clone(), ..Wish::default() };
         // No frames: whoever runs it has a bare serial line.
-        let plan = Plan::new(&board, &wish, LinkMode::Plain)?;
+        let plan = Plan::new(&board, board.machine(None)?, &wish, LinkMode::Plain)?;
         let bytes = pack(&plan.config, &plan.images)?;
         std::fs::write(file, bytes).map_err(|error| refuse(format!("cannot write {}: {error}", file.display())))?;
     }

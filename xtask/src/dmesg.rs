@@ -43,10 +43,10 @@ pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
         let what = "can be booted by the guest's kernel itself: there is nothing to compare with";
         return Err(refuse(format!("no machine like {} of board {} {what}", machine.name, board.name)));
     };
-    setup::need_to_run(&board)?;
-    let limit = Duration::from_secs(board.timeout);
+    setup::need_to_run(&board, machine)?;
+    let limit = board.timeout(machine);
     let beneath = step("booting under Trivet", || under_trivet(&board, machine, limit))?;
-    let direct = Machine { name: machine.name.clone(), args: direct.clone(), direct: None };
+    let direct = Machine { args: direct.clone(), direct: None, ..machine.clone() };
     let alone = step("booting without Trivet", || without(&board, &direct, limit))?;
     let (beneath, alone) = (complaints(&beneath)?, complaints(&alone)?);
     for line in alone.difference(&beneath) {
@@ -68,7 +68,7 @@ pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
 
 /// The kernel's messages as a guest.
 fn under_trivet(board: &Board, machine: &Machine, limit: Duration) -> Result<String> {
-    let plan = Plan::new(board, &Wish::default(), LinkMode::Split)?;
+    let plan = Plan::new(board, machine, &Wish::default(), LinkMode::Split)?;
     let image = image::build(board, Profile::Release, Variant::Guests)?;
     let bundle = Temporary::write("dmesg.tar", &pack(&plan.config, &plan.images)?)?;
     let mut emulator = Emulator::start(&Launch {
@@ -108,7 +108,7 @@ fn without(board: &Board, machine: &Machine, limit: Duration) -> Result<String> 
         board,
         machine,
         args: &args,
-        cpus: board.cpus,
+        cpus: board.cpus(machine),
         memory: MEMORY,
         image: &guest.kernel,
         bundle: Some(&guest.initrd),

@@ -24,7 +24,13 @@ pub fn run() -> Result<()> {
     findings.push(tool(&setup::callgrind()));
     for board in Board::all()? {
         println!("board {}: {}", board.name, board.about);
-        findings.push(tool(&setup::emulator(&board)));
+        let mut tools: Vec<Tool> = Vec::new();
+        for needed in board.machines.iter().flat_map(|machine| setup::emulator(&board, machine)) {
+            if !tools.contains(&needed) {
+                tools.push(needed);
+            }
+        }
+        findings.extend(tools.iter().map(tool));
         findings.push(guest(&board)?);
     }
     let widest = findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);

@@ -2,17 +2,19 @@
 //!
 //! Trivet leaves a guest's floating-point and vector registers loaded while it works, so one stray use would corrupt
 //! a guest. Opcodes are from the Power ISA 3.1, appendix on opcode maps, and from DDI 0487, C4.1; the check reads every word
-//! of executable sections, since instructions are words on both, but for what the assembler marks as data.
+//! of executable sections, since instructions are words on both, but for what the assembler marks as data. x86's have
+//! lengths of their own and are decoded from each symbol on.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Register};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, elf};
 
 /// Symbols whose code may touch those registers begin with this.
 const ALLOWED: &str = "__trivet_state_switch";
-/// Symbols whose words are not little-endian code begin with this.
-const FOREIGN: &str = "__trivet_big_endian";
+/// Symbols whose bytes are not code of the mode that Trivet runs in begin with one of these.
+const FOREIGN: [&str; 2] = ["__trivet_big_endian", "__trivet_32_bit"];
 /// Mapping symbols of Arm's ELF (AAELF64, 5.5.1): data begin here, code begins here.
 const MAPPING: [&str; 2] = ["$d", "$x"];
 /// More findings than this add nothing.
@@ -21,9 +23,10 @@ const SHOWN: usize = 8;
 /// Checks the image's bytes.
 pub fn check(image: &[u8], path: &Path) -> Result<()> {
     let file = object::File::parse(image).with_context(|| format!("{} is no ELF file", path.display()))?;
-    let kind: fn(u32) -> Option<&'static str> = match file.architecture() {
-        object::Architecture::PowerPc64 => power,
-        object::Architecture::Aarch64 => arm,
+    let read: fn(&[u8], u64, &mut dyn FnMut(u64, &'static str, &[u8])) = match file.architecture() {
+        object::Architecture::PowerPc64 => |code, at, found| words(code, at, power, found),
+        object::Architecture::Aarch64 => |code, at, found| words(code, at, arm, found),
+        object::Architecture::X86_64 => x86,
         other => bail!("{} is for {other:?}, of which no instructions are known", path.display()),
     };
     let mut found = Vec::new();
@@ -45,22 +48,27 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
         }
         symbols.sort_unstable();
         marks.sort_unstable();
-        for (word, address) in section.data()?.as_chunks::<4>().0.iter().zip((section.address()..).step_by(4)) {
-            let Some(kind) = kind(u32::from_le_bytes(*word)) else { continue };
-            let mark = marks.partition_point(|(start, _)| *start <= address).checked_sub(1);
-            if mark.and_then(|at| marks.get(at)).is_some_and(|(_, name)| name.starts_with(MAPPING[0])) {
+        let start = section.address();
+        let data = section.data()?;
+        // Parts that begin with a symbol each, and what is before the first.
+        let mut borders: Vec<u64> = symbols.iter().map(|(address, _)| *address).filter(|at| *at > start).collect();
+        borders.insert(0, start);
+        borders.dedup();
+        for (at, from) in borders.iter().enumerate() {
+            let offset = |address: u64| usize::try_from(address - start).unwrap_or(usize::MAX).min(data.len());
+            let end = borders.get(at + 1).map_or(data.len(), |next| offset(*next));
+            let names = symbols.iter().filter(|(begin, _)| begin == from).map(|(_, name)| *name);
+            let free = |name: &str| name.starts_with(ALLOWED) || FOREIGN.iter().any(|mark| name.starts_with(mark));
+            if names.clone().any(free) {
                 continue;
             }
-            let after = symbols.partition_point(|(start, _)| *start <= address);
-            let (start, name) = after.checked_sub(1).and_then(|at| symbols.get(at)).copied().unwrap_or((0, "?"));
-            let here = symbols.iter().filter(|(begin, _)| *begin == start).map(|(_, name)| name);
-            if !here.clone().any(|name| name.starts_with(ALLOWED) || name.starts_with(FOREIGN)) {
-                found.push(format!(
-                    "  {address:#x} in {name}+{:#x}: {kind} {:08x}",
-                    address - start,
-                    u32::from_le_bytes(*word)
-                ));
-            }
+            let name = names.clone().next().unwrap_or("?");
+            read(data.get(offset(*from)..end).unwrap_or_default(), *from, &mut |address, kind, bytes| {
+                let mark = marks.partition_point(|(start, _)| *start <= address).checked_sub(1);
+                if !mark.and_then(|at| marks.get(at)).is_some_and(|(_, name)| name.starts_with(MAPPING[0])) {
+                    found.push(format!("  {address:#x} in {name}+{:#x}: {kind} {bytes:02x?}", address - from));
+                }
+            });
         }
     }
     if found.is_empty() {
@@ -68,6 +76,41 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
     }
     let (count, shown) = (found.len(), found.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n"));
     bail!("{} has {count} floating-point or vector instructions that would corrupt a guest:\n{shown}", path.display())
+}
+
+/// Reads code whose instructions are words.
+fn words(code: &[u8], at: u64, kind: fn(u32) -> Option<&'static str>, found: &mut dyn FnMut(u64, &'static str, &[u8])) {
+    for (word, address) in code.as_chunks::<4>().0.iter().zip((at..).step_by(4)) {
+        if let Some(kind) = kind(u32::from_le_bytes(*word)) {
+            found(address, kind, word);
+        }
+    }
+}
+
+/// Reads code of x86's 64-bit mode.
+fn x86(code: &[u8], at: u64, found: &mut dyn FnMut(u64, &'static str, &[u8])) {
+    for instruction in &mut Decoder::with_ip(64, code, at, DecoderOptions::NONE) {
+        if let Some(kind) = stateful(&instruction) {
+            let start = usize::try_from(instruction.ip() - at).unwrap_or(usize::MAX);
+            let bytes = code.get(start..start.saturating_add(instruction.len())).unwrap_or_default();
+            found(instruction.ip(), kind, bytes);
+        }
+    }
+}
+
+/// What kind of forbidden instruction one of x86 is. Those that save and restore all of the state name none of its registers; no
+/// compiler makes them.
+fn stateful(instruction: &Instruction) -> Option<&'static str> {
+    let registers = (0..instruction.op_count()).map(|operand| instruction.op_register(operand));
+    let kind = |register: Register| match register {
+        r if r.is_vector_register() => Some("vector"),
+        r if r.is_mm() || r.is_st() => Some("floating-point"),
+        r if r.is_k() || r.is_tmm() || r.is_bnd() => Some("vector"),
+        _ => None,
+    };
+    let x87 = [CpuidFeature::FPU, CpuidFeature::FPU287, CpuidFeature::FPU387];
+    let stack = instruction.cpuid_features().iter().any(|feature| x87.contains(feature));
+    registers.into_iter().find_map(kind).or(stack.then_some("floating-point"))
 }
 
 /// What kind of forbidden instruction a word of A64 is, by its top-level groups.
@@ -111,7 +154,47 @@ fn indexed(extended: u32) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{arm, power};
+    use super::{arm, power, x86};
+
+    fn kind(code: &[u8]) -> Option<&'static str> {
+        let mut kinds = Vec::new();
+        x86(code, 0x10_0000, &mut |_, kind, bytes| {
+            assert_eq!(bytes, code);
+            kinds.push(kind);
+        });
+        kinds.pop()
+    }
+
+    #[test]
+    fn forbidden_instructions_of_x86_are_known() {
+        for (code, name) in [
+            (&[0x0f, 0x57, 0xc0][..], "xorps xmm0,xmm0"),
+            (&[0xf3, 0x0f, 0x6f, 0x07], "movdqu xmm0,[rdi]"),
+            (&[0x66, 0x48, 0x0f, 0x6e, 0xc0], "movq xmm0,rax"),
+            (&[0xc5, 0xfe, 0x6f, 0x07], "vmovdqu ymm0,[rdi]"),
+            (&[0x62, 0xf1, 0x7c, 0x48, 0x10, 0x07], "vmovups zmm0,[rdi]"),
+            (&[0xc5, 0xf8, 0x92, 0xc8], "kmovw k1,eax"),
+            (&[0x0f, 0x6e, 0xc0], "movd mm0,eax"),
+            (&[0xd9, 0xe8], "fld1"),
+            (&[0xdd, 0x07], "fld qword [rdi]"),
+            (&[0xdf, 0xe0], "fnstsw ax"),
+        ] {
+            assert!(kind(code).is_some(), "{name}");
+        }
+        for (code, name) in [
+            (&[0x90][..], "nop"),
+            (&[0x48, 0x01, 0xc3], "add rbx,rax"),
+            (&[0xf3, 0x48, 0xab], "rep stosq"),
+            (&[0x0f, 0x01, 0xd8], "vmrun"),
+            (&[0x0f, 0xae, 0x27], "xsave [rdi]"),
+            (&[0x0f, 0xae, 0x0f], "fxrstor [rdi]"),
+            (&[0x0f, 0x01, 0xd1], "xsetbv"),
+            (&[0x0f, 0x22, 0xc0], "mov cr0,rax"),
+            (&[0xf3, 0x48, 0x0f, 0xb8, 0xc0], "popcnt rax,rax"),
+        ] {
+            assert_eq!(kind(code), None, "{name}");
+        }
+    }
 
     #[test]
     fn forbidden_instructions_are_known() {

@@ -79,7 +79,7 @@ const RUNS: [Run; 4] = [
 pub fn run(board: &str) -> Result<()> {
     let board = Board::named(board)?;
     let peers = peers::of(&board)?;
-    setup::need_to_run(&board)?;
+    setup::need_to_run(&board, board.machine(None)?)?;
     let mut figures = Vec::new();
     for run in &RUNS {
         let first = run.results(&board)?;

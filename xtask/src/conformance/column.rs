@@ -4,13 +4,13 @@
 //! `CASES <ok> <failed> <skipped>`; without that last line, or with other counts in it, the run is not believed.
 
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{Case, Ending};
 use crate::batch;
-use crate::board::Board;
+use crate::board::{Board, Machine};
 use crate::emulator::Launch;
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
@@ -24,13 +24,23 @@ pub enum Column {
         name: &'static str,
     },
     /// Inside a board's image.
-    Board(Box<Board>),
+    Board {
+        /// The column's name.
+        name: String,
+        /// The board.
+        board: Arc<Board>,
+        /// The machine.
+        machine: Machine,
+    },
 }
 
 impl Column {
     /// Every column that exists.
     pub fn all() -> Result<Vec<Self>> {
-        let boards = Board::all()?.into_iter().map(|board| Self::Board(Box::new(board)));
+        let boards = Board::all()?.into_iter().map(Arc::new).flat_map(|board| {
+            let columns: Vec<_> = board.columns().map(|(name, machine)| (name.to_owned(), machine.clone())).collect();
+            columns.into_iter().map(move |(name, machine)| Self::Board { name, board: Arc::clone(&board), machine })
+        });
         let host = ["host-radix", "host-hash", "host-trap"].map(|name| Self::Host { name });
         Ok(host.into_iter().chain(boards).collect())
     }
@@ -39,7 +49,7 @@ impl Column {
     pub fn name(&self) -> &str {
         match self {
             Self::Host { name } => name,
-            Self::Board(board) => &board.column,
+            Self::Board { name, .. } => name,
         }
     }
 
@@ -47,7 +57,7 @@ impl Column {
     pub fn run(&self, profile: Profile) -> Result<Vec<Case>> {
         let (lines, good) = match self {
             Self::Host { name } => host(name)?,
-            Self::Board(board) => on_board(board, profile)?,
+            Self::Board { board, machine, .. } => on_board(board, machine, profile)?,
         };
         let cases = parse(&lines).with_context(|| format!("column {}", self.name()))?;
         let failed = cases.iter().any(|case| matches!(case.ending, Ending::Failed(_)));
@@ -70,20 +80,20 @@ fn host(program: &str) -> Result<(Vec<String>, bool)> {
     Ok((lines, out.status.success()))
 }
 
-fn on_board(board: &Board, profile: Profile) -> Result<(Vec<String>, bool)> {
-    setup::need_to_run(board)?;
+fn on_board(board: &Board, machine: &Machine, profile: Profile) -> Result<(Vec<String>, bool)> {
+    setup::need_to_run(board, machine)?;
     let image = image::build(board, profile, Variant::Conformance)?;
     let launch = Launch {
         board,
-        machine: board.machine(None)?,
+        machine,
         args: &board.emulator.args,
-        cpus: board.cpus,
+        cpus: board.cpus(machine),
         memory: board.emulator.conformance_memory,
         image: &image,
         bundle: None,
     };
-    let what = format!("running the table on {}", board.name);
-    let written = step(&what, || batch::run(&launch, Duration::from_secs(board.timeout)))?;
+    let what = format!("running the table on {} ({})", board.name, machine.name);
+    let written = step(&what, || batch::run(&launch, board.timeout(machine)))?;
     Ok((written.lines, written.status.success()))
 }
 

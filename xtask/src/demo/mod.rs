@@ -113,7 +113,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     if chosen.is_empty() {
         return Err(refuse(format!("board {} has no guest for this demo", board.name)));
     }
-    setup::need_to_run(&board)?;
+    setup::need_to_run(&board, board.machine(None)?)?;
     let form = if args.short { Form::Short } else { Form::Whole };
     let mut failed = Vec::new();
     for demo in chosen {

@@ -51,12 +51,13 @@ impl Stage<'_> {
             cpus: Some(self.cpus),
             memory: Some(Size(self.memory << 20)),
         };
-        let plan = Plan::new(board, &wish, LinkMode::Split)?;
+        let machine = board.machine(None)?;
+        let plan = Plan::new(board, machine, &wish, LinkMode::Split)?;
         let image = image::build(board, Profile::Release, Variant::Guests)?;
         let bundle = Temporary::write("demo.tar", &pack(&plan.config, &plan.images)?)?;
         let mut emulator = Emulator::start(&Launch {
             board,
-            machine: board.machine(None)?,
+            machine,
             args: &board.emulator.args,
             cpus: plan.cpus,
             memory: plan.memory,
@@ -70,7 +71,7 @@ impl Stage<'_> {
             world.print_tails();
             let complaints = emulator.complaints();
             if !complaints.trim().is_empty() {
-                eprintln!("--- {}, its complaints:\n{}", board.emulator.program, complaints.trim_end());
+                eprintln!("--- {}, its complaints:\n{}", emulator.program(), complaints.trim_end());
             }
         }
         played

@@ -4,6 +4,7 @@
 //! and SHA-256 (`lock.rs`), unpacked without being installed. The RAM disk is made here (`initramfs.rs`).
 
 mod apt;
+pub mod bzimage;
 mod cpio;
 mod initramfs;
 mod lock;
@@ -14,7 +15,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::board::Board;
+use crate::board::{Board, KernelForm};
 use crate::progress::step;
 use crate::{process, workspace};
 use apt::Apt;
@@ -112,7 +113,10 @@ fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
             bail!("{name} {}: the file does not have the SHA-256 that its package list names", offer.version);
         }
         let prefix = guest.kernel_form.file_prefix();
-        let file = step(&format!("unpacking {name}"), || unpack(&deb, dir, wanted, prefix))?;
+        let mut file = step(&format!("unpacking {name}"), || unpack(&deb, dir, wanted, prefix))?;
+        if asked == &guest.kernel_package && guest.kernel_form == KernelForm::BzImage {
+            file = step("unpacking the kernel in it", || unpack_kernel(dir, &file))?;
+        }
         std::fs::remove_file(&deb).with_context(|| format!("cannot remove {}", deb.display()))?;
         lock.record(Package {
             asked: asked.clone(),
@@ -124,6 +128,17 @@ fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Puts the ELF program beside a packed kernel in its place; returns its name inside `dir`.
+fn unpack_kernel(dir: &Path, name: &str) -> Result<String> {
+    let packed = dir.join(name);
+    let bytes = std::fs::read(&packed).with_context(|| format!("cannot read {name}"))?;
+    let program = bzimage::unpack(&bytes).map_err(|why| anyhow::anyhow!("{name}: {why}"))?;
+    let unpacked = name.replace("vmlinuz", "vmlinux");
+    workspace::write_file(&dir.join(&unpacked), &program)?;
+    std::fs::remove_file(&packed).with_context(|| format!("cannot remove {name}"))?;
+    Ok(unpacked)
 }
 
 /// Takes one file out of a package; returns its name inside `dir`. For a folder, the file in it that `prefix` begins.

@@ -96,7 +96,7 @@ mod tests {
         let new = changes(&workspace::root(), "my-board", "pseries").unwrap();
         let board: toml::Table = new.of("boards/my-board/board.toml").parse().unwrap();
         assert_eq!(board["name"].as_str(), Some("my-board"));
-        assert_eq!(board["column"].as_str(), Some("my-board"));
+        assert_eq!(board["machine"][0]["column"].as_str(), Some("my-board"));
         let args = board["image"]["link-args"].as_array().unwrap();
         assert!(args.iter().any(|arg| arg.as_str() == Some("-Tboards/my-board/link.ld")), "its own linker script");
         let cargo: toml::Table = new.of("Cargo.toml").parse().unwrap();

@@ -1,17 +1,21 @@
 //! Is this file a kernel that the board can boot?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::{Endianness, elf};
+use sha2::{Digest as _, Sha256};
 
 use crate::board::{Guest, KernelForm};
 use crate::error::refuse;
+use crate::guests::bzimage;
+use crate::progress::step;
+use crate::workspace;
 
-/// Refuses a file that is neither a kernel of the form that the board's guests have, nor a little-endian 64-bit ELF
-/// program for their machine.
-pub fn check(file: &Path, guest: &Guest) -> Result<()> {
+/// The file that is booted for `file`: itself, or the program that is packed in it. Refuses one that is neither a kernel of
+/// the form that the board's guests have, nor a little-endian 64-bit ELF program for their machine.
+pub fn bootable(file: &Path, guest: &Guest) -> Result<PathBuf> {
     let bytes = std::fs::read(file).map_err(|error| refuse(format!("kernel {}: {error}", file.display())))?;
     let problem = match guest.kernel_form {
         KernelForm::Elf => program(&bytes, guest.elf_machine),
@@ -21,8 +25,29 @@ pub fn check(file: &Path, guest: &Guest) -> Result<()> {
             Found::Other if bytes.starts_with(&elf::ELFMAG) => program(&bytes, guest.elf_machine),
             Found::Other => Some("no 64-bit ELF file and no arm64 Image"),
         },
+        KernelForm::BzImage if bzimage::is(&bytes) => return unpacked(file, &bytes, guest.elf_machine),
+        KernelForm::BzImage if bytes.starts_with(&elf::ELFMAG) => program(&bytes, guest.elf_machine),
+        KernelForm::BzImage => Some("no 64-bit ELF file and no bzImage"),
     };
-    problem.map_or(Ok(()), |what| Err(refuse(format!("kernel {}: {what}", file.display()))))
+    problem.map_or_else(|| Ok(file.to_owned()), |what| Err(wrong(file, what)))
+}
+
+fn wrong(file: &Path, what: &str) -> anyhow::Error {
+    refuse(format!("kernel {}: {what}", file.display()))
+}
+
+/// Unpacks a kernel, once: the result is kept in the build folder, under its source's checksum.
+fn unpacked(file: &Path, bytes: &[u8], machine: u16) -> Result<PathBuf> {
+    let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let kept = workspace::target_dir().join("unpacked").join(sum);
+    if !kept.is_file() {
+        let content = step("unpacking the kernel", || Ok(bzimage::unpack(bytes)))?.map_err(|why| wrong(file, &why))?;
+        if let Some(what) = program(&content, machine) {
+            return Err(wrong(file, &format!("what is packed in it: {what}")));
+        }
+        workspace::write_file(&kept, &content)?;
+    }
+    Ok(kept)
 }
 
 fn program(bytes: &[u8], machine: u16) -> Option<&'static str> {

@@ -91,9 +91,9 @@ pub fn run(args: &RunArgs) -> Result<()> {
         memory: args.memory,
     };
     let link = if args.steps.is_empty() { LinkMode::Terminal } else { LinkMode::Split };
-    let plan = Plan::new(&board, &wish, link)?;
+    let plan = Plan::new(&board, machine, &wish, link)?;
     let steps = args.steps.resolve(&plan.names())?;
-    setup::need_to_run(&board)?;
+    setup::need_to_run(&board, machine)?;
     let image = image::build(&board, args.profile, Variant::Guests)?;
     let bundle = step("packing the guests", || Temporary::write("bundle.tar", &pack(&plan.config, &plan.images)?))?;
     let log = Log::of(&image)?;
@@ -113,9 +113,13 @@ pub fn run(args: &RunArgs) -> Result<()> {
     if args.steps.is_empty() {
         return terminal::run(&mut emulator, &plan.names(), log, echo);
     }
-    let timeout = Duration::from_secs(args.timeout.unwrap_or(board.timeout));
+    let timeout = args.timeout.map_or(board.timeout(machine), Duration::from_secs);
     let mut world = World::new(plan.names().into_iter(), log, echo);
-    match Session::new(&mut emulator, &mut world, timeout).run(&steps) {
+    let ended = Session::new(&mut emulator, &mut world, timeout).run(&steps);
+    if let Some(cost) = emulator.cost() {
+        eprintln!("{}: {cost}", machine.name);
+    }
+    match ended {
         Ok(Outcome::Success) => Ok(()),
         Ok(Outcome::Failure) => bail!("not every command succeeded"),
         Err(error) => {
@@ -123,7 +127,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
             world.print_tails();
             let complaints = emulator.complaints();
             if !complaints.trim().is_empty() {
-                eprintln!("--- {}, its complaints:\n{}", board.emulator.program, complaints.trim_end());
+                eprintln!("--- {}, its complaints:\n{}", emulator.program(), complaints.trim_end());
             }
             Err(error)
         }

@@ -7,7 +7,7 @@ use hv_core::guest::manifest::{Backing, Config, Huge, MAX_VCPUS, OutOfMemory, Vm
 use hv_core::link::LinkMode;
 
 use super::kernel;
-use crate::board::Board;
+use crate::board::{Board, Machine};
 use crate::bundle::Image;
 use crate::error::refuse;
 use crate::guests::{self, Guest};
@@ -53,10 +53,11 @@ impl Plan {
     }
 
     /// Checks the wish and finds the images, fetching the default guest if it is used.
-    pub fn new(board: &Board, wish: &Wish, link: LinkMode) -> Result<Self> {
-        let cpus = wish.cpus.unwrap_or(board.cpus);
-        if cpus == 0 || cpus > board.max_cpus {
-            return Err(refuse(format!("--cpus {cpus}: board {} has 1 to {} CPUs", board.name, board.max_cpus)));
+    pub fn new(board: &Board, machine: &Machine, wish: &Wish, link: LinkMode) -> Result<Self> {
+        let (cpus, most) = (wish.cpus.unwrap_or(board.cpus(machine)), board.max_cpus(machine));
+        if cpus == 0 || cpus > most {
+            let whose = format!("machine {} of board {}", machine.name, board.name);
+            return Err(refuse(format!("--cpus {cpus}: {whose} has 1 to {most} CPUs")));
         }
         let memory = wish.memory.unwrap_or(board.memory);
         let Size(step) = board.memory_step;
@@ -78,14 +79,14 @@ impl Plan {
         }
         let mut images = Images { board, fetched: None, taken: Vec::new() };
         // The user's own files first: a wrong one is refused before anything is fetched.
-        for vm in &vms {
+        for vm in &mut vms {
             for source in [&vm.kernel, &vm.initrd] {
                 if let Source::File(file) = source {
                     check_file(file)?;
                 }
             }
-            if let Source::File(file) = &vm.kernel {
-                kernel::check(file, &board.guest)?;
+            if let Source::File(file) = &mut vm.kernel {
+                *file = kernel::bootable(file, &board.guest)?;
             }
         }
         let vms = vms.into_iter().map(|vm| images.config(vm)).collect::<Result<Vec<_>>>()?;
@@ -207,7 +208,7 @@ mod tests {
             (Wish { kernel: Some(std::env::current_exe().unwrap()), ..wish.clone() }, "another architecture"),
             (Wish { guests: Some("no/such.toml".into()), ..wish.clone() }, "cannot read no/such.toml"),
         ] {
-            let error = Plan::new(&board, &wish, LinkMode::Split).err().unwrap();
+            let error = Plan::new(&board, board.machine(None).unwrap(), &wish, LinkMode::Split).err().unwrap();
             assert!(error.is::<Refused>() && error.to_string().contains(part), "{error:#}");
         }
     }

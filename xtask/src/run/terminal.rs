@@ -1,8 +1,7 @@
 //! The interactive console: the user's terminal becomes the machine's. Keys pass untouched; Trivet knows the escape
 //! key. Only one thing is kept back, for a Trivet that hangs: Ctrl-] three times within a second ends the emulator.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::process::ChildStdin;
+use std::io::{IsTerminal as _, Read as _, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -127,7 +126,7 @@ fn show(item: Item<'_>, names: &[String], log: &mut Log, echo: Echo, said: &mut 
 }
 
 /// Sends what is typed, until input ends.
-fn keys(mut input: ChildStdin, force: &AtomicBool) {
+fn keys(mut input: impl Write, force: &AtomicBool) {
     let mut presses: Vec<Instant> = Vec::new();
     let mut buffer = [0; 128];
     while let Ok(count @ 1..) = std::io::stdin().lock().read(&mut buffer) {

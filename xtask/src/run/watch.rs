@@ -1,13 +1,12 @@
 //! Waits for something to be known of a run, and notices whatever ends it.
 
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hv_core::link::{Stream, frames};
 
 use super::world::{End, State, World};
-use crate::emulator::{Emulator, Happened};
+use crate::emulator::{Emulator, Exit, Happened};
 
 /// How long is waited for the rest of a report after a failure.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -19,7 +18,7 @@ pub struct Watch<'a> {
     /// What is known.
     pub world: &'a mut World,
     /// How the emulator ended, if it has.
-    pub ended: Option<ExitStatus>,
+    pub ended: Option<Exit>,
     /// When something was last heard.
     pub heard: Instant,
     /// When each VM was last started.
@@ -33,7 +32,7 @@ pub enum Waited {
     /// The deadline has passed.
     TimedOut,
     /// The emulator has ended.
-    Ended(ExitStatus),
+    Ended(Exit),
 }
 
 impl<'a> Watch<'a> {

@@ -11,7 +11,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::board::Board;
+use crate::board::{Board, Machine};
+use crate::emulator::bochs_tools;
 use crate::process;
 use toolchain::Toolchain;
 
@@ -27,7 +28,8 @@ pub struct Tool {
 }
 
 impl Tool {
-    fn new(purpose: &'static str, program: &str, package: &str) -> Self {
+    /// A tool; a program that is no program is a file's path.
+    pub fn new(purpose: &'static str, program: &str, package: &str) -> Self {
         Self { purpose, program: program.to_owned(), package: package.to_owned() }
     }
 
@@ -42,9 +44,12 @@ pub fn linker() -> Tool {
     Tool::new("linker for images", "ld.lld", "lld")
 }
 
-/// What runs the board.
-pub fn emulator(board: &Board) -> Tool {
-    Tool::new("emulator", &board.emulator.program, &board.emulator.package)
+/// What runs one of the board's machines.
+pub fn emulator(board: &Board, machine: &Machine) -> Vec<Tool> {
+    match machine.bochs {
+        Some(_) => bochs_tools(),
+        None => vec![Tool::new("emulator", &board.emulator.program, &board.emulator.package)],
+    }
 }
 
 /// What fetches and unpacks guests.
@@ -58,10 +63,10 @@ pub fn need_toolchain() -> Result<Toolchain> {
     toolchain::find().ok_or_else(toolchain::refusal)
 }
 
-/// Makes sure that the board's image can be built and run: all that is missing at once.
-pub fn need_to_run(board: &Board) -> Result<Toolchain> {
+/// Makes sure that the board's image can be built, and run on this machine: all that is missing at once.
+pub fn need_to_run(board: &Board, machine: &Machine) -> Result<Toolchain> {
     let mut missing = missing_to_build();
-    missing.extend(install::missing(&[emulator(board)]));
+    missing.extend(install::missing(&emulator(board, machine)));
     install::packages(&missing, "to build and run images")?;
     toolchain::find().ok_or_else(toolchain::refusal)
 }

@@ -53,7 +53,7 @@ fn flip(bytes: &mut [u8], at: usize) {
 pub fn run(profile: Profile, boards: &[Board]) -> Result<()> {
     for board in boards {
         let image = image::build(board, profile, Variant::Guests)?;
-        let plan = Plan::new(board, &Wish::default(), LinkMode::Split)?;
+        let plan = Plan::new(board, board.machine(None)?, &Wish::default(), LinkMode::Split)?;
         let whole = pack(&plan.config, &plan.images)?;
         for damage in DAMAGES {
             let mut bytes = whole.clone();
@@ -80,7 +80,7 @@ fn too_large(board: &Board) -> Result<(Size, Vec<u8>)> {
     let manifest = format!("[[vm]]\nname = 'linux'\nmemory = '1GiB'\ninitrd = '{}'\n", disk.path().display());
     let manifest = Temporary::write("large.toml", manifest.as_bytes())?;
     let wish = Wish { guests: Some(manifest.path().to_owned()), memory: Some(memory), ..Wish::default() };
-    let plan = Plan::new(board, &wish, LinkMode::Split)?;
+    let plan = Plan::new(board, board.machine(None)?, &wish, LinkMode::Split)?;
     Ok((memory, pack(&plan.config, &plan.images)?))
 }
 

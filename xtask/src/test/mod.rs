@@ -119,7 +119,9 @@ pub fn run(depth: Depth, only: Option<&str>) -> Result<()> {
 /// Everything that has to be installed or fetched, so that no later step's time includes it.
 fn set_up() -> Result<()> {
     for board in Board::all()? {
-        println!("{}", setup::need_to_run(&board)?.about);
+        for machine in &board.machines {
+            println!("{} {}: {}", board.name, machine.name, setup::need_to_run(&board, machine)?.about);
+        }
         println!("{}: {}", board.name, guests::default(&board)?.version);
     }
     setup::need_callgrind()?;
@@ -183,5 +185,6 @@ fn host(column: &str) -> Result<()> {
 }
 
 fn tables(profile: Profile, boards: &[Board]) -> Result<()> {
-    boards.iter().try_for_each(|board| conformance::run(&board.column, None, Format::Human, profile))
+    let mut columns = boards.iter().flat_map(|board| board.columns().map(|(column, _)| column));
+    columns.try_for_each(|column| conformance::run(column, None, Format::Human, profile))
 }
