@@ -334,25 +334,52 @@ impl fmt::Display for ManifestError {
             Self::NoVms => write!(f, "no VM: at least one is needed"),
             Self::TooManyVms(n) => write!(f, "{n} VMs, but at most {MAX_VMS} are possible"),
             Self::Name(name) => {
-                write!(f, "VM name {name:?}: 1 to {MAX_NAME} of a-z, 0-9 and - are allowed, beginning with a letter")
+                write!(
+                    f,
+                    "VM name {}: 1 to {MAX_NAME} of a-z, 0-9 and - are allowed, beginning with a letter",
+                    Quoted(name)
+                )
             }
-            Self::DuplicateName(name) => write!(f, "two VMs are named {name:?}"),
-            Self::Vcpus(vm, n) => write!(f, "VM {vm:?}: {n} vCPUs, but 1 to {MAX_VCPUS} are possible"),
+            Self::DuplicateName(name) => write!(f, "two VMs are named {}", Quoted(name)),
+            Self::Vcpus(vm, n) => write!(f, "VM {}: {n} vCPUs, but 1 to {MAX_VCPUS} are possible", Quoted(vm)),
             Self::Memory(vm, bytes) => {
-                write!(f, "VM {vm:?}: {bytes} bytes of memory, but a multiple of 2 MiB from 64 MiB to 1 TiB is needed")
+                write!(
+                    f,
+                    "VM {}: {bytes} bytes of memory, but a multiple of 2 MiB from 64 MiB to 1 TiB is needed",
+                    Quoted(vm)
+                )
             }
             Self::Cmdline(vm) => {
-                write!(f, "VM {vm:?}: the command line is longer than {MAX_CMDLINE} bytes or has control characters")
+                write!(
+                    f,
+                    "VM {}: the command line is longer than {MAX_CMDLINE} bytes or has control characters",
+                    Quoted(vm)
+                )
             }
             Self::Object(vm, object) => {
-                write!(f, "VM {vm:?}: tmpfs object {object:?}: a name is formed like a VM's")
+                write!(f, "VM {}: tmpfs object {}: a name is formed like a VM's", Quoted(vm), Quoted(object))
             }
             Self::SharedSize(vm, bytes) => {
-                write!(f, "VM {vm:?}: {bytes} bytes of shared memory, but a multiple of 2 MiB up to 1 TiB is needed")
+                write!(
+                    f,
+                    "VM {}: {bytes} bytes of shared memory, but a multiple of 2 MiB up to 1 TiB is needed",
+                    Quoted(vm)
+                )
             }
-            Self::ObjectSizes(object) => write!(f, "two VMs give the tmpfs object {object:?} different sizes"),
-            Self::Member(vm, member) => write!(f, "VM {vm:?}: {member:?} cannot name an image in the bundle"),
+            Self::ObjectSizes(object) => write!(f, "two VMs give the tmpfs object {} different sizes", Quoted(object)),
+            Self::Member(vm, member) => {
+                write!(f, "VM {}: {} cannot name an image in the bundle", Quoted(vm), Quoted(member))
+            }
         }
+    }
+}
+
+/// A name from a bundle, which may be anything: what a terminal would act on is escaped.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.as_bytes().escape_ascii())
     }
 }
 

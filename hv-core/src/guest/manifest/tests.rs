@@ -66,6 +66,15 @@ fn counts_and_sizes_have_limits() {
     assert_eq!(spoilt(|vm| vm.cmdline = "a\0b".into()), Err(ManifestError::Cmdline("a".into())));
 }
 
+/// The operator's terminal does nothing that a bundle tells it to do.
+#[test]
+fn hostile_names_are_shown_and_not_obeyed() {
+    let name = "a\x1b[2J\r\u{e9}\u{202e}\"".to_owned();
+    let shown = [ManifestError::Name(name.clone()), ManifestError::Member("a".into(), name)].map(|e| e.to_string());
+    assert!(shown.iter().all(|text| text.chars().all(|c| c == ' ' || c.is_ascii_graphic())), "{shown:?}");
+    assert!(shown.iter().all(|text| text.contains(r#""a\x1b[2J\r\xc3\xa9\xe2\x80\xae\"""#)), "{shown:?}");
+}
+
 #[test]
 fn images_cannot_pose_as_the_configuration() {
     for bad in ["", "trivet.config", "trivet.sum", "a b", &"x".repeat(100)] {
