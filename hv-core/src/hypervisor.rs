@@ -225,9 +225,7 @@ impl<I: Isa> Hypervisor<I> {
 
     fn console_input(&self, cpu: &Cpu, vm: usize) {
         let Some(running) = self.vms.get(vm).and_then(Vm::running) else { return };
-        if let Some(vcpu) = running.platform.console_input()
-            && let Some(job) = Job::new(&running, vcpu)
-        {
+        for job in running.platform.console_input().into_iter().filter_map(|vcpu| Job::new(&running, vcpu)) {
             self.wake(cpu, &job);
         }
     }

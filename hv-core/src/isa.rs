@@ -233,7 +233,7 @@ pub struct Shape<'a> {
     pub name: &'a str,
     /// Virtual CPUs.
     pub vcpus: u16,
-    /// RAM in bytes, from guest physical address 0.
+    /// RAM in bytes, from guest physical address 0 and around the platform's [`Platform::HOLE`].
     pub ram: u64,
     /// Where the window onto memory shared with other VMs lies, if it has one.
     pub shared: Option<Range<Gpa>>,
@@ -266,6 +266,8 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     const ELF_MACHINE: u16;
     /// Images and firmware are placed below this guest physical address.
     const CEILING: u64;
+    /// Where the guest has devices in place of RAM, which goes on behind it. Nowhere below [`Platform::CEILING`].
+    const HOLE: Option<GfnRange> = None;
     /// Room for [`Firmware::tree`] in bytes.
     const TREE_ROOM: u64;
     /// Room for [`Firmware::code`] in bytes.
@@ -280,8 +282,8 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware>;
     /// Requests that it did not know, for statistics.
     fn unknown_calls(&self) -> u64;
-    /// New input waits on the VM's console. Returns the vCPU to wake, if any.
-    fn console_input(&self) -> Option<u16>;
+    /// New input waits on the VM's console. Returns the vCPUs to wake.
+    fn console_input(&self) -> impl IntoIterator<Item = u16>;
     /// The vCPU comes to a physical CPU. The guest may be told.
     fn dispatched<S: Services>(&self, vcpu: u16, s: &S);
     /// The vCPU leaves its physical CPU.

@@ -7,7 +7,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::addr::GfnRange;
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{EndStep, Life};
 use crate::guest::manifest::{Huge, VmConfig};
@@ -134,10 +133,10 @@ fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>, store: &Arc<dyn Store<I:
     };
     let of = |object: &Counted<Tmpfs<I>>| Backing::Shared { object: Counted::clone(object), first: 0 };
     let mut memory = MemoryConfig::from(config.memory);
+    memory.hole = I::Platform::HOLE;
     memory.huge = huge;
     memory.backing = uses.ram.as_ref().map_or(Backing::Anon, of);
-    if let (Some(object), Some(at)) = (&uses.window, config.shared_window()) {
-        let gfns = GfnRange::new(at.start.page(), at.end.page().since(at.start.page())?)?;
+    if let (Some(object), Some(gfns)) = (&uses.window, config.shared_window(I::Platform::HOLE)) {
         let window = Window { gfns, shift: 0, prot: Prot::all(), backing: of(object), huge };
         memory.windows.push(window).ok()?;
     }

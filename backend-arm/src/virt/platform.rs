@@ -53,7 +53,7 @@ impl Platform<Arm64> for Virt {
         Self::unknown_calls(self)
     }
 
-    fn console_input(&self) -> Option<u16> {
+    fn console_input(&self) -> impl IntoIterator<Item = u16> {
         self.typed()
     }
 

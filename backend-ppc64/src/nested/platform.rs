@@ -58,7 +58,7 @@ impl Platform<Ppc64> for Papr {
         Papr::unknown_calls(self)
     }
 
-    fn console_input(&self) -> Option<u16> {
+    fn console_input(&self) -> impl IntoIterator<Item = u16> {
         self.vty_input()
     }
 

@@ -94,12 +94,10 @@ pub struct BootConfig<'a> {
 }
 
 /// What a VM of this shape finds; `seed` is random numbers for it. `None` if it does not fit.
-///
-/// RAM has to end below the hole for as long as a VM's memory is one piece.
 #[must_use]
 pub fn firmware(shape: &Shape<'_>, seed: Option<[u8; 32]>) -> Option<Firmware> {
     let in_hole = |range: &Range<Gpa>| range.start < HOLE.end && HOLE.start < range.end;
-    if shape.ram > HOLE.start.0 || shape.shared.as_ref().is_some_and(in_hole) {
+    if shape.shared.as_ref().is_some_and(in_hole) {
         return None;
     }
     build(&BootConfig {

@@ -12,11 +12,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::addr::Gpa;
+use crate::addr::{Gfn, GfnRange, Order, PAGE_SHIFT};
 use crate::link::{LinkMode, Stream};
 
 /// Name of the first member.
@@ -254,12 +253,14 @@ impl VmConfig {
         backing.into_iter().chain(window)
     }
 
-    /// Where the guest sees the shared window: from the first multiple of 1 GiB behind the memory, so that it can be
-    /// mapped in the largest pages.
+    /// Where the guest sees the shared window: from the first multiple of 1 GiB behind the memory and the platform's hole,
+    /// so that it can be mapped in the largest pages.
     #[must_use]
-    pub fn shared_window(&self) -> Option<Range<Gpa>> {
-        let start = Gpa(self.memory.div_ceil(1 << 30) << 30);
-        Some(start..start.checked_add(self.shared.as_ref()?.size)?)
+    pub fn shared_window(&self, hole: Option<GfnRange>) -> Option<GfnRange> {
+        let ram = self.memory >> PAGE_SHIFT;
+        let end = hole.map_or(ram, |hole| hole.end().0.max(ram.saturating_add(hole.pages())));
+        let start = Gfn(end.checked_next_multiple_of(Order::GIB.pages())?);
+        GfnRange::new(start, self.shared.as_ref()?.size >> PAGE_SHIFT)
     }
 }
 

@@ -243,7 +243,10 @@ impl<I: Isa> Hypervisor<I> {
             name: &vm.config.name,
             vcpus: vm.config.vcpus,
             ram: vm.config.memory,
-            shared: vm.config.shared_window(),
+            shared: vm
+                .config
+                .shared_window(I::Platform::HOLE)
+                .and_then(|at| Some(at.start().addr()?..at.end().addr()?)),
             kernel: file,
             entry: kernel.entry,
             order: kernel.order,

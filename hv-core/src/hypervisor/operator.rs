@@ -2,14 +2,14 @@
 
 use super::Hypervisor;
 
-use crate::addr::{GfnRange, Order, PAGE_SIZE};
+use crate::addr::{GfnRange, Order, PAGE_SHIFT, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
 use crate::heap::Counted;
 use crate::host::{Reclaimed, Survey};
-use crate::isa::Isa;
+use crate::isa::{Isa, Platform};
 use crate::machine::Machine;
-use crate::mmu::LogError;
+use crate::mmu::{LogError, pieces};
 use crate::monitor::{
     DirtyOrder, DirtyUse, ExitCounts, MemoryInfo, Operator, OwnMemory, PageUse, StoreUse, SwapUse, VmInfo,
 };
@@ -65,6 +65,8 @@ impl<I: Isa> Operator for Operating<'_, I> {
     fn vm_info(&self, vm: usize) -> Option<VmInfo<'_>> {
         let vm = self.hv.vms.get(vm)?;
         let life = *vm.life.lock();
+        let hole = I::Platform::HOLE;
+        let [below, above] = pieces(vm.config.memory >> PAGE_SHIFT, hole);
         let mut info = VmInfo {
             name: &vm.config.name,
             state: life.state(),
@@ -73,7 +75,7 @@ impl<I: Isa> Operator for Operating<'_, I> {
             memory: vm.config.memory,
             resident: 0,
             tables: 0,
-            window: None,
+            places: [below, above, vm.config.shared_window(hole)],
             swap: SwapUse::default(),
             dirty: DirtyUse::default(),
             cpu_ticks: 0,
@@ -82,10 +84,6 @@ impl<I: Isa> Operator for Operating<'_, I> {
         if let Some(running) = vm.running() {
             let memory = running.memory.stats();
             (info.resident, info.tables) = (memory.resident, memory.tables);
-            info.window = vm
-                .config
-                .shared_window()
-                .and_then(|at| GfnRange::new(at.start.page(), at.end.page().since(at.start.page())?));
             info.swap = SwapUse {
                 pages: memory.swapped,
                 outs: memory.swapped_out,
@@ -107,7 +105,7 @@ impl<I: Isa> Operator for Operating<'_, I> {
                 exits.halts = exits.halts.saturating_add(counts.halts.get());
                 info.cpu_ticks = info.cpu_ticks.saturating_add(counts.ticks.get());
             }
-            info.exits.unknown_calls = crate::isa::Platform::unknown_calls(&running.platform);
+            info.exits.unknown_calls = Platform::unknown_calls(&running.platform);
         }
         Some(info)
     }

@@ -50,7 +50,7 @@ pub mod zap;
 
 pub use age::age;
 pub use cache::GfnCache;
-pub use config::{MemoryConfig, Window};
+pub use config::{MemoryConfig, Window, pieces};
 pub use dirty::{Harvest, LogError};
 pub use memory::{GuestMemory, MemoryStats, Outcome};
 pub use space::{MemoryError, Space};

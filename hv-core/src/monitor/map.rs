@@ -7,7 +7,7 @@ use core::fmt::{self, Write};
 
 use super::Operator;
 use super::table::Cell;
-use crate::addr::{Gfn, GfnRange, Gpa};
+use crate::addr::GfnRange;
 use crate::host::{HUGE, Survey};
 
 /// Characters in a line, in groups.
@@ -33,11 +33,10 @@ fn character(found: &Survey, pages: u64) -> char {
     }
 }
 
-/// Draws one VM's memory, and its window onto shared memory if it has one.
+/// Draws one VM's memory, place by place.
 pub(super) fn draw(operator: &dyn Operator, vm: usize, out: &mut dyn Write) -> fmt::Result {
     let Some(info) = operator.vm_info(vm) else { return Ok(()) };
-    let ram = GfnRange::new(Gfn(0), Gpa(info.memory).page().0);
-    for (what, gfns) in [("memory", ram), ("shared window", info.window)] {
+    for (what, gfns) in ["memory", "memory above the hole", "shared window"].into_iter().zip(info.places) {
         if let Some(gfns) = gfns {
             write!(out, "{}: {what}, {}", info.name, Cell::Frames(gfns.pages()))?;
             picture(operator, vm, gfns, out)?;

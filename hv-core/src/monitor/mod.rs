@@ -69,8 +69,8 @@ pub struct VmInfo<'a> {
     pub resident: u64,
     /// Frames (4 KiB) of its tables, host side and second stage.
     pub tables: u64,
-    /// Where it sees memory that it shares with other VMs.
-    pub window: Option<GfnRange>,
+    /// Where it sees memory: below and above its platform's hole, and what it shares with other VMs.
+    pub places: [Option<GfnRange>; 3],
     /// What of it is in the store, and how it came there.
     pub swap: SwapUse,
     /// Its dirty log.

@@ -24,8 +24,8 @@ impl<I: Isa<Machine = FakeMachine>> Platform<I> for FakePlatform {
         Some(Firmware { tree: Vec::new(), code: Vec::new(), start })
     }
 
-    fn console_input(&self) -> Option<u16> {
-        None
+    fn console_input(&self) -> impl IntoIterator<Item = u16> {
+        []
     }
 
     fn unknown_calls(&self) -> u64 {

@@ -86,8 +86,8 @@ impl Platform<Bench> for Never {
     fn unknown_calls(&self) -> u64 {
         match *self {}
     }
-    fn console_input(&self) -> Option<u16> {
-        match *self {}
+    fn console_input(&self) -> impl IntoIterator<Item = u16> {
+        []
     }
     fn dispatched<S: Services>(&self, _vcpu: u16, _s: &S) {
         match *self {}

@@ -1,6 +1,7 @@
 //! Tests of the configuration's form and limits.
 
-use super::{Backing, Config, Huge, MAGIC, ManifestError, OutOfMemory, Sum, Sums, VmConfig};
+use super::{Backing, Config, Huge, MAGIC, ManifestError, OutOfMemory, Shared, Sum, Sums, VmConfig};
+use crate::addr::{Gfn, GfnRange};
 use crate::link::LinkMode;
 use alloc::{vec, vec::Vec};
 use proptest::prelude::{any, proptest};
@@ -73,6 +74,24 @@ fn hostile_names_are_shown_and_not_obeyed() {
     let shown = [ManifestError::Name(name.clone()), ManifestError::Member("a".into(), name)].map(|e| e.to_string());
     assert!(shown.iter().all(|text| text.chars().all(|c| c == ' ' || c.is_ascii_graphic())), "{shown:?}");
     assert!(shown.iter().all(|text| text.contains(r#""a\x1b[2J\r\xc3\xa9\xe2\x80\xae\"""#)), "{shown:?}");
+}
+
+/// Without a hole, and with one from 3 to 4 GiB.
+#[test]
+fn the_shared_window_lies_behind_memory_and_hole() {
+    let gib = 1 << 18;
+    let window = |memory: u64, hole| {
+        let shared = Some(Shared { object: "w".into(), size: 2 << 20 });
+        VmConfig { memory, shared, ..vm("a") }.shared_window(hole)
+    };
+    let at = |start: u64| GfnRange::new(Gfn(start * gib), 512);
+    let hole = GfnRange::new(Gfn(3 * gib), gib);
+    for (mib, without, with) in [(64, 1, 4), (1024, 1, 4), (1026, 2, 4), (3072, 3, 4), (3074, 4, 5), (4096, 4, 5)] {
+        assert_eq!(window(mib << 20, None), at(without), "{mib}");
+        assert_eq!(window(mib << 20, hole), at(with), "{mib}");
+    }
+    assert_eq!(window(u64::MAX, None).map(|at| at.start()), Some(Gfn(1 << 52)));
+    assert_eq!(vm("a").shared_window(hole), None);
 }
 
 #[test]

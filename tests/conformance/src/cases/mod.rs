@@ -22,6 +22,7 @@ mod fault;
 mod frames;
 mod gpc;
 mod grace;
+mod hole;
 mod huge;
 mod memory;
 mod notifier;
@@ -57,7 +58,12 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(discard::cases())
         .chain(fast::cases())
         .chain(gpc::cases());
-    let large = huge::cases().into_iter().chain(split::cases()).chain(collapse::cases()).chain(commit::cases());
+    let large = huge::cases()
+        .into_iter()
+        .chain(hole::cases())
+        .chain(split::cases())
+        .chain(collapse::cases())
+        .chain(commit::cases());
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
     let guests = probing::cases()
         .into_iter()
