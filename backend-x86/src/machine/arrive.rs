@@ -9,6 +9,7 @@ use x86_64::registers::model_specific::Msr;
 
 use super::identify;
 use crate::features::{Extension, Features, Unsupported};
+use crate::vmx::host as vmx;
 
 /// VM_HSAVE_PA.
 const HOST_SAVE: u32 = 0xc001_0117;
@@ -22,8 +23,8 @@ pub enum CannotRun {
     Lacks(Unsupported),
     /// It is not as the boot CPU is.
     Differs,
-    /// It has VMX, which Trivet does not drive yet.
-    Vmx,
+    /// VMX could not be switched on.
+    Vmx(vmx::Refused),
 }
 
 impl core::fmt::Display for CannotRun {
@@ -31,7 +32,7 @@ impl core::fmt::Display for CannotRun {
         match self {
             Self::Lacks(lacks) => lacks.fmt(f),
             Self::Differs => f.write_str("a CPU differs from the first, and guests are moved between them"),
-            Self::Vmx => f.write_str("the processor has VMX, and Trivet runs guests by SVM only so far"),
+            Self::Vmx(why) => why.fmt(f),
         }
     }
 }
@@ -66,6 +67,6 @@ pub unsafe fn open(features: &Features, host: Pfn) -> Result<(), CannotRun> {
             Msr::new(HOST_SAVE).write(host.0 << PAGE_SHIFT);
             Ok(())
         },
-        Extension::Vmx { .. } => Err(CannotRun::Vmx),
+        Extension::Vmx { .. } => vmx::enable(host, features).map_err(CannotRun::Vmx),
     }
 }

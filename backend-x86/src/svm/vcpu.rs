@@ -22,7 +22,7 @@ use super::maps::{self, Maps};
 use super::vmcb::{EFER_SVME, Intercepts, VirtualInterrupt, Vmcb, tlb};
 use crate::apic::Local;
 use crate::bus::GeneralProtection;
-use crate::decode::{Mode, Segment};
+use crate::decode::{Flow, Mode, Segment};
 use crate::event::Event;
 use crate::exit::{Cause, ControlAccess};
 use crate::features::{Extension, Svm as Has};
@@ -376,7 +376,7 @@ impl WorldSwitch for Svm {
     }
 
     /// No access to one ends a run.
-    fn control(&mut self, _: ControlAccess, _: &mut General) -> Result<(), GeneralProtection> {
+    fn control(&mut self, _: ControlAccess, _: &mut General) -> Result<Flow, GeneralProtection> {
         Err(GeneralProtection)
     }
 }

@@ -10,7 +10,7 @@ use super::cpu::{Attention, X86Vcpu};
 use super::hardware::WorldSwitch as _;
 use crate::apic::Clock;
 use crate::bus::GeneralProtection;
-use crate::decode::{Trapped, length};
+use crate::decode::{Flow, Trapped, length};
 use crate::event::{Event, Exception};
 use crate::exit::{Call, ControlAccess, Direction, PortAccess, PortForm};
 use crate::guest::pc::{Answer, Pc};
@@ -224,19 +224,21 @@ impl X86Vcpu {
             ControlAccess::Read(8, register) => {
                 let tpr = u64::from(self.local.tpr() >> 4);
                 self.set_register(register, tpr);
-                Ok(())
+                Ok(Flow::Next)
             }
             ControlAccess::Write(8, register) => match self.register(register) {
                 value @ 0..=15 => {
                     self.local.set_tpr((value as u8) << 4);
-                    Ok(())
+                    self.attention |= Attention::LOOK;
+                    Ok(Flow::Next)
                 }
                 _ => Err(GeneralProtection),
             },
             other => self.hardware.control(other, &mut self.general),
         };
         match done {
-            Ok(()) => self.go_on(),
+            Ok(Flow::Next) => self.go_on(),
+            Ok(Flow::Same) => {}
             Err(GeneralProtection) => self.raise(Exception::GeneralProtection(0)),
         }
     }

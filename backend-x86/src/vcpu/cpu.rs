@@ -10,6 +10,7 @@
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Vcpu, VmTag};
 use hv_core::machine::{Instant, Machine as _};
+use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
@@ -21,7 +22,7 @@ use crate::exit::{Call, Cause};
 use crate::guest::pc::Pc;
 use crate::isa::X86;
 use crate::machine::X86Machine;
-use crate::stage2::{Processor as _, X86Stage2};
+use crate::stage2::Processor as _;
 use crate::start::Start;
 
 bitflags::bitflags! {
@@ -118,19 +119,22 @@ impl Vcpu<X86> for X86Vcpu {
     }
 
     #[inline]
-    fn enter(&mut self, cpu: &Cpu, m: &X86Machine, s2: &X86Stage2, p: &Pc, until: Instant) -> Cause {
+    fn enter(&mut self, cpu: &Cpu, m: &X86Machine, memory: &GuestMemory<X86>, p: &Pc, until: Instant) -> Cause {
         if (!self.attention.is_empty() || self.until != until || self.local.wants_look(p.apics()))
             && let Some(cause) = self.attend(cpu, m, p, until)
         {
             return cause;
         }
-        let cause = self.hardware.run(&mut self.general, cpu, m, self.tag, s2);
+        let cause = self.hardware.run(&mut self.general, cpu, m, self.tag, memory.stage2());
         if let Some(event) = self.hardware.interrupted() {
             self.hardware.inject(event);
         }
         self.hardware.take_priority(&mut self.local);
-        if cause == Cause::Interrupt {
-            self.interrupted(m);
+        match cause {
+            Cause::Interrupt => self.interrupted(m),
+            // It may have been the guest's own timer's.
+            Cause::Deadline => self.attention |= Attention::DEADLINE,
+            Cause::Fault(..) | Cause::Call(_) | Cause::Broken(_) => {}
         }
         cause
     }

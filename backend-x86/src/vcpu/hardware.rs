@@ -10,7 +10,7 @@ use hv_core::machine::Instant;
 
 use crate::apic::Local;
 use crate::bus::GeneralProtection;
-use crate::decode::{Mode, Segment};
+use crate::decode::{Flow, Mode, Segment};
 use crate::event::Event;
 use crate::exit::{Cause, ControlAccess};
 use crate::features::Extension;
@@ -19,6 +19,7 @@ use crate::paging::Paging;
 use crate::stage2::{Processor as _, X86Stage2};
 use crate::start::Start;
 use crate::svm::vcpu::Svm;
+use crate::vmx::vcpu::Vmx;
 
 /// The general registers by number: rAX, rCX, rDX, rBX, rSP, rBP, rSI, rDI, R8 to R15. That of rSP is not used: see
 /// [`WorldSwitch::rsp`].
@@ -104,8 +105,9 @@ pub trait WorldSwitch: Sized {
     fn privilege(&self) -> u8;
     /// What is added to the machine's time-stamp counter for the guest.
     fn set_tsc_offset(&mut self, offset: u64);
-    /// Carries out an access to a control register other than CR8.
-    fn control(&mut self, access: ControlAccess, general: &mut General) -> Result<(), GeneralProtection>;
+    /// Carries out an access to a control register other than CR8. The guest goes on after the instruction, or carries it out
+    /// itself, now that it can.
+    fn control(&mut self, access: ControlAccess, general: &mut General) -> Result<Flow, GeneralProtection>;
 }
 
 /// The half that this machine's processors have.
@@ -113,6 +115,8 @@ pub trait WorldSwitch: Sized {
 pub enum Hardware {
     /// AMD's.
     Svm(Svm),
+    /// Intel's.
+    Vmx(Vmx),
 }
 
 /// The same expression for whichever half it is.
@@ -120,6 +124,7 @@ macro_rules! each {
     ($hardware:expr, $h:ident => $with:expr) => {
         match $hardware {
             Hardware::Svm($h) => $with,
+            Hardware::Vmx($h) => $with,
         }
     };
 }
@@ -140,7 +145,7 @@ impl WorldSwitch for Hardware {
     fn create(m: &X86Machine) -> Option<Self> {
         Some(match m.features().extension {
             Extension::Svm { .. } => Self::Svm(Svm::create(m)?),
-            Extension::Vmx { .. } => return None,
+            Extension::Vmx { .. } => Self::Vmx(Vmx::create(m)?),
         })
     }
 
@@ -178,6 +183,6 @@ impl WorldSwitch for Hardware {
         fn set_efer(&mut self, efer: u64);
         fn set_pat(&mut self, pat: u64);
         fn set_tsc_offset(&mut self, offset: u64);
-        fn control(&mut self, access: ControlAccess, general: &mut General) -> Result<(), GeneralProtection>;
+        fn control(&mut self, access: ControlAccess, general: &mut General) -> Result<Flow, GeneralProtection>;
     }
 }

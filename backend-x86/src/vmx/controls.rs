@@ -140,8 +140,6 @@ pub enum Unfit {
     Lacks(Group, u32),
     /// These cannot be cleared.
     Forces(Group, u32),
-    /// Its extension is another vendor's.
-    NotVmx,
 }
 
 /// What Trivet asks of a group. What it does not name is as hardware has it by default.
@@ -172,7 +170,6 @@ impl core::fmt::Display for Unfit {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Lacks(group, bits) => write!(f, "the processor's VMX lacks {group:?} controls {bits:#x}"),
-            Self::NotVmx => f.write_str("the processor has no VMX"),
             Self::Forces(group, bits) => {
                 write!(f, "the processor's VMX cannot do without {group:?} controls {bits:#x}")
             }
