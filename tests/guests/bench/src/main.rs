@@ -2,8 +2,8 @@
 //!
 //! It runs as an ordinary guest on the image that is shipped. Under deterministic counting the machine's counter advances
 //! with the instructions that every layer executes, so what passes between two readings is the path length from guest to
-//! guest: at the rate that the machine tells, a tick is 1.95 of them on POWER, and one on Arm. Each figure is the count less
-//! that of two readings with nothing in between.
+//! guest: at the rate that the machine tells, a tick is 1.95 of them on POWER, and one on Arm and x86. Each figure is the
+//! count less that of two readings with nothing in between.
 //!
 //! The command line says what is counted: nothing for calls and faults, `logged` for the first store to a page whose VM
 //! has its dirty log on, `swapped` for the first load from a page that the hypervisor has put away as one word.
@@ -13,6 +13,10 @@
 #![no_main]
 #![expect(unsafe_code, reason = "bare metal: entry, hypercalls, stores to untouched memory")]
 
+#[cfg(target_arch = "x86_64")]
+#[allow(dead_code, reason = "other guests', which need more of it")]
+#[path = "../../x86/apic.rs"]
+mod apic;
 #[cfg(target_arch = "aarch64")]
 mod arm64;
 #[cfg(target_arch = "aarch64")]
@@ -22,15 +26,20 @@ mod gic;
 #[allow(dead_code, reason = "other guests', which need more of it")]
 #[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "../../x86/machine.rs")]
 mod machine;
 #[cfg(target_arch = "powerpc64")]
 mod ppc64;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(target_arch = "aarch64")]
 use arm64 as own;
 use machine::{Tree, fail, power_off, say};
 #[cfg(target_arch = "powerpc64")]
 use ppc64 as own;
+#[cfg(target_arch = "x86_64")]
+use x86 as own;
 
 unsafe extern "C" {
     fn time_nothing() -> u64;

@@ -3,7 +3,7 @@
 //! Each round begins with a line `READY` and wants one character, `a` in the first, `b` in the second, and so on. A
 //! round of the first kind holds interrupts off until the character has come and a while longer, turns them on, and
 //! prints `LATENCY <microseconds>`: from before the instruction that turned them on to the interrupt's vector, by the
-//! guest's own clock. A round of the second kind sleeps until the interrupt comes (H_CEDE, WFI). `DONE` is the last line;
+//! guest's own clock. A round of the second kind sleeps until the interrupt comes (H_CEDE, WFI, HLT). `DONE` is the last line;
 //! whatever is wrong ends the guest as a failed operating system instead.
 //!
 //! With the command line `spin` it only takes a CPU's time.
@@ -11,6 +11,9 @@
 #![no_main]
 #![expect(unsafe_code, reason = "bare metal: entry, hypercalls, interrupt vectors")]
 
+#[cfg(target_arch = "x86_64")]
+#[path = "../../x86/apic.rs"]
+mod apic;
 #[cfg(target_arch = "aarch64")]
 mod arm64;
 #[cfg(target_arch = "aarch64")]
@@ -19,15 +22,20 @@ mod gic;
 #[allow(dead_code, reason = "other guests', which need more of it")]
 #[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "../../x86/machine.rs")]
 mod machine;
 #[cfg(target_arch = "powerpc64")]
 mod ppc64;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(target_arch = "aarch64")]
 use arm64::Line;
 use machine::{Tree, fail, power_off, say};
 #[cfg(target_arch = "powerpc64")]
 use ppc64::Line;
+#[cfg(target_arch = "x86_64")]
+use x86::Line;
 
 /// Rounds with interrupts held off.
 const CLOSED_ROUNDS: u8 = 5;

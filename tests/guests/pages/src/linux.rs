@@ -33,6 +33,18 @@ mod number {
     pub const WAIT4: u64 = 260;
 }
 
+/// The numbers of x86-64.
+#[cfg(target_arch = "x86_64")]
+mod number {
+    pub const EXIT_GROUP: u64 = 231;
+    pub const CLONE: u64 = 56;
+    pub const WRITE: u64 = 1;
+    pub const OPENAT: u64 = 257;
+    pub const MMAP: u64 = 9;
+    pub const FTRUNCATE: u64 = 77;
+    pub const WAIT4: u64 = 61;
+}
+
 /// `AT_FDCWD`: names are relative to the working directory.
 const HERE: u64 = -100_i64 as u64;
 /// `SIGCHLD`, of which a process that ends tells its parent; nothing is shared between the two.

@@ -21,6 +21,8 @@ use linux::{Failed, Output, ended_well, exit, fork, map};
 core::arch::global_asm!(include_str!("../../ppc64/linux.S"), options(raw));
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(include_str!("../../arm64/linux.S"), options(raw));
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(include_str!("../../x86/linux.S"), options(raw));
 
 /// Words of a page of 4 KiB.
 const WORDS: u64 = 512;

@@ -1,6 +1,7 @@
 //! Keeps patterns in the registers that entering a guest does not switch, while a neighbour on the same CPU does the same
-//! with others: on POWER floating point, vectors, VRSAVE, TAR, AMR, DSCR; on Arm vectors and what belongs to EL1. Two VMs
-//! of it on one CPU, with slices much shorter than a round, lose them at once if the hypervisor forgets one.
+//! with others: on POWER floating point, vectors, VRSAVE, TAR, AMR, DSCR; on Arm vectors and what belongs to EL1; on x86
+//! floating point, vectors, debug registers, and what system calls and segments begin with. Two VMs of it on one CPU, with
+//! slices much shorter than a round, lose them at once if the hypervisor forgets one.
 //!
 //! Ends by power-off if nothing was ever lost, otherwise as an operating system that has failed.
 #![no_std]
@@ -10,6 +11,7 @@
 #[allow(dead_code, reason = "other guests', which need more of it")]
 #[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "../../x86/machine.rs")]
 mod machine;
 
 use machine::{Tree, fail, now, power_off};
@@ -18,6 +20,8 @@ use machine::{Tree, fail, now, power_off};
 core::arch::global_asm!(include_str!("ppc64.S"), options(raw));
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(include_str!("arm64.S"), options(raw));
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(include_str!("x86.S"), options(raw));
 
 unsafe extern "C" {
     fn __trivet_state_switch_fill(seed: u64);

@@ -15,6 +15,7 @@
 #[allow(dead_code, reason = "other guests', which need more of it")]
 #[cfg_attr(target_arch = "powerpc64", path = "../../ppc64/machine.rs")]
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
+#[cfg_attr(target_arch = "x86_64", path = "../../x86/machine.rs")]
 mod machine;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,8 @@ use machine::{Tree, fail, now, say, sleep, typed};
 core::arch::global_asm!(include_str!("../../ppc64/second.S"), options(raw));
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(include_str!("../../arm64/second.S"), options(raw));
+#[cfg(target_arch = "x86_64")]
+core::arch::global_asm!(include_str!("../../x86/second.S"), options(raw));
 
 unsafe extern "C" {
     #[cfg_attr(target_arch = "powerpc64", link_name = "__trivet_big_endian_second")]
