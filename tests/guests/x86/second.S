@@ -1,6 +1,6 @@
 /* Where a second vCPU begins: in real mode, at the page that a start-up message names. It takes over the first one's page
-   tables, which second_root names, and goes on with the linker script's second stack, in second_main. The jump that changes
-   the mode is written as bytes: operand of 32 bits, the instruction, where to, code segment. */
+   tables, which second_root names, has the same segments, and goes on with the linker script's second stack, in second_main.
+   The jump that changes the mode is written as bytes: operand of 32 bits, the instruction, where to, code segment. */
     .text
     .balign 4096
     .globl  second_start
@@ -21,7 +21,7 @@ second_start:
     mov     cr0, eax
     .byte   0x66, 0xea
     .long   second_long
-    .word   0x08
+    .word   0x10
 
 /* 0x100 bytes into the page. */
     .balign 256
@@ -29,17 +29,18 @@ second_start:
 second_root:
     .quad   0
 second_gdtr:
-    .word   3 * 8 - 1
+    .word   4 * 8 - 1
     .long   second_gdt
     .balign 8
 second_gdt:
+    .quad   0
     .quad   0
     .quad   0x00af9b000000ffff      /* code of 64 bits */
     .quad   0x00cf93000000ffff      /* data */
 
     .code64
 second_long:
-    mov     eax, 0x10
+    mov     eax, 0x18
     mov     ds, eax
     mov     es, eax
     mov     ss, eax
