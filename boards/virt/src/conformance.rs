@@ -3,7 +3,7 @@
 use backend_arm::machine::ArmMachine;
 use backend_arm::stage2::format::{Entries, Forced, Hardware, Trap};
 use board_kit::column::{self, Setup};
-use conformance::probe::Image;
+use conformance::probe::{Image, Nowhere};
 use conformance::rig::Codec;
 use hv_core::addr::Gpa;
 
@@ -18,6 +18,8 @@ unsafe extern "C" {
 
 /// The probe's first instruction is its first byte.
 const ENTRY: Gpa = Gpa(0);
+/// RET.
+const RET: u64 = 0xd65f_03c0;
 
 const CODECS: &[Codec] = &[
     Codec::of::<Entries<Forced>>("arm64 stage 2, marks and forced write-back"),
@@ -30,6 +32,6 @@ pub fn run(machine: &'static ArmMachine, cpus: usize) -> ! {
     let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
     // SAFETY: the assembly between the two symbols, in the image's read-only data.
     let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
-    let probe = Image { code, entry: ENTRY };
+    let probe = Image { code, entry: ENTRY, nowhere: Nowhere::Exception, returns: Some(RET) };
     column::run::<Virt>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
 }

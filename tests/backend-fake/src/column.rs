@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use conformance::probe::Image;
+use conformance::probe::{Image, Nowhere};
 use conformance::report::{Tally, run};
 use conformance::rig::{Codec, Rig};
 use hv_core::addr::{Gpa, Order};
@@ -60,7 +60,7 @@ where
 
     fn probe(&self) -> Result<Image, &'static str> {
         // The fake's probe is no code; something is loaded all the same, so that loading is tried.
-        Ok(Image { code: b"probe", entry: Gpa(0) })
+        Ok(Image { code: b"probe", entry: Gpa(0), nowhere: Nowhere::Exception, returns: None })
     }
 
     fn claim(&self, stage2: &I::Stage2, gpa: Gpa, size: Order) -> I::Claim {

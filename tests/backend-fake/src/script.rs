@@ -94,7 +94,8 @@ impl ScriptVcpu {
             Step::Execute => {
                 let at = Gpa(address);
                 match Op::from_word(op) {
-                    Some(Op::Null) | None => self.step = Step::Status,
+                    // It brings no code, and has none to call.
+                    Some(Op::Null | Op::Fetch) | None => self.step = Step::Status,
                     Some(Op::Read) => {
                         self.result = load(at)?;
                         self.step = Step::Status;

@@ -45,6 +45,20 @@ pub struct Image {
     pub code: &'static [u8],
     /// Its first instruction.
     pub entry: Gpa,
+    /// What an access becomes where nothing is.
+    pub nowhere: Nowhere,
+    /// The instruction that returns to whoever called the place where it is, for [`Op::Fetch`]; `None` if the probe cannot
+    /// execute what it did not bring.
+    pub returns: Option<u64>,
+}
+
+/// What an access becomes where nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nowhere {
+    /// An exception.
+    Exception,
+    /// A load of ones; a store is lost.
+    Ones,
 }
 
 /// The mailbox of vCPU `index`.
@@ -93,6 +107,8 @@ pub enum Op {
     Write = 2,
     /// Store to `address` until told to stop.
     Spin = 3,
+    /// Call the code at `address`, which returns.
+    Fetch = 4,
 }
 
 impl Op {
@@ -104,6 +120,7 @@ impl Op {
             1 => Some(Self::Read),
             2 => Some(Self::Write),
             3 => Some(Self::Spin),
+            4 => Some(Self::Fetch),
             _ => None,
         }
     }

@@ -35,6 +35,8 @@ trivet_probe:
     b.eq    .Lprobe_read
     cmp     x6, #2
     b.eq    .Lprobe_write
+    cmp     x6, #4
+    b.eq    .Lprobe_fetch
     cmp     x6, #3
     b.ne    .Lprobe_finish
 
@@ -54,6 +56,13 @@ trivet_probe:
 
 .Lprobe_write:
     str     x8, [x7]
+    b       .Lprobe_finish
+
+.Lprobe_fetch:
+    ic      iallu                   /* the host wrote it */
+    dsb     ish
+    isb
+    blr     x7
 
 .Lprobe_finish:
     dsb     sy                      /* an access that is refused late is refused by now */

@@ -35,6 +35,8 @@ trivet_probe:
     beq     .Lprobe_read
     cmpldi  6, 2
     beq     .Lprobe_write
+    cmpldi  6, 4
+    beq     .Lprobe_fetch
     cmpldi  6, 3
     bne     .Lprobe_finish
 
@@ -54,6 +56,12 @@ trivet_probe:
 
 .Lprobe_write:
     std     8, 0(7)
+    b       .Lprobe_finish
+
+.Lprobe_fetch:
+    mtctr   7
+    isync                           /* the host wrote it */
+    bctrl
 
 .Lprobe_finish:
     std     10, 48(14)              /* status */
@@ -81,6 +89,17 @@ trivet_probe:
 .Lprobe_exception:
     li      10, 2                   /* STATUS_EXCEPTION */
     b       .Lprobe_finish
+
+    .skip   0x400 - (. - trivet_probe)
+/* Instruction storage interrupt: so did a fetch. */
+    tdi     0, 0, 0x48
+    b       .Lprobe_exception
+    .byte   0x7d, 0x60, 0x00, 0xa6  /* mfmsr   r11 */
+    .byte   0x61, 0x6b, 0x00, 0x01  /* ori     r11, r11, MSR_LE */
+    .byte   0x7d, 0x7b, 0x03, 0xa6  /* mtsrr1  r11 */
+    .byte   0x39, 0x60, 0x03, 0x20  /* li      r11, 0x320 */
+    .byte   0x7d, 0x7a, 0x03, 0xa6  /* mtsrr0  r11 */
+    .byte   0x4c, 0x00, 0x00, 0x24  /* rfid */
     .globl  trivet_probe_end
 trivet_probe_end:
     .popsection

@@ -84,6 +84,8 @@ trivet_probe:
     je      .Lprobe_read
     cmp     rax, 2
     je      .Lprobe_write
+    cmp     rax, 4
+    je      .Lprobe_fetch
     cmp     rax, 3
     jne     .Lprobe_finish
 
@@ -103,6 +105,10 @@ trivet_probe:
 
 .Lprobe_write:
     mov     [r13], r14
+    jmp     .Lprobe_finish
+
+.Lprobe_fetch:
+    call    r13                     /* what is behind the mailbox has room for where it returns */
 
 .Lprobe_finish:
     mov     [rbx + 48], rdi         /* status */

@@ -19,6 +19,7 @@ mod dirty_blocks;
 mod discard;
 mod fast;
 mod fault;
+mod fetch;
 mod frames;
 mod gpc;
 mod grace;
@@ -67,6 +68,7 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
     let guests = probing::cases()
         .into_iter()
+        .chain(fetch::cases())
         .chain(age::cases())
         .chain(dirty::cases())
         .chain(dirty_blocks::cases())

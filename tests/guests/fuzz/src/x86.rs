@@ -31,6 +31,7 @@ unsafe extern "C" {
     static outputs: u8;
     static outputs_end: u8;
     static write_any_msr: u8;
+    static go_there: u8;
     static mut second_root: u64;
     static refused: AtomicU64;
     fn one(value: u64, address: u64, third: u64, fourth: u64, what: *const u8) -> u64;
@@ -136,6 +137,7 @@ fn step(random: &mut Random, vcpu: usize) {
             if random.one_in(4) {
                 write_msr(APIC_BASE, draw::base(random));
             }
+            call(0, draw::nowhere(random), 0, 0, &raw const go_there);
         }
     }
 }

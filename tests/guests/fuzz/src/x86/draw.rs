@@ -39,6 +39,11 @@ pub fn address(random: &mut Random, memory: u64) -> u64 {
     }
 }
 
+/// A place where nothing can be executed.
+pub fn nowhere(random: &mut Random) -> u64 {
+    HOLE + random.below(HOLE_BYTES)
+}
+
 /// True if a store there could send a message: the interrupt command register, or, at the next chance, the I/O APIC's window.
 /// Some stores are of 512 bytes, none of which begins below that window.
 pub fn is_command(address: u64) -> bool {

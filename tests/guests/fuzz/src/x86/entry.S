@@ -292,6 +292,12 @@ outputs:
     .balign 16
 outputs_end:
 
+/* A place without instructions. */
+    .balign 16
+    .globl  go_there
+go_there:
+    jmp     rbx
+
 /* A model-specific register in ecx, its value in rax. */
     .balign 16
     .globl  write_any_msr
