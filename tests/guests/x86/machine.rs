@@ -106,7 +106,8 @@ impl Tree {
     /// Where memory ends that begins at 0.
     pub fn memory(&self) -> u64 {
         let entries = 0..usize::from(self.field::<u8>(E820_ENTRIES));
-        let ends = entries.map(|n| E820_TABLE + n * E820_ENTRY).map(|at| self.field::<u64>(at) + self.field::<u64>(at + 8));
+        let ends =
+            entries.map(|n| E820_TABLE + n * E820_ENTRY).map(|at| self.field::<u64>(at) + self.field::<u64>(at + 8));
         let below = ends.filter(|end| *end <= 3 << 30).max();
         below.unwrap_or_else(|| fail(format_args!("the zero page has no memory")))
     }

@@ -1,9 +1,11 @@
 /* Where a second vCPU begins: in real mode, at the page that a start-up message names. It takes over the first one's page
    tables, which second_root names, has the same segments, and goes on with the linker script's second stack, in second_main.
-   The jump that changes the mode is written as bytes: operand of 32 bits, the instruction, where to, code segment. */
+   The jump that changes the mode is written as bytes: operand of 32 bits, the instruction, where to, code segment. What is
+   not code of 64 bits has names that say so. */
     .text
     .balign 4096
     .globl  second_start
+__trivet_32_bit_second:
 second_start:
     .code16
     cli
@@ -16,7 +18,7 @@ second_start:
     xor     edx, edx
     wrmsr
     .byte   0x66                    /* a base of 32 bits */
-    lgdt    cs:[0x108]              /* second_gdtr */
+    lgdt    cs:[0x108]
     mov     eax, 0x80000031         /* PG, NE, ET, PE */
     mov     cr0, eax
     .byte   0x66, 0xea
@@ -26,17 +28,18 @@ second_start:
 /* 0x100 bytes into the page. */
     .balign 256
     .globl  second_root
+__trivet_32_bit_tables:
 second_root:
     .quad   0
-second_gdtr:
     .word   4 * 8 - 1
-    .long   second_gdt
+    .long   .Lsecond_gdt
     .balign 8
-second_gdt:
+/* Code of 64 bits, data. */
+.Lsecond_gdt:
     .quad   0
     .quad   0
-    .quad   0x00af9b000000ffff      /* code of 64 bits */
-    .quad   0x00cf93000000ffff      /* data */
+    .quad   0x00af9b000000ffff
+    .quad   0x00cf93000000ffff
 
     .code64
 second_long:

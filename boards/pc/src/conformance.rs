@@ -1,0 +1,37 @@
+//! The conformance table in place of guests: columns `pc-svm`, `pc-vmx`, `pc-bochs-amd`.
+
+use backend_x86::machine::X86Machine;
+use backend_x86::stage2::format::{Entries, EptMarks, EptTrap, Npt};
+use board_kit::column::{self, Setup};
+use conformance::probe::{Image, Nowhere};
+use conformance::rig::Codec;
+use hv_core::addr::Gpa;
+
+use crate::{PcBoard, cpus};
+
+core::arch::global_asm!(include_str!("../../../tests/guests/x86/probe.S"), options(raw));
+
+unsafe extern "C" {
+    static trivet_probe: u8;
+    static trivet_probe_end: u8;
+}
+
+/// The probe's first instruction is its first byte.
+const ENTRY: Gpa = Gpa(0);
+/// RET.
+const RET: u64 = 0xc3;
+
+const CODECS: &[Codec] = &[
+    Codec::of::<Entries<EptMarks>>("x86 EPT, marks"),
+    Codec::of::<Entries<EptTrap>>("x86 EPT, no marks"),
+    Codec::of::<Entries<Npt>>("x86 nested pages"),
+];
+
+/// Runs the table on a machine with so many CPUs, and ends the run.
+pub fn run(machine: &'static X86Machine, cpus: usize) -> ! {
+    let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
+    // SAFETY: the assembly between the two symbols, in the image's read-only data.
+    let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
+    let probe = Image { code, entry: ENTRY, nowhere: Nowhere::Ones, returns: Some(RET) };
+    column::run::<PcBoard>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
+}
