@@ -1,5 +1,6 @@
 //! What a guest finds in place of firmware, and the state of its first vCPU.
 
+use hv_core::addr::{GfnRange, PAGE_SHIFT};
 use hv_core::guest::loader::{Kernel, LoadError};
 use hv_core::isa::{Firmware, Platform, Shape};
 use hv_core::machine::Machine as _;
@@ -16,6 +17,7 @@ impl Platform<X86> for Pc {
     const ELF_MACHINE: u16 = EM_X86_64;
     /// The first vCPU begins with the first 4 GiB mapped, and devices are at the end of them.
     const CEILING: u64 = HOLE.start.0;
+    const HOLE: Option<GfnRange> = GfnRange::new(HOLE.start.page(), (HOLE.end.0 - HOLE.start.0) >> PAGE_SHIFT);
     const TREE_ROOM: u64 = TREE_ROOM;
     const CODE_ROOM: u64 = CODE_ROOM;
 
@@ -35,8 +37,8 @@ impl Platform<X86> for Pc {
         Self::unknown_calls(self)
     }
 
-    fn console_input(&self) -> Option<u16> {
-        self.typed().vcpus().next()
+    fn console_input(&self) -> impl IntoIterator<Item = u16> {
+        self.typed().vcpus()
     }
 
     // A guest is told nothing of when it runs.
