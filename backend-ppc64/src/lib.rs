@@ -1,6 +1,7 @@
 //! The POWER backend: what hv-core needs of this instruction set, and what POWER guests need beside it.
 //!
 //! - [`radix`]: partition-scoped radix tables, a format over hv-core's walker.
+//! - [`hash`]: hashed page tables, which the guest fills by hypervisor calls.
 //! - [`papr`] and [`irq`]: what an unmodified Linux finds instead of firmware. Pure logic, tested on the host.
 //! - [`vcpu`]: machine state and the meaning of exits, shared by all ways to run a guest.
 //! - [`nested`]: guests run by a PAPR platform's nested-HV interface; this hypervisor is itself a partition.
@@ -12,6 +13,7 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod hash;
 pub mod irq;
 pub mod nested;
 pub mod papr;

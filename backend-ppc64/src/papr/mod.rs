@@ -20,7 +20,7 @@ mod hcall;
 mod mode;
 mod presentation;
 mod rtas;
-mod status;
+pub(crate) mod status;
 mod term;
 mod vpa;
 

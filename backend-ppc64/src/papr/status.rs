@@ -17,6 +17,10 @@ pub enum Status {
     Privilege = -3,
     /// The first parameter, or a parameter in general, is wrong.
     Parameter = -4,
+    /// No entry of the group is free.
+    PtegFull = -6,
+    /// The entry is free, or another than the one that was meant.
+    NotFound = -7,
     /// What it depends on is not there, or is still in use.
     Resource = -16,
     /// The second parameter is wrong.

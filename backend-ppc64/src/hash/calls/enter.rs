@@ -1,0 +1,152 @@
+//! H_ENTER: the guest puts an entry.
+//!
+//! ```text
+//!   arguments -> slot and host page -> a free entry, locked -> put, absent -> unlocked
+//!     -> the fast path of a fault by it: sample (R5), section, revalidate (R6), primary (R11), map
+//! ```
+//!
+//! An entry is put absent and then answered like a fault, by the same function, which publishes in a commit section or not
+//! at all. So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host side
+//! allows no access) is H_SUCCESS and an absent entry: the first access finds it and takes the long way. No call loops.
+
+use hv_core::addr::{GfnRange, Gpa, PAGE_SIZE};
+use hv_core::epoch::WalkGuard;
+use hv_core::host::Peek;
+use hv_core::isa::Isa;
+use hv_core::mmu::fast::fast;
+use hv_core::vcpu::exit::{Access, Fault};
+use hv_core::vcpu::services::MemError;
+
+use super::{Stop, Vm};
+use crate::hash::table::{GROUP, Hashed, Locked, Processor};
+use crate::hash::words::{ABSENT, LOCK, PageSize, SEGMENT_SHIFT, VALID, first_gfn, guest_view, is_memory};
+use crate::papr::status::Status;
+
+/// This entry, and no other of its group.
+const EXACT: u64 = 1 << (63 - 24);
+/// The page is filled with zeros first.
+const ZERO_PAGE: u64 = 1 << (63 - 48);
+/// Bytes written at once.
+const PIECE: usize = 256;
+
+impl<I: Isa> Vm<'_, I>
+where
+    I::Machine: Processor,
+    I::Claim: Hashed,
+{
+    /// H_ENTER(flags, index, v, r) -> index. Other flags are hints: instruction caches are coherent on every processor that
+    /// has hashed tables here, and pages are not shared by content.
+    pub(super) fn enter(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
+        let (flags, index, r) = (gpr[4], self.index(gpr[5])?, guest_view(gpr[7]));
+        let v = gpr[6] & !(VALID | ABSENT | LOCK);
+        let parts = self.table.parts();
+        let size = PageSize::of(v, r).ok_or(Status::Parameter)?;
+        let reserved = v >> SEGMENT_SHIFT > 1 || !parts.layout.holds(v, r);
+        if reserved || !is_memory(r) || size.actual > self.table.granule() {
+            return Err(Status::Parameter.into());
+        }
+        let block = GfnRange::block(first_gfn(r, size.actual), size.actual).ok_or(Status::Parameter)?;
+        let at = block.start().addr().ok_or(Status::Parameter)?;
+        let claim = {
+            let walk = self.walk();
+            self.fits(&walk, &block)?;
+            if flags & ZERO_PAGE == 0 {
+                self.put(&walk, flags, index, v, r)?
+            } else {
+                drop(walk);
+                self.zero(at, size.actual.bytes())?;
+                self.put(&self.walk(), flags, index, v, r)?
+            }
+        };
+        let fault = Fault { gpa: at, access: Access::Read, claim: I::Claim::of(claim) };
+        // If it defers the entry stays absent.
+        let _ = fast(self.ctx.atomic(), self.m, self.memory.space(), &fault);
+        gpr[4] = claim.index();
+        Ok(())
+    }
+
+    /// May the guest ask for a page of this size there? If a smaller one is behind it now it may not.
+    fn fits(&self, walk: &WalkGuard<'_>, block: &GfnRange) -> Result<(), Status> {
+        let (space, gfn, size) = (self.memory.space(), block.start(), block.pages());
+        let slot = space.slots.find(walk, gfn).filter(|slot| slot.gfns().covers(block)).ok_or(Status::Parameter)?;
+        let hvn = slot.hvn(gfn).ok_or(Status::Parameter)?;
+        let askew = |other: u64| (gfn.0 ^ other) & (size - 1) != 0;
+        let fits = match space.host.peek(self.m, walk, hvn) {
+            Peek::Page(page) => page.order.pages() >= size && !askew(page.pfn.0),
+            // As large as it will be when it is there: the granule.
+            Peek::Absent | Peek::Swapped | Peek::Retry => true,
+            Peek::OutOfReach => false,
+        };
+        if fits && !askew(hvn.0) { Ok(()) } else { Err(Status::Parameter) }
+    }
+
+    /// Puts the entry where there is room.
+    fn put(
+        &self,
+        walk: &WalkGuard<'_>,
+        flags: u64,
+        index: u64,
+        v: u64,
+        r: u64,
+    ) -> Result<crate::hash::table::Claim, Stop> {
+        let (index, mut entry) =
+            if flags & EXACT != 0 { (index, self.exactly(walk, index)?) } else { self.in_group(walk, index)? };
+        entry.put(v, r);
+        Ok(entry.words().claim(index))
+    }
+
+    fn exactly<'g>(&'g self, walk: &'g WalkGuard<'_>, index: u64) -> Result<Locked<'g>, Stop> {
+        let entry = self.lock(walk, index)?;
+        if entry.words().is_free() { Ok(entry) } else { Err(Status::PtegFull.into()) }
+    }
+
+    /// A free entry of the group: one that can be had at once, or else one that is free when its lock is, for a lock may be
+    /// taken by somebody who has just freed the entry (exhibit D5).
+    fn in_group<'g>(&'g self, walk: &'g WalkGuard<'_>, index: u64) -> Result<(u64, Locked<'g>), Stop> {
+        let group = index - index % GROUP;
+        for index in group..group + GROUP {
+            let entry = self.table.parts().entry(self.m, walk, index);
+            if entry.look().is_free()
+                && let Some(locked) = entry.try_lock().filter(|locked| locked.words().is_free())
+            {
+                return Ok((index, locked));
+            }
+        }
+        for index in group..group + GROUP {
+            let locked = self.lock(walk, index)?;
+            if locked.words().is_free() {
+                return Ok((index, locked));
+            }
+        }
+        Err(Status::PtegFull.into())
+    }
+
+    /// Fills guest memory with zeros.
+    pub(super) fn zero(&self, at: Gpa, bytes: u64) -> Result<(), Stop> {
+        (0..bytes).step_by(PIECE).try_for_each(|done| self.write(Gpa(at.0 + done), &[0; PIECE]))
+    }
+
+    /// Copies a page of guest memory.
+    pub(super) fn copy(&self, to: Gpa, from: Gpa) -> Result<(), Stop> {
+        let cpu = self.ctx.cpu()?;
+        let mut piece = [0; PIECE];
+        for done in (0..PAGE_SIZE as u64).step_by(PIECE) {
+            let at = Gpa(from.0 + done);
+            self.memory.read(cpu, self.m, at, &mut piece).map_err(|error| lacks(error, at, Access::Read))?;
+            self.write(Gpa(to.0 + done), &piece)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, at: Gpa, bytes: &[u8]) -> Result<(), Stop> {
+        let done = self.memory.write(self.ctx.cpu()?, self.m, at, bytes);
+        done.map_err(|error| lacks(error, at, Access::Write))
+    }
+}
+
+fn lacks(error: MemError, at: Gpa, access: Access) -> Stop {
+    match error {
+        MemError::BadAddress => Status::Parameter.into(),
+        MemError::NoMemory => Stop::Need(at, access),
+    }
+}

@@ -1,0 +1,275 @@
+//! The guest's half: its calls on the table (LoPAPR 14.5.4; numbers and flags as in 14.5.4.1 to 14.5.4.3).
+//!
+//! A call is carried out in the context that it is given: [`Context::Real`], where nothing is waited for beyond a few tries,
+//! or [`Context::Virtual`]. What real mode cannot finish is [`Called::Defer`]: **nothing has been changed**, neither registers
+//! nor memory (R21, N2), and the same call is to be made again in virtual mode, from its beginning. The guest sees its
+//! answer only. Registers are written on success, and r3 in any case; H_BULK_REMOVE answers in its requests.
+//!
+//! Every value is the guest's and hostile: entries are numbered within the table, sizes decoded, addresses looked up (R26).
+
+mod change;
+mod enter;
+mod page_init;
+mod remove;
+
+use hv_core::addr::Gpa;
+use hv_core::context::Atomic;
+use hv_core::epoch::{Cpu, Domain, WalkGuard};
+use hv_core::isa::Isa;
+use hv_core::mmu::GuestMemory;
+use hv_core::vcpu::exit::Access;
+
+use super::stage2::HashStage2;
+use super::table::{Hashed, Locked, Patience, Processor};
+use crate::papr::status::Status;
+
+/// MSR: translation of instruction and of data addresses.
+const MSR_TRANSLATION: u64 = 0x30;
+
+/// Flags that calls share. PAPR counts bits from the left.
+const AVPN: u64 = 1 << (63 - 32);
+const ANDCOND: u64 = 1 << (63 - 33);
+
+/// The calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum TableCall {
+    /// H_REMOVE(flags, index, AVPN)
+    Remove = 0x04,
+    /// H_ENTER(flags, index, v, r)
+    Enter = 0x08,
+    /// H_READ(flags, index)
+    Read = 0x0c,
+    /// H_CLEAR_MOD(flags, index)
+    ClearMod = 0x10,
+    /// H_CLEAR_REF(flags, index)
+    ClearRef = 0x14,
+    /// H_PROTECT(flags, index, AVPN)
+    Protect = 0x18,
+    /// H_PAGE_INIT(flags, destination, source)
+    PageInit = 0x2c,
+    /// H_BULK_REMOVE(four pairs)
+    BulkRemove = 0x124,
+}
+
+impl TableCall {
+    /// Every call.
+    pub const ALL: [Self; 8] = [
+        Self::Remove,
+        Self::Enter,
+        Self::Read,
+        Self::ClearMod,
+        Self::ClearRef,
+        Self::Protect,
+        Self::PageInit,
+        Self::BulkRemove,
+    ];
+
+    /// The call with this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|call| *call as u64 == number)
+    }
+}
+
+/// Real mode: translation is off, the guest's is still loaded, and nothing may sleep, be waited for, or take a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct RealMode<'a>(Atomic<'a>);
+
+impl<'a> RealMode<'a> {
+    /// On the calling CPU, whose machine state register this is; `None` if translation is on.
+    #[must_use]
+    pub fn on(cpu: &'a Cpu, msr: u64) -> Option<Self> {
+        (msr & MSR_TRANSLATION == 0).then(|| Self(Atomic::on(cpu)))
+    }
+}
+
+/// Where a call is carried out.
+#[derive(Clone, Copy, Debug)]
+pub enum Context<'a> {
+    /// Nothing may be waited for.
+    Real(RealMode<'a>),
+    /// Anything may, in the order of locks.
+    Virtual(&'a Cpu),
+}
+
+/// Not in this context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Defer;
+
+impl<'a> Context<'a> {
+    fn walk(self, domain: &'a Domain) -> WalkGuard<'a> {
+        match self {
+            Self::Real(RealMode(atomic)) => atomic.enter(domain),
+            Self::Virtual(cpu) => domain.enter(cpu),
+        }
+    }
+
+    fn atomic(self) -> Atomic<'a> {
+        match self {
+            Self::Real(RealMode(atomic)) => atomic,
+            Self::Virtual(cpu) => Atomic::on(cpu),
+        }
+    }
+
+    fn patience(self) -> Patience {
+        match self {
+            Self::Real(_) => Patience::Some,
+            Self::Virtual(_) => Patience::Endless,
+        }
+    }
+
+    /// The CPU, for what may wait.
+    fn cpu(self) -> Result<&'a Cpu, Defer> {
+        match self {
+            Self::Real(_) => Err(Defer),
+            Self::Virtual(cpu) => Ok(cpu),
+        }
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a deferral is to be taken to virtual mode"]
+pub enum Called {
+    /// It is none of these calls.
+    NotOurs,
+    /// It is answered.
+    Done,
+    /// Nothing has been changed: make it again in virtual mode.
+    Defer,
+    /// Virtual mode only, and no register has been changed: the machine has no frame for this page. It is to be asked for
+    /// by a fault without a claim, and the call made again.
+    Need(Gpa, Access),
+}
+
+/// What was done where, by call. One vCPU's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Finished in real mode.
+    pub real: [u64; TableCall::ALL.len()],
+    /// Deferred by real mode.
+    pub deferred: [u64; TableCall::ALL.len()],
+    /// Finished in virtual mode.
+    pub finished: [u64; TableCall::ALL.len()],
+}
+
+/// Why a call was not answered with success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Status(Status),
+    Defer,
+    Need(Gpa, Access),
+}
+
+impl From<Status> for Stop {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Defer> for Stop {
+    fn from(Defer: Defer) -> Self {
+        Self::Defer
+    }
+}
+
+/// What a call works on.
+struct Vm<'a, I: Isa> {
+    ctx: Context<'a>,
+    m: &'a I::Machine,
+    memory: &'a GuestMemory<I>,
+    table: &'a HashStage2,
+}
+
+/// Carries out the call whose number is in r3, if it is one of these. The caller has seen that the guest's kernel makes it.
+pub fn call<I: Isa>(
+    ctx: Context<'_>,
+    m: &I::Machine,
+    memory: &GuestMemory<I>,
+    table: &HashStage2,
+    gpr: &mut [u64; 32],
+    counts: &mut Counts,
+) -> Called
+where
+    I::Machine: Processor,
+    I::Claim: Hashed,
+{
+    let Some(number) = TableCall::ALL.into_iter().position(|call| call as u64 == gpr[3]) else {
+        return Called::NotOurs;
+    };
+    let vm = Vm { ctx, m, memory, table };
+    let done = match TableCall::ALL[number] {
+        TableCall::Remove => vm.remove(gpr),
+        TableCall::Enter => vm.enter(gpr),
+        TableCall::Read => vm.read(gpr),
+        TableCall::ClearMod => vm.clear_mod(gpr),
+        TableCall::ClearRef => vm.clear_ref(gpr),
+        TableCall::Protect => vm.protect(gpr),
+        TableCall::PageInit => vm.page_init(gpr),
+        TableCall::BulkRemove => vm.bulk_remove(gpr),
+    };
+    let status = match done {
+        Ok(()) => Status::Success,
+        Err(Stop::Status(status)) => status,
+        Err(Stop::Defer) => {
+            counts.deferred[number] += 1;
+            return Called::Defer;
+        }
+        Err(Stop::Need(at, access)) => return Called::Need(at, access),
+    };
+    match ctx {
+        Context::Real(_) => counts.real[number] += 1,
+        Context::Virtual(_) => counts.finished[number] += 1,
+    }
+    gpr[3] = status as i64 as u64;
+    Called::Done
+}
+
+impl<'a, I: Isa> Vm<'a, I>
+where
+    I::Machine: Processor,
+    I::Claim: Hashed,
+{
+    fn walk(&self) -> WalkGuard<'a> {
+        self.ctx.walk(hv_core::machine::Machine::epoch(self.m))
+    }
+
+    /// The number of an entry that the guest names.
+    fn index(&self, number: u64) -> Result<u64, Stop> {
+        if number < self.table.parts().entries() { Ok(number) } else { Err(Status::Parameter.into()) }
+    }
+
+    /// Locks an entry.
+    fn lock<'g>(&self, g: &'g WalkGuard<'_>, index: u64) -> Result<Locked<'g>, Defer>
+    where
+        'a: 'g,
+    {
+        self.table.parts().entry(self.m, g, index).lock(self.ctx.patience()).ok_or(Defer)
+    }
+
+    /// Locks an entry that is in use, and that the flags' condition on the AVPN does not exclude.
+    fn lock_used<'g>(&self, g: &'g WalkGuard<'_>, index: u64, flags: u64, avpn: u64) -> Result<Locked<'g>, Stop>
+    where
+        'a: 'g,
+    {
+        let entry = self.lock(g, index)?;
+        let v = entry.words().shown();
+        let other = flags & AVPN != 0 && v & super::words::MATCH != avpn || flags & ANDCOND != 0 && v & avpn != 0;
+        if entry.words().is_free() || other {
+            return Err(Status::NotFound.into());
+        }
+        Ok(entry)
+    }
+
+    /// Has hardware forget an entry, which is locked: it is absent afterwards, linked if it was, and its R and C are final.
+    fn quiesce(&self, entry: &mut Locked<'_>) {
+        if entry.words().is_valid() {
+            entry.make_absent();
+        } else if !entry.is_stale() {
+            return;
+        }
+        self.m.flush_entries(self.table.tag(), &[entry.gone()]);
+        entry.harvest();
+    }
+}

@@ -1,0 +1,298 @@
+//! The hypervisor's half: answers to faults, and their removal.
+
+use hv_core::addr::{Gfn, GfnRange, Order, PAGE_SHIFT, Pfn};
+use hv_core::epoch::{Cpu, WalkGuard};
+use hv_core::isa::{DirtyMethod, Isa, MapError, SizeRule, Stage2, Unmapped, VmTag};
+use hv_core::machine::Machine;
+use hv_core::mmu::census::Census;
+use hv_core::mmu::flush::FlushBatch;
+use hv_core::mmu::lock::Mapping;
+use hv_core::radix::format::{Leaf, Prot, Pte, TableRef};
+use hv_core::sync::spin_loop;
+
+use super::rmap::{Chain, Stale, reaches};
+use super::table::{Claim, Hashed, Locked, Parts, Patience, Processor};
+use super::words::{C, LARGE_PAGE, R, first_pfn, prot, rc, real};
+
+/// A hashed second stage. Its frames are taken once; a fault needs none.
+#[derive(Debug)]
+pub struct HashStage2 {
+    tag: VmTag,
+    parts: Parts,
+    granule: Order,
+}
+
+impl HashStage2 {
+    /// Where it is.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn tag(&self) -> VmTag {
+        self.tag
+    }
+
+    /// The largest page that the guest may ask for.
+    #[must_use]
+    pub fn granule(&self) -> Order {
+        self.granule
+    }
+
+    /// First doubleword of the VM's partition-table entry, as a number (memory wants it big-endian): table and size, and
+    /// 4 KiB as the page size of the virtual real mode area (Power ISA v3.0B, Book III 5.7.6.1).
+    #[must_use]
+    pub fn partition_entry(&self) -> u64 {
+        self.parts.table.base().0 << PAGE_SHIFT | u64::from(self.parts.table.order().get().saturating_sub(6))
+    }
+
+    /// Publishes into an entry that is locked.
+    fn publish<M: Processor>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        mut entry: Locked<'_>,
+        claim: &Claim,
+        x: &Mapping,
+    ) -> Result<(), MapError> {
+        let now = *entry.words();
+        if !entry.is_as_claimed(claim) || now.is_free() || !x.prot().contains(Prot::READ) {
+            return Err(MapError::Retry);
+        }
+        let fits = now.gfn() == x.gfn() && now.order() == x.order();
+        if !fits || now.is_valid() && first_pfn(now.r, x.order()) != x.pfn() {
+            debug_assert!(false, "{x:?} does not fit what is there: {now:?}");
+            return Err(MapError::Retry);
+        }
+        let mut chain = self.parts.chain(m, g, now.gfn());
+        let allowed = if now.is_valid() {
+            if entry.allowed().contains(x.prot()) {
+                return Ok(());
+            }
+            // Hardware may set R and C in what is there, with a store that knows nothing of ours.
+            entry.make_absent();
+            m.flush_entries(self.tag, &[entry.gone()]);
+            chain.allow(&entry, x.prot());
+            entry.allowed()
+        } else {
+            chain.link(&entry, claim.index(), x.prot());
+            x.prot()
+        };
+        // What was noted while it was absent stays noted.
+        let marks = entry.harvest();
+        let leaf = Leaf { pfn: x.pfn(), prot: allowed, rc: rc(marks) };
+        entry.make_valid(real(now.view, &leaf, x.order()));
+        Ok(())
+    }
+
+    /// Has `f` change each valid entry that translates any of `r`, which is locked, and so is its chain; and before them, on
+    /// behalf of their frame, the chain alone. May give `f` the same one again.
+    fn each<M: Machine>(
+        &self,
+        cpu: &Cpu,
+        m: &M,
+        r: &GfnRange,
+        mut f: impl FnMut(Gfn, &mut Chain<'_, M>, Option<Locked<'_>>),
+    ) {
+        let mut chains = self.parts.chains(r).peekable();
+        while chains.peek().is_some() {
+            // A walk of its own for so many: who frees waits no longer than that.
+            let guard = m.epoch().enter(cpu);
+            for gfn in chains.by_ref().take(LARGE_PAGE.pages() as usize) {
+                if !self.parts.is_unused(m, &guard, gfn) {
+                    while !self.each_of(m, &guard, gfn, r, &mut f) {
+                        spin_loop();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Those of one chain; false if one of them was locked: from the beginning again, without the chain, whose lock the
+    /// other may want (R9: he may be about to flush it).
+    fn each_of<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        gfn: Gfn,
+        r: &GfnRange,
+        f: &mut impl FnMut(Gfn, &mut Chain<'_, M>, Option<Locked<'_>>),
+    ) -> bool {
+        let mut chain = self.parts.chain(m, g, gfn);
+        f(gfn, &mut chain, None);
+        let mut at = chain.entries();
+        while let Some(index) = chain.next(&mut at) {
+            let entry = self.parts.entry(m, g, index);
+            if !reaches(&entry.look(), r) {
+                continue;
+            }
+            let Some(entry) = entry.try_lock() else { return false };
+            f(gfn, &mut chain, Some(entry));
+        }
+        true
+    }
+}
+
+/// Notes that an entry's translation is to be flushed.
+fn note(f: &mut FlushBatch, entry: &Locked<'_>) {
+    let order = entry.words().order();
+    if let Some(gfns) = GfnRange::block(entry.words().gfn(), order) {
+        f.note(gfns, order);
+    }
+}
+
+/// Makes an entry absent on behalf of a zap, which flushes.
+fn zap<M: Machine>(f: &mut FlushBatch, chain: &mut Chain<'_, M>, mut entry: Locked<'_>) {
+    note(f, &entry);
+    entry.make_absent();
+    chain.unlink(&entry, Stale::Yes);
+}
+
+impl<I: Isa> Stage2<I> for HashStage2
+where
+    I::Machine: Processor,
+    I::Claim: Hashed,
+{
+    fn create(cpu: &Cpu, m: &I::Machine, tag: VmTag) -> Option<Self> {
+        let config = m.hashed(tag)?;
+        let heads = Order::new(config.size.get().saturating_sub(2))?;
+        let parts = [config.size, config.size, heads].map(|order| m.alloc_table(cpu, order));
+        let [Some(table), Some(notes), Some(heads)] = parts else {
+            free(cpu, m, tag, parts.into_iter().flatten());
+            return None;
+        };
+        let parts = Parts { table, notes, heads, layout: m.layout() };
+        Some(Self { tag, parts, granule: config.granule })
+    }
+
+    fn destroy(self, cpu: &Cpu, m: &I::Machine) {
+        let Parts { table, notes, heads, .. } = self.parts;
+        free(cpu, m, self.tag, [table, notes, heads]);
+    }
+
+    fn dirty_method(&self) -> DirtyMethod {
+        // C is the guest's to keep; stores are noticed by their faults.
+        DirtyMethod::WriteProtect
+    }
+
+    fn size_rule(&self, claim: &I::Claim) -> SizeRule {
+        SizeRule::Exactly(claim.claim().map_or(Order::PAGE, |claim| claim.order()))
+    }
+
+    fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError> {
+        let claim = claim.claim().ok_or(MapError::Retry)?;
+        let entry = self.parts.entry(m, g, claim.index()).lock(Patience::Some).ok_or(MapError::Retry)?;
+        self.publish(m, g, entry, &claim, &x)
+    }
+
+    fn unmap(
+        &self,
+        cpu: &Cpu,
+        m: &I::Machine,
+        r: GfnRange,
+        f: &mut FlushBatch,
+        mut changed: Option<&mut dyn FnMut(Gfn, Order)>,
+    ) -> Unmapped {
+        self.each(cpu, m, &r, |_, chain, entry| {
+            let Some(mut entry) = entry else {
+                // That the page was used is nothing to whatever comes in its place.
+                chain.take_used();
+                return;
+            };
+            if entry.harvest() & C != 0
+                && let Some(changed) = &mut changed
+            {
+                changed(entry.words().gfn(), entry.words().order());
+            }
+            zap(f, chain, entry);
+        });
+        Unmapped::All
+    }
+
+    fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
+        // Rights cannot be taken from an entry that hardware may be about to mark: it is made absent, and the next access,
+        // of whatever kind, brings back what the host side then allows.
+        self.each(cpu, m, &r, |_, chain, entry| {
+            if let Some(mut entry) = entry
+                && entry.allowed().contains(Prot::WRITE)
+            {
+                if entry.harvest() & R != 0 {
+                    chain.set_used();
+                }
+                zap(f, chain, entry);
+            }
+        });
+    }
+
+    fn collect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, changed: &mut dyn FnMut(Gfn, Order)) {
+        self.each(cpu, m, &r, |_, _, entry| {
+            if let Some(mut entry) = entry
+                && take(f, &mut entry, C)
+            {
+                changed(entry.words().gfn(), entry.words().order());
+            }
+        });
+    }
+
+    fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
+        self.each(cpu, m, &r, |gfn, chain, entry| match entry {
+            None if chain.take_used() && r.contains(gfn) => noted(gfn, Order::PAGE),
+            None => {}
+            Some(mut entry) => {
+                if take(f, &mut entry, R) {
+                    noted(entry.words().gfn(), entry.words().order());
+                }
+            }
+        });
+    }
+
+    fn table_frames(&self) -> u64 {
+        let Parts { table, notes, heads, .. } = self.parts;
+        table.order().pages() + notes.order().pages() + heads.order().pages()
+    }
+
+    fn census(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, into: &mut Census) {
+        self.each(cpu, m, &r, |_, _, entry| {
+            if let Some(entry) = entry {
+                into.add(entry.words().order());
+            }
+        });
+    }
+
+    fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte {
+        let mut found = Pte::Hole;
+        let Some(page) = GfnRange::new(gfn, 1) else { return found };
+        self.each(cpu, m, &page, |_, _, entry| {
+            if let Some(mut entry) = entry {
+                entry.harvest();
+                let now = entry.words();
+                let within = gfn.since(now.gfn()).unwrap_or(0);
+                let pfn = Pfn(first_pfn(now.r, now.order()).0 | within);
+                found = Pte::Leaf(Leaf { pfn, prot: prot(now.r), rc: rc(now.r) });
+            }
+        });
+        found
+    }
+}
+
+/// Frees tables, no more than three, that no CPU will use again.
+fn free<M: Machine>(cpu: &Cpu, m: &M, tag: VmTag, tables: impl IntoIterator<Item = TableRef>) {
+    let mut batch = FlushBatch::whole(tag);
+    for table in tables {
+        // A new batch has room for more.
+        let _: Result<(), TableRef> = batch.hold(table);
+    }
+    m.flush(batch).release(cpu, m);
+}
+
+/// Takes a mark that hardware may set again once it has been flushed. To the guest it stays set.
+fn take(f: &mut FlushBatch, entry: &mut Locked<'_>, mark: u64) -> bool {
+    let marked = entry.clear(mark) != 0;
+    if marked {
+        entry.set_view(entry.words().view | mark);
+        note(f, entry);
+    }
+    marked
+}
