@@ -10,8 +10,8 @@ use hv_core::addr::{Order, PAGE_SHIFT};
 
 use super::words::{self, AVPN, LARGE, LARGE_PAGE, MEDIUM_PAGE, SECONDARY, SEGMENT, SEGMENT_SHIFT, SMALL_PAGE};
 
-/// A segment descriptor's second word (SLB, ASDR): key for the supervisor, for the problem state, no execution, large pages
-/// and their size.
+/// A segment descriptor's second word (SLB, ASDR): key for the supervisor, for the problem state, no execution, large
+/// pages and their size.
 pub const KS: u64 = 0x800;
 /// See [`KS`].
 pub const KP: u64 = 0x400;
@@ -72,7 +72,8 @@ impl Segment {
         Some(Self { vsid: (descriptor & !SEGMENT) >> shift, offset_bits, base })
     }
 
-    /// Where the entry for an effective address in this segment may stand, in a table of `groups` groups, a power of two.
+    /// Where the entry for an effective address in this segment may stand, in a table of `groups` groups, a power of
+    /// two.
     pub fn place(&self, address: u64, groups: u64) -> Place {
         let offset = address & ((1 << self.offset_bits) - 1);
         let page = offset >> (PAGE_SHIFT + u32::from(self.base.get()));

@@ -1,17 +1,17 @@
 //! The reverse map: which entries translate a guest frame (R18).
 //!
 //! ```text
-//!   heads[gfn mod heads]    63 LOCK   62 USED   29:0 first entry + 1        one a guest frame, if RAM is no larger than planned
+//!   heads[gfn mod heads]    63 LOCK   62 USED   29:0 first entry + 1        one a guest frame, if RAM is as planned
 //!   links of an entry       63 LINKED 62 STALE 61 WRITE 60 EXEC   59:30 next entry + 1   29:0 previous entry + 1
 //! ```
 //!
-//! An entry is linked under its own lock and its head's, where its first guest frame belongs, and made valid; removal goes
-//! by the same words, which do not change while it is linked. Lock order: entry, then head. Who comes from a head tries
-//! the entry's lock, and lets the head go if it is taken.
+//! An entry is linked under its own lock and its head's, where its first guest frame belongs, and made valid; removal
+//! goes by the same words, which do not change while it is linked. Lock order: entry, then head. Who comes from a head
+//! tries the entry's lock, and lets the head go if it is taken.
 //!
 //! - USED: somebody used the frame through an entry that has gone since ageing last asked.
-//! - STALE: a zap made the entry absent, and its flush is the zap's own: until then hardware may set R and C. Who frees such
-//!   an entry flushes it himself (R14).
+//! - STALE: a zap made the entry absent, and its flush is the zap's own: until then hardware may set R and C. Who frees
+//!   such an entry flushes it himself (R14).
 //! - WRITE, EXEC: what the host side allows, whatever the guest has asked for.
 
 use hv_core::addr::{Gfn, GfnRange, Order};
@@ -20,7 +20,9 @@ use hv_core::machine::Machine;
 use hv_core::radix::format::Prot;
 use hv_core::sync::{AtomicU64, Ordering, spin_loop};
 
-use super::table::{Locked, Parts, Words};
+use super::claim::Words;
+use super::entry::Locked;
+use super::table::Parts;
 use super::words::ORDERS;
 
 const LOCK: u64 = 1 << 63;
@@ -96,7 +98,8 @@ impl Parts {
 }
 
 impl<M: Machine> Chain<'_, M> {
-    /// Its entries' numbers, from the first one on. The one that was given may be unlinked before the next is asked for.
+    /// Its entries' numbers, from the first one on. The one that was given may be unlinked before the next is asked
+    /// for.
     pub fn entries(&self) -> Entries {
         Entries((self.word & NUMBER).checked_sub(1))
     }

@@ -10,8 +10,10 @@ use hv_core::mmu::lock::Mapping;
 use hv_core::radix::format::{Leaf, Prot, Pte, TableRef};
 use hv_core::sync::spin_loop;
 
+use super::claim::{Claim, Hashed};
+use super::entry::{Locked, Patience};
 use super::rmap::{Chain, Stale, reaches};
-use super::table::{Claim, Hashed, Locked, Parts, Patience, Processor};
+use super::table::{Parts, Processor};
 use super::words::{C, LARGE_PAGE, R, first_pfn, prot, rc, real};
 
 /// A hashed second stage. Its frames are taken once; a fault needs none.
@@ -41,8 +43,8 @@ impl HashStage2 {
         self.granule
     }
 
-    /// First doubleword of the VM's partition-table entry, as a number (memory wants it big-endian): table and size, and
-    /// 4 KiB as the page size of the virtual real mode area (Power ISA v3.0B, Book III 5.7.6.1).
+    /// First doubleword of the VM's partition-table entry, as a number (memory wants it big-endian): table and size,
+    /// and 4 KiB as the page size of the virtual real mode area (Power ISA v3.0B, Book III 5.7.6.1).
     #[must_use]
     pub fn partition_entry(&self) -> u64 {
         self.parts.table.base().0 << PAGE_SHIFT | u64::from(self.parts.table.order().get().saturating_sub(6))
@@ -87,8 +89,8 @@ impl HashStage2 {
         Ok(())
     }
 
-    /// Has `f` change each valid entry that translates any of `r`, which is locked, and so is its chain; and before them, on
-    /// behalf of their frame, the chain alone. May give `f` the same one again.
+    /// Has `f` change each valid entry that translates any of `r`, which is locked, and so is its chain; and before
+    /// them, on behalf of their frame, the chain alone. May give `f` the same one again.
     fn each<M: Machine>(
         &self,
         cpu: &Cpu,
@@ -212,8 +214,8 @@ where
     }
 
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
-        // Rights cannot be taken from an entry that hardware may be about to mark: it is made absent, and the next access,
-        // of whatever kind, brings back what the host side then allows.
+        // Rights cannot be taken from an entry that hardware may be about to mark: it is made absent, and the next
+        // access, of whatever kind, brings back what the host side then allows.
         self.each(cpu, m, &r, |_, chain, entry| {
             if let Some(mut entry) = entry
                 && entry.allowed().contains(Prot::WRITE)
@@ -237,13 +239,13 @@ where
     }
 
     fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
-        self.each(cpu, m, &r, |gfn, chain, entry| match entry {
-            None if chain.take_used() && r.contains(gfn) => noted(gfn, Order::PAGE),
-            None => {}
-            Some(mut entry) => {
+        self.each(cpu, m, &r, |gfn, chain, entry| {
+            if let Some(mut entry) = entry {
                 if take(f, &mut entry, R) {
                     noted(entry.words().gfn(), entry.words().order());
                 }
+            } else if chain.take_used() && r.contains(gfn) {
+                noted(gfn, Order::PAGE);
             }
         });
     }

@@ -3,13 +3,13 @@
 //! ```text
 //!   v    63:62 segment size   61:7 virtual page number, abbreviated (AVPN)   6 LOCK   5 ABSENT   4:3 the guest's
 //!        2 large   1 secondary hash   0 valid
-//!   r    63 PP0   62 reserved   61:60 key, high   59:12 real page number, its low bits the page size if large   11:9 key, low
+//!   r    63 PP0   62 reserved   61:60 key, high   59:12 real page number, its low bits the size if large   11:9 key, low
 //!        8 R   7 C   6 W   5 I   4 M   3 G   2 N   1:0 PP
 //! ```
 //!
 //! This is the form of ISA 2.07, in which guests pass entries on every processor. LOCK and ABSENT lie in bits that
-//! hardware leaves to software. From ISA 3.0 on memory has another form ([`Layout`]): the segment's size is moved to r, and
-//! the AVPN has fewer bits. In either form entries are big-endian in memory.
+//! hardware leaves to software. From ISA 3.0 on memory has another form ([`Layout`]): the segment's size is moved to r,
+//! and the AVPN has fewer bits. In either form entries are big-endian in memory.
 
 use hv_core::addr::{Gfn, Order, PAGE_SHIFT, Pfn};
 use hv_core::radix::format::{Leaf, Prot, Rc};
@@ -128,8 +128,8 @@ pub const LARGE_PAGE: Order = order(12);
 pub const ORDERS: [Order; 3] = [SMALL_PAGE, MEDIUM_PAGE, LARGE_PAGE];
 
 impl PageSize {
-    /// The sizes that an entry's words ask for; `None` for an encoding that no processor here has, or whose pages are never
-    /// offered (16 GiB).
+    /// The sizes that an entry's words ask for; `None` for an encoding that no processor here has, or whose pages are
+    /// never offered (16 GiB).
     pub fn of(v: u64, r: u64) -> Option<Self> {
         let (base, actual) = match (v & LARGE, r >> PAGE_SHIFT & 0xf, r >> (PAGE_SHIFT + 4) & 0xf) {
             (0, ..) => (SMALL_PAGE, SMALL_PAGE),
@@ -149,8 +149,8 @@ pub fn first_gfn(r: u64, actual: Order) -> Gfn {
     Gfn((r & RPN) >> PAGE_SHIFT).align_down(actual)
 }
 
-/// True if r asks for memory that is cached and kept coherent, the only kind there is for guests. Strong access order (W, I
-/// and M at once) is a form of it.
+/// True if r asks for memory that is cached and kept coherent, the only kind there is for guests. Strong access order
+/// (W, I and M at once) is a form of it.
 pub fn is_memory(r: u64) -> bool {
     matches!(r & WIMG, M) || r & WIMG == W | I | M
 }

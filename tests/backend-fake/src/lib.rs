@@ -7,6 +7,7 @@
 //! - `walk`: how hardware finds a translation, and sets R and C; `tlb`: keeps every translation and every table address
 //!   until a flush names it, and prefers them to the tables; `agent`: what CPUs do through both, at any moment.
 //! - `hash`: a second stage of the other kind, which the guest fills and the hypervisor answers.
+//! - `hpt`: POWER's hashed table, the shipped source, under the fake's hardware.
 //! - `check`, `derived`: what must be true of a VM at rest, and of tables derived from its second stage.
 //! - `machine`: the seam's machine over these.
 //! - `own`: heap that the fake takes for itself, which no test of shortage refuses it.
@@ -21,6 +22,7 @@ pub mod column;
 mod derived;
 mod format;
 mod hash;
+mod hpt;
 mod machine;
 mod own;
 mod platform;
@@ -35,6 +37,7 @@ mod walk;
 pub use agent::Agent;
 pub use format::{Skewed, SkewedStage2, Trapping, TrappingStage2};
 pub use hash::{Claim, HashStage2};
+pub use hpt::FakeHpt;
 pub use machine::FakeMachine;
 pub use own::Own;
 pub use platform::FakePlatform;

@@ -10,6 +10,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use backend_ppc64::hash::table::Parts;
 use hv_core::addr::{Gfn, GfnRange, Order, Pfn};
 use hv_core::isa::VmTag;
 use hv_core::machine::CpuId;
@@ -37,6 +38,13 @@ pub enum Source {
         table: TableRef,
         /// The entry.
         index: usize,
+    },
+    /// An entry of POWER's hashed table.
+    Hpt {
+        /// The table.
+        parts: Parts,
+        /// The entry.
+        index: u64,
     },
 }
 

@@ -1,5 +1,6 @@
 //! How the fake's hardware finds a translation in memory, and sets R and C there.
 
+use backend_ppc64::hash::table::Parts;
 use hv_core::addr::{Gfn, Order};
 use hv_core::isa::{RadixFormat, VmTag};
 use hv_core::machine::CpuId;
@@ -9,6 +10,7 @@ use hv_core::sync::Ordering;
 use crate::check::Translation;
 use crate::format::Skewed;
 use crate::hash::{self, HashStage2};
+use crate::hpt;
 use crate::ram::Ram;
 use crate::tlb::{Caches, Entry, Pointer, Source};
 
@@ -19,6 +21,8 @@ pub enum View {
     Radix(TableRef),
     /// A hashed table.
     Hash(TableRef),
+    /// POWER's hashed table.
+    Hpt(Parts),
 }
 
 /// An access that finds no translation, or one too weak.
@@ -52,6 +56,7 @@ impl Walker<'_> {
         match self.view {
             View::Radix(root) => self.radix(root, gfn, need),
             View::Hash(table) => self.hash(table, gfn, need),
+            View::Hpt(parts) => self.hpt(parts, gfn, need),
         }
     }
 
@@ -126,6 +131,17 @@ impl Walker<'_> {
         Err(Missed)
     }
 
+    /// Looks through both groups where POWER has an entry for `gfn`.
+    fn hpt(&self, parts: Parts, gfn: Gfn, need: Prot) -> Result<Entry, Missed> {
+        let since = self.ram.clock();
+        let (index, gfn, order, mut leaf) = hpt::walk(self.ram, &parts, gfn, need).ok_or(Missed)?;
+        let mut used = Rc::REFERENCED;
+        used.set(Rc::CHANGED, need.contains(Prot::WRITE));
+        leaf.rc |= used;
+        hpt::mark(self.ram, &parts, index, used);
+        Ok(Entry { tag: self.tag, gfn, order, leaf, since, source: Source::Hpt { parts, index } })
+    }
+
     /// Sets C in memory for a store through `entry`, which is cached as clean. Whatever else has happened to the entry in
     /// memory meanwhile, the store goes through, unless it is a radix entry that no longer translates so at all. Entries of
     /// a hashed table are not looked at again: C is set in whatever is there.
@@ -133,6 +149,10 @@ impl Walker<'_> {
         match entry.source {
             Source::Hash { table, index } => {
                 self.ram.cell(table, 2 * index + 1, "hardware").fetch_or(hash::rc_bits(Rc::CHANGED), Ordering::AcqRel);
+                Ok(())
+            }
+            Source::Hpt { parts, index } => {
+                hpt::mark(self.ram, &parts, index, Rc::CHANGED);
                 Ok(())
             }
             Source::Radix { table, slot, level } => {
@@ -157,6 +177,7 @@ impl Walker<'_> {
 pub fn leaves(ram: &Ram, view: View) -> Vec<Translation> {
     let mut found = Vec::new();
     match view {
+        View::Hpt(parts) => return hpt::leaves(ram, &parts),
         View::Radix(root) => radix_leaves(ram, root, TOP, Gfn(0), &mut found),
         View::Hash(table) => {
             for index in 0..HashStage2::entries(table) {

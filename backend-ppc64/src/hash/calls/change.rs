@@ -4,8 +4,8 @@ use hv_core::isa::Isa;
 use hv_core::radix::format::Leaf;
 
 use super::{Stop, Vm};
-use crate::hash::table::{Hashed, Processor};
 use crate::hash::words::{C, KEY_HI, KEY_LO, N, PP, PP0, R, first_pfn, rc, real};
+use crate::hash::{Hashed, Processor};
 
 /// H_READ: four entries.
 const READ_4: u64 = 1 << (63 - 26);
@@ -37,7 +37,8 @@ where
         Ok(())
     }
 
-    /// H_PROTECT(flags, index, AVPN). The host side's rights stay as they are: what it does not allow now is for a fault.
+    /// H_PROTECT(flags, index, AVPN). The host side's rights stay as they are: what it does not allow now is for a
+    /// fault.
     pub(super) fn protect(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
         let (flags, index, walk) = (gpr[4], self.index(gpr[5])?, self.walk());
         let mut entry = self.lock_used(&walk, index, flags, gpr[6])?;
@@ -68,8 +69,8 @@ where
         Ok(())
     }
 
-    /// Clears a mark; returns what the guest is told of the entry with it. Hardware sets it again at the next use, for no
-    /// CPU has the entry cached any more; the host's account of uses is kept.
+    /// Clears a mark; returns what the guest is told of the entry with it. Hardware sets it again at the next use, for
+    /// no CPU has the entry cached any more; the host's account of uses is kept.
     fn clear(&self, index: u64, mark: u64) -> Result<u64, Stop> {
         let (index, walk) = (self.index(index)?, self.walk());
         let mut entry = self.lock_used(&walk, index, 0, 0)?;

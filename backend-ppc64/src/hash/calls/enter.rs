@@ -5,9 +5,10 @@
 //!     -> the fast path of a fault by it: sample (R5), section, revalidate (R6), primary (R11), map
 //! ```
 //!
-//! An entry is put absent and then answered like a fault, by the same function, which publishes in a commit section or not
-//! at all. So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host side
-//! allows no access) is H_SUCCESS and an absent entry: the first access finds it and takes the long way. No call loops.
+//! An entry is put absent and then answered like a fault, by the same function, which publishes in a commit section or
+//! not at all. So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host
+//! side allows no access) is H_SUCCESS and an absent entry: the first access finds it and takes the long way. No call
+//! loops.
 
 use hv_core::addr::{GfnRange, Gpa, PAGE_SIZE};
 use hv_core::epoch::WalkGuard;
@@ -18,8 +19,9 @@ use hv_core::vcpu::exit::{Access, Fault};
 use hv_core::vcpu::services::MemError;
 
 use super::{Stop, Vm};
-use crate::hash::table::{GROUP, Hashed, Locked, Processor};
+use crate::hash::edit::{NoRoom, Room};
 use crate::hash::words::{ABSENT, LOCK, PageSize, SEGMENT_SHIFT, VALID, first_gfn, guest_view, is_memory};
+use crate::hash::{Claim, Hashed, Processor};
 use crate::papr::status::Status;
 
 /// This entry, and no other of its group.
@@ -34,8 +36,8 @@ where
     I::Machine: Processor,
     I::Claim: Hashed,
 {
-    /// H_ENTER(flags, index, v, r) -> index. Other flags are hints: instruction caches are coherent on every processor that
-    /// has hashed tables here, and pages are not shared by content.
+    /// H_ENTER(flags, index, v, r) -> index. Other flags are hints: instruction caches are coherent on every processor
+    /// that has hashed tables here, and pages are not shared by content.
     pub(super) fn enter(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
         let (flags, index, r) = (gpr[4], self.index(gpr[5])?, guest_view(gpr[7]));
         let v = gpr[6] & !(VALID | ABSENT | LOCK);
@@ -47,15 +49,16 @@ where
         }
         let block = GfnRange::block(first_gfn(r, size.actual), size.actual).ok_or(Status::Parameter)?;
         let at = block.start().addr().ok_or(Status::Parameter)?;
+        let room = if flags & EXACT != 0 { Room::Exactly(index) } else { Room::InGroupOf(index) };
         let claim = {
             let walk = self.walk();
             self.fits(&walk, &block)?;
             if flags & ZERO_PAGE == 0 {
-                self.put(&walk, flags, index, v, r)?
+                self.put(&walk, room, (v, r))?
             } else {
                 drop(walk);
                 self.zero(at, size.actual.bytes())?;
-                self.put(&self.walk(), flags, index, v, r)?
+                self.put(&self.walk(), room, (v, r))?
             }
         };
         let fault = Fault { gpa: at, access: Access::Read, claim: I::Claim::of(claim) };
@@ -81,44 +84,12 @@ where
     }
 
     /// Puts the entry where there is room.
-    fn put(
-        &self,
-        walk: &WalkGuard<'_>,
-        flags: u64,
-        index: u64,
-        v: u64,
-        r: u64,
-    ) -> Result<crate::hash::table::Claim, Stop> {
-        let (index, mut entry) =
-            if flags & EXACT != 0 { (index, self.exactly(walk, index)?) } else { self.in_group(walk, index)? };
-        entry.put(v, r);
-        Ok(entry.words().claim(index))
-    }
-
-    fn exactly<'g>(&'g self, walk: &'g WalkGuard<'_>, index: u64) -> Result<Locked<'g>, Stop> {
-        let entry = self.lock(walk, index)?;
-        if entry.words().is_free() { Ok(entry) } else { Err(Status::PtegFull.into()) }
-    }
-
-    /// A free entry of the group: one that can be had at once, or else one that is free when its lock is, for a lock may be
-    /// taken by somebody who has just freed the entry (exhibit D5).
-    fn in_group<'g>(&'g self, walk: &'g WalkGuard<'_>, index: u64) -> Result<(u64, Locked<'g>), Stop> {
-        let group = index - index % GROUP;
-        for index in group..group + GROUP {
-            let entry = self.table.parts().entry(self.m, walk, index);
-            if entry.look().is_free()
-                && let Some(locked) = entry.try_lock().filter(|locked| locked.words().is_free())
-            {
-                return Ok((index, locked));
-            }
+    fn put(&self, walk: &WalkGuard<'_>, room: Room, words: (u64, u64)) -> Result<Claim, Stop> {
+        match self.table.put(self.m, walk, self.ctx.patience(), room, words) {
+            Ok(claim) => Ok(claim),
+            Err(NoRoom::Full) => Err(Status::PtegFull.into()),
+            Err(NoRoom::Busy) => Err(Stop::Defer),
         }
-        for index in group..group + GROUP {
-            let locked = self.lock(walk, index)?;
-            if locked.words().is_free() {
-                return Ok((index, locked));
-            }
-        }
-        Err(Status::PtegFull.into())
     }
 
     /// Fills guest memory with zeros.

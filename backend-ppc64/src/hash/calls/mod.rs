@@ -1,11 +1,13 @@
 //! The guest's half: its calls on the table (LoPAPR 14.5.4; numbers and flags as in 14.5.4.1 to 14.5.4.3).
 //!
-//! A call is carried out in the context that it is given: [`Context::Real`], where nothing is waited for beyond a few tries,
-//! or [`Context::Virtual`]. What real mode cannot finish is [`Called::Defer`]: **nothing has been changed**, neither registers
-//! nor memory (R21, N2), and the same call is to be made again in virtual mode, from its beginning. The guest sees its
-//! answer only. Registers are written on success, and r3 in any case; H_BULK_REMOVE answers in its requests.
+//! A call is carried out in the context that it is given: [`Context::Real`], where nothing is waited for beyond a few
+//! tries, or [`Context::Virtual`]. What real mode cannot finish is [`Called::Defer`]: **nothing has been changed**,
+//! neither registers nor memory (R21, N2), and the same call is to be made again in virtual mode, from its beginning.
+//! The guest sees its answer only. Registers are written on success, and r3 in any case; H_BULK_REMOVE answers in its
+//! requests.
 //!
-//! Every value is the guest's and hostile: entries are numbered within the table, sizes decoded, addresses looked up (R26).
+//! Every value is the guest's and hostile: entries are numbered within the table, sizes decoded, addresses looked up
+//! (R26).
 
 mod change;
 mod enter;
@@ -19,8 +21,10 @@ use hv_core::isa::Isa;
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::Access;
 
+use super::claim::Hashed;
+use super::entry::{Locked, Patience};
 use super::stage2::HashStage2;
-use super::table::{Hashed, Locked, Patience, Processor};
+use super::table::Processor;
 use crate::papr::status::Status;
 
 /// MSR: translation of instruction and of data addresses.
@@ -138,8 +142,8 @@ pub enum Called {
     Done,
     /// Nothing has been changed: make it again in virtual mode.
     Defer,
-    /// Virtual mode only, and no register has been changed: the machine has no frame for this page. It is to be asked for
-    /// by a fault without a claim, and the call made again.
+    /// Virtual mode only, and no register has been changed: the machine has no frame for this page. It is to be asked
+    /// for by a fault without a claim, and the call made again.
     Need(Gpa, Access),
 }
 
@@ -182,7 +186,8 @@ struct Vm<'a, I: Isa> {
     table: &'a HashStage2,
 }
 
-/// Carries out the call whose number is in r3, if it is one of these. The caller has seen that the guest's kernel makes it.
+/// Carries out the call whose number is in r3, if it is one of these. The caller has seen that the guest's kernel makes
+/// it.
 pub fn call<I: Isa>(
     ctx: Context<'_>,
     m: &I::Machine,
@@ -262,7 +267,8 @@ where
         Ok(entry)
     }
 
-    /// Has hardware forget an entry, which is locked: it is absent afterwards, linked if it was, and its R and C are final.
+    /// Has hardware forget an entry, which is locked: it is absent afterwards, linked if it was, and its R and C are
+    /// final.
     fn quiesce(&self, entry: &mut Locked<'_>) {
         if entry.words().is_valid() {
             entry.make_absent();

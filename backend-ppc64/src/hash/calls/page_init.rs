@@ -4,7 +4,7 @@ use hv_core::addr::{Gpa, PAGE_SIZE};
 use hv_core::isa::Isa;
 
 use super::{Stop, Vm};
-use crate::hash::table::{Hashed, Processor};
+use crate::hash::{Hashed, Processor};
 use crate::papr::status::Status;
 
 /// Instruction caches: coherent with stores, so there is nothing to do.
@@ -20,8 +20,8 @@ where
     I::Machine: Processor,
     I::Claim: Hashed,
 {
-    /// H_PAGE_INIT(flags, destination, source): pages of 4 KiB. Copied if both are asked for. Always deferred by real mode:
-    /// it stores to guest memory, which may have to be brought first.
+    /// H_PAGE_INIT(flags, destination, source): pages of 4 KiB. Copied if both are asked for. Always deferred by real
+    /// mode: it stores to guest memory, which may have to be brought first.
     pub(super) fn page_init(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
         let (flags, to, from) = (gpr[4], Gpa(gpr[5]), Gpa(gpr[6]));
         let known = ICACHE_INVALIDATE | ICACHE_SYNC | LOANED | ZERO_PAGE | COPY_PAGE;

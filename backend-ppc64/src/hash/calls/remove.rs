@@ -1,23 +1,16 @@
 //! H_REMOVE and H_BULK_REMOVE: the guest takes entries away.
 //!
-//! ```text
-//!   locked -> VALID off -> flush -> R and C read (R14) -> out of the reverse map (R9) -> free, unlocked
-//! ```
-//!
-//! A bulk of up to four is flushed at once. In real mode all of them are locked before the first is touched, or the call is
-//! deferred; in virtual mode, where a lock is waited for, one is held at a time.
+//! A bulk of up to four is flushed at once. In real mode all of them are locked before the first is touched, or the
+//! call is deferred; in virtual mode, where a lock is waited for, one is held at a time.
 
-use hv_core::epoch::WalkGuard;
 use hv_core::isa::Isa;
 
 use super::{Context, Stop, Vm};
-use crate::hash::rmap::Stale;
-use crate::hash::table::{Gone, Hashed, Locked, Processor};
-use crate::hash::words::{MATCH, R};
+use crate::hash::edit::MOST;
+use crate::hash::entry::Locked;
+use crate::hash::words::{C, MATCH, R};
+use crate::hash::{Hashed, Processor};
 use crate::papr::status::Status;
-
-/// Requests of one call.
-const MOST: usize = 4;
 
 /// A translation specifier's high byte: what it is, how it ended, what is to match.
 const KIND_SHIFT: u32 = 62;
@@ -65,13 +58,6 @@ impl Request {
     }
 }
 
-/// What an entry was, to the guest.
-#[derive(Clone, Copy, Debug)]
-struct Removed {
-    v: u64,
-    r: u64,
-}
-
 impl<I: Isa> Vm<'_, I>
 where
     I::Machine: Processor,
@@ -81,14 +67,14 @@ where
     pub(super) fn remove(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
         let (index, walk) = (self.index(gpr[5])?, self.walk());
         let entry = self.lock_used(&walk, index, gpr[4], gpr[6])?;
-        let [removed] = self.free(&walk, [Some(entry)]);
+        let [removed] = self.table.free(self.m, &walk, [Some(entry)]);
         let removed = removed.ok_or(Status::Hardware)?;
         (gpr[4], gpr[5]) = (removed.v, removed.r);
         Ok(())
     }
 
-    /// H_BULK_REMOVE: four pairs of a request and what it is to match; answers in the requests. A request that cannot be
-    /// ends the bulk, with what came before it done.
+    /// H_BULK_REMOVE: four pairs of a request and what it is to match; answers in the requests. A request that cannot
+    /// be ends the bulk, with what came before it done.
     pub(super) fn bulk_remove(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
         let at_once = if matches!(self.ctx, Context::Real(_)) { MOST } else { 1 };
         let mut next = 0;
@@ -129,7 +115,7 @@ where
                 held[n] = Some(entry);
             }
         }
-        for (answer, removed) in answers.iter_mut().zip(self.free(&walk, held)) {
+        for (answer, removed) in answers.iter_mut().zip(self.table.free(self.m, &walk, held)) {
             *answer = answer.map(|word| word | removed.map_or(0, |removed| marks(removed.r)));
         }
         for (n, answer) in answers.into_iter().enumerate() {
@@ -137,50 +123,8 @@ where
         }
         Ok(end?)
     }
-
-    /// Frees entries, which are locked and in use, with one flush.
-    fn free<const N: usize>(&self, walk: &WalkGuard<'_>, mut held: [Option<Locked<'_>>; N]) -> [Option<Removed>; N] {
-        let shown: [u64; N] = core::array::from_fn(|n| held[n].as_ref().map_or(0, |entry| entry.words().shown()));
-        let mut gone: [Option<Gone>; N] = [None; N];
-        for (entry, gone) in held.iter_mut().flatten().zip(&mut gone) {
-            // An absent one may be cached still, on behalf of a zap that has not flushed yet.
-            if entry.words().is_valid() {
-                entry.make_absent();
-                *gone = Some(entry.gone());
-            } else if entry.is_stale() {
-                *gone = Some(entry.gone());
-            }
-        }
-        self.flush(&gone);
-        let mut removed = [None; N];
-        for (n, mut entry) in held.into_iter().enumerate().filter_map(|(n, entry)| Some((n, entry?))) {
-            let marks = entry.harvest();
-            if entry.is_linked() {
-                // Only now: until here a zap of the page has to find the record, and wait (R9).
-                let mut chain = self.table.parts().chain(self.m, walk, entry.words().gfn());
-                if marks & R != 0 {
-                    chain.set_used();
-                }
-                chain.unlink(&entry, Stale::No);
-            }
-            removed[n] = Some(Removed { v: shown[n], r: entry.words().told() });
-            entry.make_free();
-        }
-        removed
-    }
-
-    fn flush(&self, gone: &[Option<Gone>]) {
-        let mut all = gone.iter().copied().flatten();
-        let Some(first) = all.next() else { return };
-        let (mut list, mut len) = ([first; MOST], 1);
-        for (place, entry) in list.iter_mut().skip(1).zip(all) {
-            *place = entry;
-            len += 1;
-        }
-        self.m.flush_entries(self.table.tag(), &list[..len]);
-    }
 }
 
 fn marks(r: u64) -> u64 {
-    (r & (R | crate::hash::words::C)) << MARKS_SHIFT
+    (r & (R | C)) << MARKS_SHIFT
 }
