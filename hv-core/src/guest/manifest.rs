@@ -253,14 +253,18 @@ impl VmConfig {
         backing.into_iter().chain(window)
     }
 
-    /// Where the guest sees the shared window: from the first multiple of 1 GiB behind the memory and the platform's hole,
-    /// so that it can be mapped in the largest pages.
+    /// Where the guest sees the shared window: from the first multiple of 1 GiB behind the memory, so that it can be mapped
+    /// in the largest pages, but behind the platform's hole if it does not fit before.
     #[must_use]
     pub fn shared_window(&self, hole: Option<GfnRange>) -> Option<GfnRange> {
         let ram = self.memory >> PAGE_SHIFT;
-        let end = hole.map_or(ram, |hole| hole.end().0.max(ram.saturating_add(hole.pages())));
-        let start = Gfn(end.checked_next_multiple_of(Order::GIB.pages())?);
-        GfnRange::new(start, self.shared.as_ref()?.size >> PAGE_SHIFT)
+        let pages = self.shared.as_ref()?.size >> PAGE_SHIFT;
+        let behind = |end: u64| GfnRange::new(Gfn(end.checked_next_multiple_of(Order::GIB.pages())?), pages);
+        match hole {
+            Some(hole) if ram > hole.start().0 => behind(ram.saturating_add(hole.pages())),
+            Some(hole) => behind(ram).filter(|at| at.intersect(&hole).is_none()).or_else(|| behind(hole.end().0)),
+            None => behind(ram),
+        }
     }
 }
 

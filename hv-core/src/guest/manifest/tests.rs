@@ -86,10 +86,13 @@ fn the_shared_window_lies_behind_memory_and_hole() {
     };
     let at = |start: u64| GfnRange::new(Gfn(start * gib), 512);
     let hole = GfnRange::new(Gfn(3 * gib), gib);
-    for (mib, without, with) in [(64, 1, 4), (1024, 1, 4), (1026, 2, 4), (3072, 3, 4), (3074, 4, 5), (4096, 4, 5)] {
+    for (mib, without, with) in [(64, 1, 1), (1024, 1, 1), (2048, 2, 2), (2050, 3, 4), (3072, 3, 4), (3074, 4, 5)] {
         assert_eq!(window(mib << 20, None), at(without), "{mib}");
         assert_eq!(window(mib << 20, hole), at(with), "{mib}");
     }
+    let shared = Some(Shared { object: "w".into(), size: 2 << 30 });
+    let large = VmConfig { memory: 2 << 30, shared, ..vm("a") };
+    assert_eq!(large.shared_window(hole), GfnRange::new(Gfn(4 * gib), 2 * gib), "half of it would lie in the hole");
     assert_eq!(window(u64::MAX, None).map(|at| at.start()), Some(Gfn(1 << 52)));
     assert_eq!(vm("a").shared_window(hole), None);
 }
