@@ -9,6 +9,7 @@ use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
 use crate::decode::Trapped;
+use crate::event::Exception;
 use crate::guest::layout::HOLE;
 
 /// An exit's meaning.
@@ -57,6 +58,8 @@ pub enum Call {
     Skip(Trapped),
     /// An instruction that the virtual processor does not have.
     Undefined,
+    /// An exception that ends the run only so that no guest can have the processor deliver it without end; it is to take it.
+    Reflect(Exception),
     /// A triple fault: the processor shuts down, and a PC resets itself.
     TripleFault,
     /// The log of pages that were stored to is full.

@@ -6,6 +6,7 @@ use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
 use crate::decode::Trapped;
+use crate::event::Exception;
 use crate::exit::{Call, Cause, Direction, PortAccess, PortForm, Stage, fault};
 use crate::features::Svm;
 
@@ -24,6 +25,14 @@ pub struct Record {
 
 /// Exit codes.
 pub mod code {
+    /// The first exception's: the others follow by vector.
+    pub const EXCEPTION: u64 = 0x40;
+    /// #DB.
+    pub const DEBUG: u64 = EXCEPTION + 1;
+    /// #AC, with its error code in EXITINFO1.
+    pub const ALIGNMENT: u64 = EXCEPTION + 17;
+    /// #MC.
+    pub const MACHINE_CHECK: u64 = EXCEPTION + 18;
     /// A physical interrupt.
     pub const INTR: u64 = 0x60;
     /// A physical NMI.
@@ -115,6 +124,9 @@ impl Record {
             code::WBINVD => Call::Skip(Trapped::Wbinvd),
             code::RDPMC | code::INVLPGA | code::VMRUN => Call::Undefined,
             code::VMLOAD..=code::ICEBP | code::MONITOR..=code::MWAIT_ARMED => Call::Undefined,
+            code::DEBUG => Call::Reflect(Exception::Other { vector: 1, error: None }),
+            code::ALIGNMENT => Call::Reflect(Exception::Other { vector: 17, error: Some(self.info1 as u32) }),
+            code::MACHINE_CHECK => return Cause::Broken("the machine has an error where it ran"),
             code::INIT => return Cause::Broken("INIT came to a processor that Trivet runs on"),
             code::INVALID => return Cause::Broken("VMRUN found its state invalid"),
             _ => return Cause::Broken("its run ended in a way that was not asked for"),
@@ -170,6 +182,7 @@ mod tests {
 
     use super::{Record, code};
     use crate::bus::Width;
+    use crate::event::Exception;
     use crate::exit::{Call, Cause, Direction, PortAccess, PortForm};
     use crate::features::Svm;
 
@@ -226,6 +239,14 @@ mod tests {
         for code in [code::INVALID, u64::MAX - 1, 0x63, 0x401, 0x2000] {
             assert!(matches!(name(code, 0, 0), Cause::Broken(_)), "{code:#x}");
         }
+    }
+
+    #[test]
+    fn exceptions_that_could_be_delivered_for_ever_are_the_guests_all_the_same() {
+        let reflected = |vector, error| Cause::Call(Call::Reflect(Exception::Other { vector, error }));
+        assert_eq!((name(0x41, 9, 9), name(0x51, 0, 9)), (reflected(1, None), reflected(17, Some(0))));
+        assert!(matches!(name(0x52, 0, 0), Cause::Broken(_)), "a machine check is no guest's");
+        assert!(matches!(name(0x4e, 0, 0), Cause::Broken(_)), "its page faults are its own");
     }
 
     #[test]

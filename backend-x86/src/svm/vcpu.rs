@@ -23,7 +23,7 @@ use super::vmcb::{EFER_SVME, Intercepts, VirtualInterrupt, Vmcb, tlb};
 use crate::apic::Local;
 use crate::bus::GeneralProtection;
 use crate::decode::{Flow, Mode, Segment};
-use crate::event::Event;
+use crate::event::{Event, Exception};
 use crate::exit::{Cause, ControlAccess};
 use crate::features::{Extension, Svm as Has};
 use crate::machine::X86Machine;
@@ -67,12 +67,20 @@ const INTERCEPTS: Intercepts = Intercepts::INTR
     .union(Intercepts::MWAIT_ARMED)
     .union(Intercepts::XSETBV);
 
+/// Exceptions that end every guest's run: #DB and #AC, which a guest can have delivered to itself without end, in one go that
+/// no interrupt ends; and #MC.
+const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
 /// Control area, 090h: nested paging.
 const NESTED_PAGING: u64 = 1 << 0;
 /// Control area, 068h: the guest is in an interrupt shadow.
 const SHADOW: u64 = 1 << 0;
-/// RFLAGS.IF.
+/// RFLAGS.TF and IF.
+const FLAGS_TF: u64 = 1 << 8;
 const FLAGS_IF: u64 = 1 << 9;
+/// DR6: a single step; and the exception that tells of it.
+const DR6_BS: u64 = 1 << 14;
+const STEP: Event = Event::Exception(Exception::Other { vector: 1, error: None });
 /// V_INTR_PRIO of a window: above every task priority, which is Trivet's to look at.
 const WINDOW: VirtualInterrupt = VirtualInterrupt::PENDING.union(VirtualInterrupt::IGNORE_TPR);
 /// V_TPR.
@@ -168,6 +176,7 @@ impl WorldSwitch for Svm {
         let control = &mut vmcb.control;
         (control.io_map, control.msr_map) = self.maps.addresses();
         control.virtual_interrupt = VirtualInterrupt::MASKING;
+        control.exceptions = EXCEPTIONS;
         control.nested_control = NESTED_PAGING;
         (control.event_injection, control.exit_interrupt_info, control.shadow) = (0, 0, 0);
         (self.nmi, self.windows, self.away) = (Nmi::Open, Windows::empty(), true);
@@ -295,6 +304,11 @@ impl WorldSwitch for Svm {
         let [Vmcb { control, state }] = &mut *self.vmcb;
         state.rip = rip;
         control.shadow &= !SHADOW;
+        if state.rflags & FLAGS_TF != 0 {
+            // The instruction was one step.
+            state.dr6 |= DR6_BS;
+            control.event_injection = STEP.svm();
+        }
     }
 
     fn rsp(&self) -> u64 {

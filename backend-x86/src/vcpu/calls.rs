@@ -64,6 +64,7 @@ impl X86Vcpu {
             Call::InterruptWindow | Call::NmiWindow => self.attention |= Attention::LOOK,
             // Guests are shown no XSAVE.
             Call::Xsetbv | Call::Undefined => self.raise(Exception::InvalidOpcode),
+            Call::Reflect(exception) => self.raise(exception),
             Call::ControlRegister(access) => self.control_register(access),
             Call::Skip(what) => self.pass(what, s),
             Call::TripleFault => return Next::End(End::Reboot),

@@ -171,11 +171,9 @@ impl X86Vcpu {
         self.general = registers.general;
         self.hardware.set_rsp(registers.general[RSP]);
         self.hardware.set_rflags(registers.flags);
-        let length = match flow {
-            Flow::Next => u64::from(instruction.length),
-            Flow::Same => 0,
-        };
-        self.hardware.set_rip(self.hardware.rip().wrapping_add(length));
+        if flow == Flow::Next {
+            self.hardware.set_rip(self.hardware.rip().wrapping_add(instruction.length.into()));
+        }
         // The guest's timer may have been set.
         self.attention |= super::cpu::Attention::DEADLINE;
     }

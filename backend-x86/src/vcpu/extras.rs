@@ -8,6 +8,7 @@
 use core::arch::asm;
 use core::arch::x86_64::__cpuid;
 
+use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 
 use crate::bus::GeneralProtection;
@@ -72,6 +73,10 @@ impl Extras {
     /// Brings them to the CPU.
     pub fn load(&self) {
         let [dr0, dr1, dr2, dr3] = self.breakpoints;
+        if Cr4::read().contains(Cr4Flags::OSXSAVE) {
+            // SAFETY: Trivet uses nothing that depends on it. Firmware may have left something else.
+            unsafe { asm!("xsetbv", in("ecx") 0, in("eax") 1, in("edx") 0, options(nomem, nostack, preserves_flags)) };
+        }
         // SAFETY: Trivet uses none of these registers. The area was filled by FXSAVE or is that of a reset, so FXRSTOR finds
         // nothing reserved in MXCSR. CR0.EM and TS are clear.
         unsafe {

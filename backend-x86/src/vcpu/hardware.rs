@@ -75,7 +75,8 @@ pub trait WorldSwitch: Sized {
     fn after(&self) -> Option<u64>;
     /// RIP.
     fn rip(&self) -> u64;
-    /// The guest goes on at `rip`; what an instruction before held back (the shadow of STI and MOV SS) is over.
+    /// The guest goes on at `rip`, after an instruction that was carried out for it: what one before held back (the shadow of
+    /// STI and MOV SS) is over, and a guest that goes step by step (RFLAGS.TF) takes its #DB.
     fn set_rip(&mut self, rip: u64);
     /// RSP.
     fn rsp(&self) -> u64;
