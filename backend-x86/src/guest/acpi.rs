@@ -2,7 +2,8 @@
 //! switch off and reboot.
 //!
 //! The machine is hardware-reduced: no SCI, no fixed event registers, no PIC, no PIT interrupts. Soft-off goes through the sleep
-//! control register, reboot through the reset register.
+//! control register, reboot through the reset register. There is the timer, by which systems measure the rate of the time-stamp
+//! counter where the processor does not tell it: to read it takes one access, where the PIT takes thousands in a row.
 //!
 //! Written by hand and not with a library, because there may be no memory for it and then there is an answer; tests hold it
 //! against the library.
@@ -84,6 +85,11 @@ pub fn write(blob: &mut Blob, at: usize, base: u64, vcpus: u16) -> Option<u64> {
     for (offset, port) in [(116, power::RESET), (244, power::SLEEP_CONTROL), (256, power::SLEEP_STATUS)] {
         blob.put(table + offset, &port_address(port))?;
     }
+    let [low, high] = power::TIMER.to_le_bytes();
+    blob.put(table + 76, &[low, high, 0, 0])?;
+    blob.put(table + 91, &[4])?;
+    // A port of 32 bits.
+    blob.put(table + 208, &[1, 32, 0, 3, low, high])?;
     blob.put(table + 108, &[rtc::CENTURY])?;
     blob.put(table + 128, &[power::RESET_VALUE])?;
     blob.put(table + 131, &[5])?;

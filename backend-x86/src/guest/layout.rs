@@ -17,7 +17,7 @@ pub fn ram(bytes: u64) -> [Range<Gpa>; 2] {
     [Gpa(0)..Gpa(below), HOLE.end..Gpa(HOLE.end.0.saturating_add(bytes - below))]
 }
 
-/// Ports of power control: ACPI's sleep control and status registers, and the reset register.
+/// ACPI's ports: sleep control and status, reset, the timer.
 pub mod power {
     /// Sleep control: the kind of sleep in bits 4:2, to be entered with bit 5.
     pub const SLEEP_CONTROL: u16 = 0x600;
@@ -25,6 +25,8 @@ pub mod power {
     pub const SLEEP_STATUS: u16 = 0x601;
     /// Reset.
     pub const RESET: u16 = 0x602;
+    /// ACPI's timer, 32 bits.
+    pub const TIMER: u16 = 0x608;
 
     /// The kind of sleep that is soft-off (S5).
     pub const SOFT_OFF: u8 = 5;

@@ -106,8 +106,12 @@ impl Pc {
         }
     }
 
-    /// vCPU `vcpu` reads a port. All that is there has 8 bits: wider accesses are several.
+    /// vCPU `vcpu` reads a port. All but the timer has 8 bits: wider accesses are several.
     pub fn input<S: Services>(&self, vcpu: u16, port: u16, width: Width, s: &S) -> u32 {
+        if let Some(byte @ 0..4) = port.checked_sub(power::TIMER) {
+            // Read as a whole: it counts on meanwhile.
+            return timer(s) >> (8 * byte) & width.mask() as u32;
+        }
         (0..width.bytes().min(4) as u16).rev().fold(0, |value, n| {
             let byte = self.input_byte(vcpu, port.wrapping_add(n), s);
             value << 8 | u32::from(byte)
@@ -255,6 +259,13 @@ impl Pc {
 }
 
 const UART_LAST: u16 = uart::PORT + uart::PORTS - 1;
+
+/// ACPI's timer (ACPI specification 6.4, 4.8.2.1): 24 bits, at a fixed rate.
+fn timer<S: Services>(s: &S) -> u32 {
+    const RATE: u128 = 3_579_545;
+    let counts = u128::from(s.now().0) * RATE / u128::from(s.ticks_per_second().max(1));
+    counts as u32 & 0xff_ffff
+}
 
 fn ticks<S: Services>(s: &S) -> Ticks {
     Ticks { now: s.now(), per_second: s.ticks_per_second() }

@@ -68,6 +68,9 @@ fn the_fixed_description_is_the_librarys() {
     builder.iapc_boot_arch = 0b1100.into();
     builder.reset_reg = port(0x602);
     builder.reset_value = 1;
+    builder.pm_tmr_blk = 0x608.into();
+    builder.pm_tmr_len = 4;
+    builder.x_pm_tmr_blk = GAS::new(AddressSpace::SystemIo, 32, 0, AccessSize::DwordAccess, 0x608);
     builder.sleep_control_reg = port(0x600);
     builder.sleep_status_reg = port(0x601);
     assert_eq!(table(&tables(1), FADT)[36..], contents(&builder.finalize()));

@@ -1,6 +1,7 @@
 use hv_core::addr::Gpa;
 use hv_core::machine::Instant;
 use hv_core::vcpu::exit::{End, Next};
+use hv_core::vcpu::services::Services as _;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_oneof};
 use proptest::strategy::Just;
@@ -58,6 +59,19 @@ impl Vm {
         assert_ne!(local.look(self.pc.apics()), Some(Event::Restart));
         local.acknowledge(self.pc.apics())
     }
+}
+
+#[test]
+fn the_acpi_timer_counts_24_bits_at_its_rate_and_is_read_whole() {
+    let vm = Vm::new();
+    let second = vm.s.ticks_per_second();
+    let read = |port, width| vm.pc.input(0, port, width, &vm.s);
+    vm.s.set_now(second);
+    assert_eq!(read(0x608, Width::Double), 3_579_545);
+    assert_eq!((read(0x609, Width::Byte), read(0x60a, Width::Word)), (3_579_545 >> 8 & 0xff, 3_579_545 >> 16));
+    vm.s.set_now(5 * second);
+    assert_eq!(read(0x608, Width::Double), 5 * 3_579_545 - 0x100_0000);
+    assert_eq!(read(0x60c, Width::Byte), 0xff);
 }
 
 #[test]
