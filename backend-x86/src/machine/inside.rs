@@ -174,7 +174,7 @@ mod tests {
         let inside = Inside::new();
         let mut seen = Seen::default();
         assert_eq!(enter(&inside, 0, 1, &mut seen), Cached::Stale);
-        assert_eq!(enter(&inside, 1, 1, &mut seen), Cached::Stale, "what is cached there is of nobody knows when");
+        assert_eq!(enter(&inside, 1, 1, &mut seen), Cached::Stale, "G1: what is cached there is of nobody knows when");
         inside.flush(tag(1), nobody);
         assert_eq!(enter(&inside, 1, 1, &mut seen), Cached::Stale);
         assert_eq!(enter(&inside, 0, 1, &mut seen), Cached::Stale, "it saw the flush on CPU 1 only");
