@@ -7,7 +7,7 @@ use conformance::probe::{Image, Nowhere};
 use conformance::rig::Codec;
 use hv_core::addr::Gpa;
 
-use crate::{PcBoard, cpus};
+use crate::{Pc, cpus};
 
 core::arch::global_asm!(include_str!("../../../tests/guests/x86/probe.S"), options(raw));
 
@@ -33,5 +33,5 @@ pub fn run(machine: &'static X86Machine, cpus: usize) -> ! {
     // SAFETY: the assembly between the two symbols, in the image's read-only data.
     let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
     let probe = Image { code, entry: ENTRY, nowhere: Nowhere::Ones, returns: Some(RET) };
-    column::run::<PcBoard>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
+    column::run::<Pc>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
 }
