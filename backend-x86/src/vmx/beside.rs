@@ -48,6 +48,16 @@ impl Beside {
     }
 }
 
+/// Adds `bits` to what a loaded guest's DR6 says of debug exceptions; those of breakpoints are about the last one alone.
+pub(super) fn add_dr6(bits: u64) {
+    // SAFETY: Trivet takes no debug exceptions; the bits are those of the register.
+    unsafe {
+        let dr6: u64;
+        asm!("mov {}, dr6", out(reg) dr6, options(nomem, nostack, preserves_flags));
+        asm!("mov dr6, {}", in(reg) dr6 & !0xf | bits, options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// Sets CR2 on the CPU: a loaded guest's.
 pub(super) fn set_cr2(cr2: u64) {
     // SAFETY: Trivet has no use for it but in its report of a page fault of its own.

@@ -4,7 +4,8 @@
 //! ```text
 //!   CR0   the guest's:  PG AM WP TS EM MP PE ...      Trivet's:  CD NW   caches stay on, whatever a guest says
 //!                                                                NE      VMX operation wants it
-//!   CR4   the guest's:  what CPUID shows it           Trivet's:  VMXE, and what it is not shown
+//!   CR4   the guest's:  what CPUID shows it           Trivet's:  VMXE; MCE, because machine checks are the machine's;
+//!                                                                and what it is not shown
 //! ```
 //!
 //! Of a bit that is Trivet's the guest reads what it wrote, from the shadow. A write that changes one ends the run; the shadow
@@ -19,7 +20,8 @@ const NE: u64 = 1 << 5;
 const NW: u64 = 1 << 29;
 const CD: u64 = 1 << 30;
 const PG: u64 = 1 << 31;
-/// CR4: VMXE.
+/// CR4: MCE, VMXE.
+const MCE: u64 = 1 << 6;
 const VMXE: u64 = 1 << 13;
 
 /// Bits of CR4 that guests may have, as far as the processor has them: VME, PVI, TSD, DE, PSE, PAE; PGE, PCE, OSFXSR,
@@ -67,7 +69,7 @@ impl Fixed {
     /// The same of CR4.
     #[must_use]
     pub const fn cr4(&self, seen: u64) -> u64 {
-        fixed(seen & !self.cr4_mask(), self.cr4.0 | VMXE, self.cr4.1)
+        fixed(seen & !self.cr4_mask(), self.cr4.0 | VMXE | MCE, self.cr4.1)
     }
 }
 
@@ -86,7 +88,7 @@ pub const fn written_cr0(value: u64) -> Result<u64, GeneralProtection> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CD, Fixed, NE, NW, PE, PG, VMXE, seen, written_cr0};
+    use super::{CD, Fixed, MCE, NE, NW, PE, PG, VMXE, seen, written_cr0};
     use crate::bus::GeneralProtection;
 
     /// A Skylake's.
@@ -97,7 +99,7 @@ mod tests {
     fn a_guest_begins_unpaged_and_cached() {
         assert_eq!(FIXED.cr0(CD | NW | 0x10), 0x30);
         assert_eq!(FIXED.cr0(0x8000_0011), 0x8000_0031);
-        assert_eq!(FIXED.cr4(0), VMXE);
+        assert_eq!(FIXED.cr4(0), VMXE | MCE);
     }
 
     #[test]
@@ -117,7 +119,7 @@ mod tests {
         for bit in [6, 12, 13, 14, 18, 22, 23, 40] {
             assert_eq!(mask >> bit & 1, 1, "{bit}");
         }
-        assert_eq!(FIXED.cr4(1 << 6 | 1 << 18 | 1 << 5), VMXE | 1 << 5, "what is not its own is not set");
+        assert_eq!(FIXED.cr4(1 << 12 | 1 << 18 | 1 << 5), VMXE | MCE | 1 << 5, "what is not its own is not set");
         // UMIP on a processor without it.
         assert_eq!(mask >> 11 & 1, 1);
     }
@@ -127,7 +129,7 @@ mod tests {
         let mask = FIXED.cr0_mask();
         let wrote = CD | 0x10 | PE;
         assert_eq!(seen(FIXED.cr0(wrote), wrote, mask), wrote, "CD as written, NE not");
-        assert_eq!(seen(FIXED.cr4(0x20), 0, FIXED.cr4_mask()), 0x20, "no VMXE");
+        assert_eq!(seen(FIXED.cr4(0x20), 0, FIXED.cr4_mask()), 0x20, "no VMXE, no MCE");
     }
 
     #[test]

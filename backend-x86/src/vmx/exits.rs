@@ -6,6 +6,7 @@ use hv_core::vcpu::exit::Access;
 
 use crate::bus::Width;
 use crate::decode::Trapped;
+use crate::event::Exception;
 use crate::exit::{Call, Cause, ControlAccess, Direction, PortAccess, PortForm, Stage, fault};
 
 /// What the VMCS says when the run has ended.
@@ -19,6 +20,8 @@ pub struct Record {
     pub gpa: u64,
     /// The exception or NMI. Means something for [`reason::EXCEPTION`] alone.
     pub event: u32,
+    /// Its error code.
+    pub error: u32,
 }
 
 /// Basic exit reasons: the lower half of the field.
@@ -88,6 +91,14 @@ const ENTRY_FAILURE: u32 = 1 << 31;
 /// Bits 10:8 of an event: what it is.
 const EVENT_TYPE: u32 = 7 << 8;
 const EVENT_NMI: u32 = 2 << 8;
+const EVENT_INT1: u32 = 5 << 8;
+/// Vectors of #DB, #AC and #MC.
+const DEBUG: u32 = 1;
+const ALIGNMENT: u32 = 17;
+const MACHINE_CHECK: u32 = 18;
+/// The exceptions that end a guest's run: the first two the processor could be made to deliver without end, with no place for
+/// an interrupt in between, and the third is the machine's.
+pub const EXCEPTIONS: u32 = 1 << DEBUG | 1 << ALIGNMENT | 1 << MACHINE_CHECK;
 
 /// Qualification of an EPT violation: a store.
 const VIOLATION_WRITE: u64 = 1 << 1;
@@ -107,7 +118,13 @@ impl Record {
         }
         let call = match self.reason & 0xffff {
             reason::EXTERNAL_INTERRUPT => return Cause::Interrupt,
-            reason::EXCEPTION if self.event & EVENT_TYPE == EVENT_NMI => return Cause::Interrupt,
+            reason::EXCEPTION if self.is_nmi() => return Cause::Interrupt,
+            reason::EXCEPTION => match self.event & 0xff {
+                DEBUG => Call::Reflect(Exception::Other { vector: DEBUG as u8, error: None }),
+                ALIGNMENT => Call::Reflect(Exception::Other { vector: ALIGNMENT as u8, error: Some(self.error) }),
+                MACHINE_CHECK => return Cause::Broken("the machine has an error where it ran"),
+                _ => return Cause::Broken("an exception ended its run that was not asked for"),
+            },
             reason::EPT_VIOLATION => return self.violation(),
             reason::EPT_MISCONFIGURATION => return Cause::Broken("its second stage has an entry that is none"),
             reason::PREEMPTION_TIMER => return Cause::Deadline,
@@ -132,6 +149,26 @@ impl Record {
             _ => return Cause::Broken("its run ended in a way that was not asked for"),
         };
         Cause::Call(call)
+    }
+
+    /// True of the exit that an NMI brought about.
+    #[must_use]
+    pub const fn is_nmi(&self) -> bool {
+        self.reason == reason::EXCEPTION && self.event & EVENT_TYPE == EVENT_NMI
+    }
+
+    /// What DR6 says of the debug exception that ended the run, if it was one: those bits hardware has not set.
+    #[must_use]
+    pub const fn debug_status(&self) -> Option<u64> {
+        let is_one = self.reason == reason::EXCEPTION && !self.is_nmi() && self.event & 0xff == DEBUG;
+        // B3 to B0, BD, BS.
+        if is_one { Some(self.qualification & 0x600f) } else { None }
+    }
+
+    /// True if that was asked for by an instruction (INT1), after which it comes.
+    #[must_use]
+    pub const fn is_int1(&self) -> bool {
+        self.event & EVENT_TYPE == EVENT_INT1
     }
 
     fn violation(&self) -> Cause {
@@ -180,6 +217,7 @@ mod tests {
 
     use super::{Record, reason};
     use crate::bus::Width;
+    use crate::event::Exception;
     use crate::exit::{Call, Cause, ControlAccess, Direction, PortAccess, PortForm};
 
     fn name(reason: u32, qualification: u64, gpa: u64) -> Cause {
@@ -222,11 +260,24 @@ mod tests {
     }
 
     #[test]
-    fn nmis_are_the_hosts_and_exceptions_are_a_mistake() {
+    fn nmis_are_the_hosts_and_exceptions_the_guests_if_they_are_known() {
         let with = |event| Record { reason: reason::EXCEPTION, event, ..Record::default() }.name();
         assert_eq!(with(0x8000_0202), Cause::Interrupt);
-        assert!(matches!(with(0x8000_0306), Cause::Broken(_)), "none was asked for");
+        assert!(matches!(with(0x8000_0306), Cause::Broken(_)), "#UD was not asked for");
+        assert!(matches!(with(0x8000_0312), Cause::Broken(_)), "a machine check is no guest's");
+        let reflected = |vector, error| Cause::Call(Call::Reflect(Exception::Other { vector, error }));
+        assert_eq!((with(0x8000_0301), with(0x8000_0501)), (reflected(1, None), reflected(1, None)));
+        assert_eq!(with(0x8000_0b11), reflected(17, Some(0)));
         assert!(matches!(name(0x8000_0021, 0, 0), Cause::Broken(_)), "an entry that failed is no CPUID");
+    }
+
+    #[test]
+    fn a_debug_exception_says_why_and_where_it_comes_from() {
+        let exit = |event| Record { reason: reason::EXCEPTION, event, qualification: 0x1_4ff4, ..Record::default() };
+        assert_eq!(exit(0x8000_0301).debug_status(), Some(0x4004));
+        assert_eq!((exit(0x8000_0b11).debug_status(), exit(0x8000_0202).debug_status()), (None, None));
+        assert_eq!(Record { reason: reason::CPUID, ..exit(0x8000_0301) }.debug_status(), None);
+        assert!(exit(0x8000_0501).is_int1() && !exit(0x8000_0301).is_int1());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::beside;
 use super::control_registers::{Fixed, seen, written_cr0};
 use super::controls::{entry, primary};
 use super::fields::{Field, Segment as Name};
-use super::vcpu::{BLOCKS_NMIS, Injecting, Vmx};
+use super::vcpu::{AFTER_SS, AFTER_STI, BLOCKS_NMIS, Injecting, SHADOWS, Vmx};
 use crate::apic::Local;
 use crate::bus::GeneralProtection;
 use crate::decode::{Flow, Mode, Segment};
@@ -20,9 +20,6 @@ use crate::stage2::X86Stage2;
 use crate::start::Start;
 use crate::vcpu::hardware::{General, Windows, WorldSwitch};
 
-/// INTERRUPTIBILITY: the instruction before was STI, or one that loads SS.
-const AFTER_STI: u64 = 1 << 0;
-const AFTER_SS: u64 = 1 << 1;
 /// RFLAGS.IF.
 const FLAGS_IF: u64 = 1 << 9;
 /// RFLAGS.TF: a debug exception follows each instruction. PENDING_DEBUG: one does (BS).
@@ -122,7 +119,7 @@ impl WorldSwitch for Vmx {
     }
 
     fn can_take_interrupt(&self) -> bool {
-        let held_back = self.vmcs.get(Field::INTERRUPTIBILITY) & (AFTER_STI | AFTER_SS) != 0;
+        let held_back = self.vmcs.get(Field::INTERRUPTIBILITY) & SHADOWS != 0;
         self.flags() & FLAGS_IF != 0 && !held_back
     }
 
@@ -165,8 +162,8 @@ impl WorldSwitch for Vmx {
     fn set_rip(&mut self, rip: u64) {
         self.vmcs.set(Field::GUEST_RIP, rip);
         let now = self.vmcs.get(Field::INTERRUPTIBILITY);
-        if now & (AFTER_STI | AFTER_SS) != 0 {
-            self.vmcs.set(Field::INTERRUPTIBILITY, now & !(AFTER_STI | AFTER_SS));
+        if now & SHADOWS != 0 {
+            self.vmcs.set(Field::INTERRUPTIBILITY, now & !SHADOWS);
         }
         if self.flags() & FLAGS_TF != 0 {
             self.vmcs.set(Field::PENDING_DEBUG, SINGLE_STEP);

@@ -7,7 +7,7 @@ use hv_core::epoch::Cpu;
 use hv_core::isa::VmTag;
 use hv_core::machine::{Instant, Machine as _};
 
-use super::beside::Beside;
+use super::beside::{self, Beside};
 use super::exits::{Record, reason};
 use super::fields::Field;
 use super::host::{self, Shared};
@@ -62,11 +62,14 @@ pub(super) enum Injecting {
     Event,
 }
 
-/// Bits 7:0 of the interruption information of an NMI, and its validity, as EXIT_EVENT has them.
-const NMI: u32 = 1 << 31 | 2 << 8 | 2;
-const NMI_MASK: u32 = 1 << 31 | 7 << 8 | 0xff;
+/// DR7.GD: debug registers are guarded, until a debug exception.
+const GUARDED: u64 = 1 << 13;
 /// Qualification of an EPT violation: the run ended in an IRET that had lifted the blocking of NMIs.
 const UNBLOCKED_NMIS: u64 = 1 << 12;
+/// INTERRUPTIBILITY: the instruction before was STI, or one that loads SS.
+pub(super) const AFTER_STI: u64 = 1 << 0;
+pub(super) const AFTER_SS: u64 = 1 << 1;
+pub(super) const SHADOWS: u64 = AFTER_STI | AFTER_SS;
 /// INTERRUPTIBILITY: NMIs are blocked.
 pub(super) const BLOCKS_NMIS: u64 = 1 << 3;
 
@@ -163,8 +166,8 @@ impl Vmx {
         self.launch = Launch::Again;
         self.injecting = Injecting::Nothing;
         let record = self.record();
-        if record.reason == reason::EXCEPTION && record.event & NMI_MASK == NMI {
-            host::take_nmi();
+        if record.reason == reason::EXCEPTION {
+            self.excepted(&record);
         }
         record.name()
     }
@@ -175,6 +178,28 @@ impl Vmx {
         // SAFETY: the vCPU is loaded, so its VMCS is current, with Trivet's state and `Shared`'s controls; `launch` is First
         // after each load. Interrupts are off in all of Trivet.
         unsafe { switch::enter(general, &mut self.rsp, self.launch) }
+    }
+
+    /// An exception ended the run, or an NMI. What hardware does for one before it delivers it is done here.
+    #[cold]
+    #[inline(never)]
+    fn excepted(&mut self, record: &Record) {
+        if record.is_nmi() {
+            return host::take_nmi();
+        }
+        if let Some(status) = record.debug_status() {
+            // Vol. 3C, "VM Exits Due to Debug Exceptions": the exit leaves both registers as they were.
+            beside::add_dr6(status);
+            let dr7 = self.vmcs.get(Field::GUEST_DR7);
+            self.vmcs.set(Field::GUEST_DR7, dr7 & !GUARDED);
+            if record.is_int1() {
+                let after = self.vmcs.get(Field::GUEST_RIP).wrapping_add(self.vmcs.get(Field::INSTRUCTION_LENGTH));
+                self.vmcs.set(Field::GUEST_RIP, after);
+            }
+        }
+        // An exception ends the shadow of the instruction before.
+        let now = self.vmcs.get(Field::INTERRUPTIBILITY);
+        self.vmcs.set(Field::INTERRUPTIBILITY, now & !SHADOWS);
     }
 
     /// What the VMCS says of the exit: what the reason gives a meaning to.
@@ -193,7 +218,11 @@ impl Vmx {
                 record.qualification = self.vmcs.get(Field::QUALIFICATION);
                 record.gpa = self.vmcs.get(Field::GUEST_PHYSICAL);
             }
-            reason::EXCEPTION => record.event = self.vmcs.get(Field::EXIT_EVENT) as u32,
+            reason::EXCEPTION => {
+                record.event = self.vmcs.get(Field::EXIT_EVENT) as u32;
+                record.error = self.vmcs.get(Field::EXIT_EVENT_ERROR) as u32;
+                record.qualification = self.vmcs.get(Field::QUALIFICATION);
+            }
             _ => {}
         }
         let event = self.vmcs.get(Field::DELIVERED_EVENT) as u32;

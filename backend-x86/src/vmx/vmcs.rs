@@ -15,6 +15,7 @@ use x86_64::instructions::tables::{sgdt, sidt};
 use x86_64::registers::control::{Cr0, Cr3, Cr4};
 use x86_64::registers::model_specific::{Efer, Msr};
 
+use super::exits::EXCEPTIONS;
 use super::fields::Field;
 use super::host::Shared;
 use super::instructions::{self, vmread, vmwrite};
@@ -114,8 +115,7 @@ impl Vmcs {
             (Field::SECONDARY_CONTROLS, controls.secondary.into()),
             (Field::EXIT_CONTROLS, controls.exit.into()),
             (Field::ENTRY_CONTROLS, controls.entry.into()),
-            // No exception ends the run.
-            (Field::EXCEPTIONS, 0),
+            (Field::EXCEPTIONS, EXCEPTIONS.into()),
             (Field::PAGE_FAULT_MASK, 0),
             (Field::PAGE_FAULT_MATCH, 0),
             (Field::CR3_TARGETS, 0),
