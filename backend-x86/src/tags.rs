@@ -115,7 +115,10 @@ mod tests {
                 owners = [None; 4];
             }
             let owner = owners[held.tag() as usize].replace(n);
-            assert!(owner.is_none_or(|owner| owner == n && !dropped), "G1: a tag of another's, or one that was given up");
+            assert!(
+                owner.is_none_or(|owner| owner == n && !dropped),
+                "G1: a tag of another's, or one that was given up"
+            );
             assert!((1..=3).contains(&held.tag()));
         }
     }
