@@ -6,6 +6,7 @@ use core::arch::x86_64::__cpuid;
 use hv_core::addr::{PAGE_SHIFT, Pfn};
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags, Efer, EferFlags};
 use x86_64::registers::model_specific::Msr;
+use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
 use super::identify;
 use crate::features::{Extension, Features, Unsupported};
@@ -47,6 +48,7 @@ pub unsafe fn open(features: &Features, host: Pfn) -> Result<(), CannotRun> {
     if own.map_err(CannotRun::Lacks)? != *features {
         return Err(CannotRun::Differs);
     }
+    let has_xsave = __cpuid(1).ecx & HAS_XSAVE != 0;
     // SAFETY: Trivet itself has neither x87 nor SSE; guests' state is kept with instructions that these allow. Caches are on,
     // which the loader may have left to us.
     unsafe {
@@ -57,8 +59,11 @@ pub unsafe fn open(features: &Features, host: Pfn) -> Result<(), CannotRun> {
         });
         Cr4::update(|flags| {
             flags.insert(Cr4Flags::OSFXSR | Cr4Flags::OSXMMEXCPT_ENABLE | Cr4Flags::MACHINE_CHECK_EXCEPTION);
-            flags.set(Cr4Flags::OSXSAVE, __cpuid(1).ecx & HAS_XSAVE != 0);
+            flags.set(Cr4Flags::OSXSAVE, has_xsave);
         });
+        if has_xsave {
+            XCr0::write(XCr0Flags::X87);
+        }
     }
     match features.extension {
         // SAFETY: the processor has SVM, which is not switched off; the page is this CPU's.
