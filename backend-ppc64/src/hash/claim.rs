@@ -2,6 +2,7 @@
 
 use hv_core::addr::{Gfn, Order};
 
+use super::stage2::HashStage2;
 use super::words::{ABSENT, C, LOCK, PageSize, R, VALID, first_gfn};
 
 /// An entry as one look at it found it; in guests' form.
@@ -44,6 +45,18 @@ pub trait Hashed: Copy {
     fn claim(&self) -> Option<Claim>;
     /// The claim for hv-core.
     fn of(claim: Claim) -> Self;
+}
+
+/// A second stage that may be of this kind.
+pub trait MayBeHashed {
+    /// The table, if it is.
+    fn hashed(&self) -> Option<&HashStage2>;
+}
+
+impl MayBeHashed for HashStage2 {
+    fn hashed(&self) -> Option<&HashStage2> {
+        Some(self)
+    }
 }
 
 impl Hashed for Claim {

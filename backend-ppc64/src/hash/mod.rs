@@ -35,7 +35,7 @@ mod stage2;
 pub mod table;
 pub mod words;
 
-pub use claim::{Claim, Hashed, Words};
+pub use claim::{Claim, Hashed, MayBeHashed, Words};
 pub use stage2::HashStage2;
 pub use table::{Config, Gone, Processor};
 pub use words::Layout;

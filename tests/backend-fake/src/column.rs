@@ -5,8 +5,9 @@
 
 use std::process::ExitCode;
 
+use conformance::cases::Case;
 use conformance::probe::{Image, Nowhere};
-use conformance::report::{Tally, run};
+use conformance::report::{Tally, run_with};
 use conformance::rig::{Codec, Rig};
 use hv_core::addr::{Gpa, Order};
 use hv_core::epoch::Cpu;
@@ -115,6 +116,16 @@ where
     I: Isa<Machine = FakeMachine>,
     I::Stage2: FakeStage2<Claim = I::Claim>,
 {
+    table_with::<I>(codecs, std::iter::empty())
+}
+
+/// The same, and before it cases of this flavour alone.
+#[must_use]
+pub fn table_with<I>(codecs: &'static [Codec], own: impl Iterator<Item = Case<I>>) -> ExitCode
+where
+    I: Isa<Machine = FakeMachine>,
+    I::Stage2: FakeStage2<Claim = I::Claim>,
+{
     let args: Vec<String> = std::env::args().skip(1).collect();
     let filter = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => "",
@@ -124,7 +135,7 @@ where
             return ExitCode::from(2);
         }
     };
-    match run::<I, _>(filter, || HostRig::new(codecs), &mut Out) {
+    match run_with::<I, _>(own, filter, || HostRig::new(codecs), &mut Out) {
         Ok(Tally { failed: 0, .. }) => ExitCode::SUCCESS,
         Ok(_) | Err(_) => ExitCode::FAILURE,
     }

@@ -149,6 +149,12 @@ pub fn walk(ram: &Ram, parts: &Parts, gfn: Gfn, need: Prot) -> Option<(u64, Gfn,
             if v & VALID == 0 || !place.is(v, r) || v & SECONDARY != place.v & SECONDARY {
                 return None;
             }
+            // The caches of this machine, and flushes, go by guest frames: its guest uses entries that say the frame of their own
+            // address, and 4 KiB of it, or two of different sizes would be the guest's own mistake.
+            let view = ram.cell(parts.notes, 2 * index as usize, "hardware").load(Ordering::Acquire);
+            if words::first_gfn(view, Order::PAGE) != gfn || order(v, r) != Order::PAGE {
+                return None;
+            }
             let found = (index, gfn.align_down(order(v, r)), order(v, r), leaf(v, r));
             found.3.prot.contains(need).then_some(found)
         })

@@ -25,11 +25,21 @@ pub struct Tally {
 /// Runs each case whose name contains `filter`, on a rig of its own or on a common one, as `rig` decides.
 pub fn run<I: Isa, R: Rig<I>>(
     filter: &str,
+    rig: impl FnMut() -> R,
+    out: &mut dyn fmt::Write,
+) -> Result<Tally, fmt::Error> {
+    run_with(core::iter::empty(), filter, rig, out)
+}
+
+/// The same, and before them the cases of this column alone.
+pub fn run_with<I: Isa, R: Rig<I>>(
+    own: impl Iterator<Item = Case<I>>,
+    filter: &str,
     mut rig: impl FnMut() -> R,
     out: &mut dyn fmt::Write,
 ) -> Result<Tally, fmt::Error> {
     let mut tally = Tally::default();
-    for case in table::<I>().filter(|case| case.name.contains(filter)) {
+    for case in own.chain(table::<I>()).filter(|case| case.name.contains(filter)) {
         let (name, rule) = (case.name, case.rule);
         match one(&case, &rig()) {
             Ok(()) => {

@@ -47,6 +47,12 @@ impl Kind for backend_fake::FakeHash {
     }
 }
 
+impl Kind for backend_fake::FakeHpt {
+    fn map_range(_memory: &GuestMemory<Self>, _bed: &Bed, _gfns: GfnRange) -> Option<Outcome> {
+        None
+    }
+}
+
 /// How the two VMs are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {

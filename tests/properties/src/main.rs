@@ -26,7 +26,7 @@ use std::cell::{Cell, RefCell};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use backend_fake::{FakeHash, FakeRadix};
+use backend_fake::{FakeHash, FakeHpt, FakeRadix};
 use clap::Parser;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy as _, any};
@@ -54,7 +54,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let fine = std::thread::scope(|scope| {
         let hash = scope.spawn(|| explore::<FakeHash>("host-hash", &args));
-        explore::<FakeRadix>("host-radix", &args) & hash.join().is_ok_and(|fine| fine)
+        let hpt = scope.spawn(|| explore::<FakeHpt>("host-hpt", &args));
+        let others = [hash, hpt];
+        let radix = explore::<FakeRadix>("host-radix", &args);
+        others.into_iter().fold(radix, |fine, other| fine & other.join().is_ok_and(|fine| fine))
     });
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -12,7 +12,7 @@ use hv_core::radix::format::{Prot, Pte};
 use hv_core::vcpu::exit::Access;
 
 use super::huge::{BLOCK, anon};
-use super::{Case, case, fault, gfns, page, size_at};
+use super::{Case, case, fault, gfns, page, size_at, wants_blocks};
 use crate::rig::Bench;
 use crate::verdict::{Run, Stop, check};
 
@@ -45,7 +45,10 @@ fn with_large<I: Isa>(b: &Bench<'_, I>, run: impl FnOnce(&GuestMemory<I>, Hvn) -
     with(b, HugePolicy::Always, |memory, base| {
         match memory.stage2().size_rule(&b.rig.claim(memory.stage2(), page(0), HUGE)) {
             SizeRule::AnyOf(orders) if !orders.contains(HUGE) => Err(Stop::Skip("stage 2 has no large leaves")),
-            SizeRule::AnyOf(_) | SizeRule::Exactly(_) => run(memory, base),
+            SizeRule::AnyOf(_) | SizeRule::Exactly(_) => {
+                wants_blocks(b, memory)?;
+                run(memory, base)
+            }
         }
     })
 }

@@ -12,7 +12,7 @@ use hv_core::vcpu::services::MemError;
 
 use super::dirty::start;
 use super::huge::anon;
-use super::{Case, case, fault, gfns, page};
+use super::{Case, case, fault, gfns, page, wants_blocks};
 use crate::guest::{ProbeVm, read_word, write_word};
 use crate::probe::Op;
 use crate::rig::Bench;
@@ -61,6 +61,7 @@ fn no_memory<I: Isa>(b: &Bench<'_, I>) -> Run {
 
 fn blocks_above<I: Isa>(b: &Bench<'_, I>) -> Run {
     b.with_config(around(BLOCK, 3 * BLOCK)?, |memory| {
+        wants_blocks(b, memory)?;
         for n in [0, 4 * BLOCK + 5, 5 * BLOCK + 7] {
             check(fault(b, memory, page(n), Access::Write) == Outcome::Mapped, "a fault on RAM was not answered")?;
         }
@@ -73,6 +74,7 @@ fn blocks_above<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn through_a_block<I: Isa>(b: &Bench<'_, I>) -> Run {
     let (below, above) = (BLOCK + 40, 3 * BLOCK - 3);
     b.with_config(around(below, above - below)?, |memory| {
+        wants_blocks(b, memory)?;
         for (n, at) in [0, BLOCK, below - 1, above, above + BLOCK - 41, above + 2 * BLOCK - 41].into_iter().enumerate()
         {
             check(fault(b, memory, page(at), Access::Write) == Outcome::Mapped, "a fault on RAM was not answered")?;

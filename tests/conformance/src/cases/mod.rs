@@ -2,7 +2,7 @@
 
 use hv_core::addr::{Gfn, GfnRange, Gpa, Order};
 use hv_core::host::{HUGE, Peek};
-use hv_core::isa::Isa;
+use hv_core::isa::{Isa, SizeRule, Stage2};
 use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, Outcome};
 use hv_core::vcpu::exit::{Access, Fault};
@@ -102,6 +102,14 @@ fn size_at<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, gpa: Gpa) -> Order
     match hvn.map(|hvn| memory.space().host.peek(b.m, &guard, hvn)) {
         Some(Peek::Page(now)) => now.order.min(HUGE),
         Some(Peek::Absent | Peek::Swapped | Peek::Retry | Peek::OutOfReach) | None => Order::PAGE,
+    }
+}
+
+/// Leaves a case about leaves of 2 MiB out where the guest has no pages of that size to ask for.
+fn wants_blocks<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>) -> Run {
+    match memory.stage2().size_rule(&b.rig.claim(memory.stage2(), page(0), HUGE)) {
+        SizeRule::Exactly(order) if order != HUGE => Err(Stop::Skip("the guest has no pages of 2 MiB")),
+        SizeRule::Exactly(_) | SizeRule::AnyOf(_) => Ok(()),
     }
 }
 

@@ -12,7 +12,7 @@ use hv_core::vcpu::exit::Access;
 use super::huge::{BLOCK, anon};
 use super::split::{fill, holds};
 use super::tmpfs::{shown, vm, with_object, with_two};
-use super::{Case, case, fault, gfns, page};
+use super::{Case, case, fault, gfns, page, wants_blocks};
 use crate::rig::{Bench, FIRST, SECOND};
 use crate::store::Heap;
 use crate::verdict::{Run, Stop, check};
@@ -69,6 +69,7 @@ fn with_late<I: Isa>(
 fn grows<I: Isa>(b: &Bench<'_, I>) -> Run {
     with_object(b, BLOCK, None, |object| {
         with_late(b, object, |small, late| {
+            wants_blocks(b, late)?;
             fill(b, small, 0..BLOCK - 1)?;
             check(object.stats(b.cpu, b.m).building == 1, "a team with one page missing is complete")?;
             check(late.stats().huge == 0, "an incomplete team is mapped large")?;
@@ -88,6 +89,7 @@ fn grows<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn first_touch<I: Isa>(b: &Bench<'_, I>) -> Run {
     with_object(b, BLOCK, None, |object| {
         with_two(b, object, [HugePolicy::Never, HugePolicy::Always], |small, huge| {
+            wants_blocks(b, huge)?;
             fill(b, small, 0..BLOCK)?;
             check(fault(b, huge, page(9), Access::Write) == Outcome::Mapped, "no page")?;
             check(huge.stats().huge == 1 && large(b, huge) == 1, "a complete team came in pages")?;
