@@ -41,7 +41,7 @@ impl Column {
             let columns: Vec<_> = board.columns().map(|(name, machine)| (name.to_owned(), machine.clone())).collect();
             columns.into_iter().map(move |(name, machine)| Self::Board { name, board: Arc::clone(&board), machine })
         });
-        let host = ["host-radix", "host-hash", "host-trap"].map(|name| Self::Host { name });
+        let host = ["host-radix", "host-hash", "host-hpt", "host-trap"].map(|name| Self::Host { name });
         Ok(host.into_iter().chain(boards).collect())
     }
 

@@ -18,6 +18,8 @@ enum Layer {
     /// What boards share.
     Kit,
     Conformance,
+    /// Cases of what one backend alone has.
+    OwnCases,
     Tests,
     /// Tests' and benchmarks' own raw memory: the host benchmark measures tables in it, the failures' heap refuses some.
     RawTests,
@@ -34,6 +36,7 @@ impl Layer {
             "xtask" => Some(Self::Xtask),
             "boards/kit" => Some(Self::Kit),
             "tests/conformance" => Some(Self::Conformance),
+            "tests/conformance-hash" => Some(Self::OwnCases),
             "tests/bench-host" | "tests/properties" => Some(Self::RawTests),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
             _ if folder.starts_with("boards/") && folder.ends_with("/loop") => Some(Self::Loop),
@@ -49,13 +52,17 @@ impl Layer {
             Self::Counted | Self::Guests => false,
             Self::Core => other == Self::Counted,
             Self::Backend | Self::Conformance | Self::Xtask => other == Self::Core,
+            Self::OwnCases => matches!(other, Self::Core | Self::Backend | Self::Conformance),
             Self::Board => {
-                matches!(other, Self::Core | Self::Backend | Self::Kit | Self::Conformance | Self::Loop)
+                matches!(
+                    other,
+                    Self::Core | Self::Backend | Self::Kit | Self::Conformance | Self::OwnCases | Self::Loop
+                )
             }
             Self::Kit => matches!(other, Self::Core | Self::Conformance),
             Self::Loop => matches!(other, Self::Core | Self::Backend),
             Self::Tests | Self::RawTests => {
-                matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::Tests)
+                matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::OwnCases | Self::Tests)
             }
         }
     }

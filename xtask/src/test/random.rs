@@ -7,7 +7,15 @@ use crate::model::{Flavour, PROFILE};
 use crate::progress::step;
 use crate::{process, workspace};
 
-/// Operations, half of them on each kind of second stage.
+/// Calls on a hashed table.
+fn calls(depth: Depth) -> u64 {
+    match depth {
+        Depth::Usual => 100_000,
+        Depth::Deep => 10_000_000,
+    }
+}
+
+/// Operations, a third of them on each kind of second stage.
 fn operations(depth: Depth) -> u64 {
     match depth {
         Depth::Usual => 1_000_000,
@@ -17,8 +25,13 @@ fn operations(depth: Depth) -> u64 {
 
 /// Draws operations, and wants every answer to be the model's.
 pub fn properties(depth: Depth) -> Result<()> {
-    let each = (operations(depth) / 2).to_string();
+    let each = (operations(depth) / 3).to_string();
     run("properties", &["--ops", &each])
+}
+
+/// Makes random calls with random arguments on a hashed table.
+pub fn hypercalls(depth: Depth) -> Result<()> {
+    run("hcalls", &["--calls", &calls(depth).to_string()])
 }
 
 /// Runs every case again and again, another of its allocations refused each time: some of them, or each.
