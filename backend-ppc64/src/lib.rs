@@ -3,8 +3,10 @@
 //! - [`radix`]: partition-scoped radix tables, a format over hv-core's walker.
 //! - [`hash`]: hashed page tables, which the guest fills by hypervisor calls.
 //! - [`papr`] and [`irq`]: what an unmodified Linux finds instead of firmware. Pure logic, tested on the host.
-//! - [`vcpu`]: machine state and the meaning of exits, shared by all ways to run a guest.
-//! - [`nested`]: guests run by a PAPR platform's nested-HV interface; this hypervisor is itself a partition.
+//! - [`vcpu`]: virtual CPUs, shared by all ways to run a guest.
+//! - `real`: machines on which Trivet runs in real mode.
+//! - `nested`: guests run by a PAPR platform's nested-HV interface; this hypervisor is itself a partition.
+//! - [`bare`]: guests run in hypervisor mode, under skiboot.
 //! - [`boot`]: from the first instruction to a machine description.
 //!
 //! What needs the processor is compiled for it only; the rest builds and is tested on the host as well.
@@ -12,10 +14,13 @@
 
 extern crate alloc;
 
+pub mod bare;
 pub mod boot;
 pub mod hash;
 pub mod irq;
 pub mod nested;
 pub mod papr;
 pub mod radix;
+#[cfg(target_arch = "powerpc64")]
+mod real;
 pub mod vcpu;

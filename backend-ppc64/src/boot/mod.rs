@@ -8,12 +8,18 @@ pub mod inventory;
 #[cfg(target_arch = "powerpc64")]
 pub mod client;
 #[cfg(target_arch = "powerpc64")]
-pub mod opal;
+pub mod handed;
 #[cfg(target_arch = "powerpc64")]
 pub mod vectors;
 
 #[cfg(target_arch = "powerpc64")]
 #[expect(unsafe_code, reason = "the image's first instructions, and the ways into big-endian firmware")]
 mod assembly {
-    core::arch::global_asm!(include_str!("start.S"), include_str!("opal.S"), options(raw));
+    // One piece: the latter two use the first one's macros.
+    core::arch::global_asm!(
+        include_str!("start.S"),
+        include_str!("../bare/opal.S"),
+        include_str!("../bare/start.S"),
+        options(raw)
+    );
 }

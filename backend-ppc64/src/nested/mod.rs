@@ -1,49 +1,39 @@
-//! Trivet as a nested hypervisor of a PAPR platform (interface version 1): the machine and its vCPUs.
+//! Trivet as a nested hypervisor of a PAPR platform (interface version 1): the machine, and the ways to ask the platform.
+#![cfg(target_arch = "powerpc64")]
 
-pub mod layout;
-
-#[cfg(target_arch = "powerpc64")]
 pub mod console;
-#[cfg(target_arch = "powerpc64")]
 pub mod hcall;
-#[cfg(target_arch = "powerpc64")]
 pub mod irq;
-#[cfg(target_arch = "powerpc64")]
 pub mod machine;
-#[cfg(target_arch = "powerpc64")]
-pub mod platform;
-#[cfg(target_arch = "powerpc64")]
-mod ram;
-#[cfg(target_arch = "powerpc64")]
 pub mod rtas;
-#[cfg(target_arch = "powerpc64")]
-pub mod sprs;
-#[cfg(target_arch = "powerpc64")]
-pub mod vcpu;
 
-#[cfg(target_arch = "powerpc64")]
-mod isa {
-    use hv_core::isa::Isa;
+use hv_core::isa::Isa;
 
-    use super::machine::Nested;
-    use super::vcpu::{Call, NestedVcpu};
-    use crate::papr::Papr;
-    use crate::radix::RadixStage2;
+use crate::papr::Papr;
+use crate::radix::{RadixStage2, radix_root};
+use crate::vcpu::cpu::{Call, PowerVcpu};
+use crate::vcpu::power::Power;
+use machine::Nested;
 
-    /// POWER, 64 bits, under a nested hypervisor.
-    #[derive(Debug)]
-    pub enum Ppc64 {}
+/// POWER, 64 bits, under a nested hypervisor.
+#[derive(Debug)]
+pub enum Ppc64 {}
 
-    impl Isa for Ppc64 {
-        const NAME: &'static str = "ppc64";
-        type Machine = Nested;
-        type Stage2 = RadixStage2;
-        type Vcpu = NestedVcpu;
-        type Platform = Papr;
-        type Claim = ();
-        type Call = Call;
-    }
+impl Isa for Ppc64 {
+    const NAME: &'static str = "ppc64";
+    type Machine = Nested;
+    type Stage2 = RadixStage2;
+    type Vcpu = PowerVcpu;
+    type Platform = Papr;
+    type Claim = ();
+    type Call = Call;
 }
 
-#[cfg(target_arch = "powerpc64")]
-pub use isa::Ppc64;
+impl Power for Ppc64 {
+    const RADIX: () = ();
+
+    #[inline]
+    fn partition(stage2: &RadixStage2, papr: &Papr) -> [u64; 2] {
+        [radix_root(stage2.root()).unwrap_or(0), papr.process_table()]
+    }
+}

@@ -6,7 +6,7 @@ mod format;
 mod partition;
 
 pub use format::PartitionScoped;
-pub use partition::radix_root;
+pub use partition::{TREE_SIZE_52, radix_root};
 
 /// A radix guest's second stage.
 pub type RadixStage2 = hv_core::radix::RadixStage2<PartitionScoped>;

@@ -8,8 +8,8 @@ use super::PartitionScoped;
 
 /// First doubleword: the partition is a radix guest.
 const HOST_RADIX: u64 = 1 << 63;
-/// Radix tree size: (52 - 31) = 0b10_101, its high two bits at 62:61, its low three at 7:5.
-const TREE_SIZE_52: u64 = 2 << 61 | 5 << 5;
+/// Size of a tree that translates 52 bits: (52 - 31) = 0b10_101, its high two bits at 62:61, its low three at 7:5.
+pub const TREE_SIZE_52: u64 = 2 << 61 | 5 << 5;
 const BASE: u64 = 0x0fff_ffff_ffff_f000;
 
 /// First doubleword of the entry of a partition whose radix root is `root`. In register order: the table stores it

@@ -1,6 +1,6 @@
 //! The ways in which a run ends: well, refused, or by a failure of Trivet's own.
 
-use core::fmt::{self, Display};
+use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use backend_ppc64::boot::inventory::RtasTokens;
@@ -52,21 +52,5 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 /// An interrupt that the hypervisor itself should never take.
 #[unsafe(no_mangle)]
 extern "C" fn trivet_trap(trap: &Trap) -> ! {
-    report(&Trapped(trap))
-}
-
-struct Trapped<'a>(&'a Trap);
-
-impl Display for Trapped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let t = self.0;
-        writeln!(f, "interrupt {:#x} in the hypervisor", t.vector)?;
-        writeln!(f, "nip {:016x} msr {:016x} lr {:016x}", t.nip, t.msr, t.lr)?;
-        write!(f, "dar {:016x} dsisr {:08x}", t.dar, t.dsisr)?;
-        for (n, value) in t.gpr.iter().enumerate() {
-            let gap = if n % 4 == 0 { "\n" } else { " " };
-            write!(f, "{gap}r{n:<2} {value:016x}")?;
-        }
-        Ok(())
-    }
+    report(trap)
 }

@@ -15,14 +15,15 @@ mod fail;
 
 use core::ops::Range;
 
+use backend_ppc64::bare::opal::Opal;
 use backend_ppc64::boot::client::Client;
 use backend_ppc64::boot::inventory::Inventory;
-use backend_ppc64::boot::{opal, vectors};
+use backend_ppc64::boot::{handed, vectors};
 use backend_ppc64::nested::console::{self, Terminal};
 use backend_ppc64::nested::hcall::{H_SET_MODE, hcall};
 use backend_ppc64::nested::machine::Nested;
-use backend_ppc64::nested::sprs::timebase;
 use backend_ppc64::nested::{Ppc64, irq, rtas};
+use backend_ppc64::vcpu::sprs::timebase;
 use board_kit::guests::{self, Found};
 use board_kit::memory;
 use hv_core::hypervisor::Hypervisor;
@@ -74,7 +75,9 @@ unsafe extern "C" {
 extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u64, r9: u64) -> ! {
     if hv != 0 {
         // SAFETY: MSR[HV] says that this is bare metal under skiboot, which passes OPAL in r8 and r9.
-        unsafe { opal::refuse("TRIVET REFUSES: bare powernv machines have no board yet; use pseries\n", r8, r9) }
+        let opal = unsafe { Opal::new(r8, r9) };
+        opal.write(b"TRIVET REFUSES: this image is for pseries; a bare machine needs that of board powernv\n");
+        opal.power_off()
     }
     let (inventory, tree) = if r5 != 0 { by_client_interface(r5) } else { by_tree(r3) };
     fail::end_by(inventory.rtas);
@@ -108,12 +111,7 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
         without_guests(machine, inventory.cpus.len());
     };
     // SAFETY: the bundle's memory is RAM that firmware filled, no allocator hands it out, and nobody writes it.
-    let bytes = unsafe {
-        core::slice::from_raw_parts(
-            core::ptr::with_exposed_provenance::<u8>(range.start as usize),
-            (range.end - range.start) as usize,
-        )
-    };
+    let bytes = unsafe { handed::bytes(&range) };
     let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
     let found = Found {
         memory: &inventory.memory,
@@ -155,12 +153,9 @@ fn by_client_interface(entry: u64) -> (Inventory, Range<u64>) {
 
 /// Reads a tree that is in memory; `at` comes from whoever entered us.
 fn by_tree(at: u64) -> (Inventory, Range<u64>) {
-    let start = core::ptr::with_exposed_provenance::<u8>(at as usize);
-    // SAFETY: this way of entry promises a flattened tree in r3; its header says how long it is.
-    let size = unsafe { u32::from_be_bytes(start.add(4).cast::<[u8; 4]>().read_unaligned()) } as usize;
-    // SAFETY: as above; nobody writes it.
-    let tree = unsafe { core::slice::from_raw_parts(start, size) };
-    (inventory(tree), at..at.saturating_add(size as u64))
+    // SAFETY: this way of entry promises a flattened tree in r3, and nobody writes it.
+    let tree = unsafe { handed::tree(at) };
+    (inventory(tree), at..at.saturating_add(tree.len() as u64))
 }
 
 fn inventory(tree: &[u8]) -> Inventory {

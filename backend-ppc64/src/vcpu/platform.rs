@@ -6,21 +6,21 @@ use hv_core::isa::{Firmware, Platform, Shape};
 use hv_core::machine::Machine;
 use hv_core::vcpu::services::{Services, StartAt};
 
-use super::machine::Nested;
-use super::{Ppc64, sprs};
+use super::power::{Host, Power};
+use super::sprs;
 use crate::papr::fdt::{RTAS_CEILING, RTAS_REGION, Random, TreeConfig, build};
 use crate::papr::{Papr, RTAS_BLOB_SIZE, rtas_blob};
 
 /// ELF machine number of 64-bit PowerPC.
 const EM_PPC64: u16 = 21;
 
-impl Platform<Ppc64> for Papr {
+impl<I: Power> Platform<I> for Papr {
     const ELF_MACHINE: u16 = EM_PPC64;
     const CEILING: u64 = RTAS_CEILING;
     const TREE_ROOM: u64 = 0x1_0000;
     const CODE_ROOM: u64 = RTAS_REGION;
 
-    fn create(m: &Nested, vcpus: u16) -> Option<Self> {
+    fn create(m: &I::Machine, vcpus: u16) -> Option<Self> {
         let papr = Self::new(vcpus)?;
         if let Some(characteristics) = m.characteristics() {
             papr.set_characteristics(characteristics);
@@ -28,7 +28,7 @@ impl Platform<Ppc64> for Papr {
         Some(papr)
     }
 
-    fn firmware(&self, m: &Nested, shape: &Shape<'_>) -> Option<Firmware> {
+    fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware> {
         let plan = &shape.plan;
         let tree = build(&TreeConfig {
             name: shape.name,

@@ -2,8 +2,6 @@
 //! when a vCPU leaves a CPU, loaded when it comes to one. Trivet itself uses none of them.
 #![expect(unsafe_code, reason = "special-purpose registers and the vector state routines")]
 
-use core::arch::asm;
-
 core::arch::global_asm!(include_str!("state.S"), options(raw));
 
 unsafe extern "C" {
@@ -26,19 +24,21 @@ macro_rules! mfspr {
     ($n:literal) => {{
         let value: u64;
         // SAFETY: reading this register has no effect on the hypervisor's own state.
-        unsafe { asm!(concat!("mfspr {0}, ", $n), out(reg) value, options(nomem, nostack)) };
+        unsafe { core::arch::asm!(concat!("mfspr {0}, ", $n), out(reg) value, options(nomem, nostack)) };
         value
     }};
 }
+pub(crate) use mfspr;
 
 /// Writes one special-purpose register.
 macro_rules! mtspr {
     ($n:literal, $value:expr) => {{
         let value: u64 = $value;
-        // SAFETY: none of the registers named in this module has an effect on code in hypervisor real mode.
-        unsafe { asm!(concat!("mtspr ", $n, ", {0}"), in(reg) value, options(nomem, nostack)) };
+        // SAFETY: none of the registers named with it has an effect on the hypervisor's own code, which runs in real mode.
+        unsafe { core::arch::asm!(concat!("mtspr ", $n, ", {0}"), in(reg) value, options(nomem, nostack)) };
     }};
 }
+pub(crate) use mtspr;
 
 /// Declares the switched registers once: field, number for reading, number for writing, reset value.
 macro_rules! switched {

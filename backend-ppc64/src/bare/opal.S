@@ -1,6 +1,6 @@
 /* trivet_call_opal(token, a, b, c, base, entry): OPAL wants r0 = token, r2 = base, arguments from r3, big-endian real
    mode with HV; it returns to LR big-endian and keeps r1, r13-r31 and CR. */
-    .text
+    .section .text.trivet_call_opal, "ax", @progbits
     .balign 16
     .globl  trivet_call_opal
 trivet_call_opal:

@@ -1,6 +1,6 @@
-//! One virtual CPU of a nested guest.
+//! One virtual CPU, whoever enters it.
 //!
-//! State is in three places: the two blocks of the interface, which every entry reads and every exit writes; the
+//! State is in three places: the two blocks of [`super::layout`], which every entry reads and every exit writes; the
 //! registers of [`sprs`], which stay on the CPU from `load` to `put`; and the decrementer, which does so too and is kept
 //! as the timebase value at which it expires.
 
@@ -10,26 +10,24 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::heap::boxed;
 use hv_core::isa::{Vcpu, VmTag};
-use hv_core::machine::Instant;
+use hv_core::machine::{CpuId, Instant};
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
+use super::exits::{self, Cause, Reflected};
 use super::layout::{HvGuestState, Registers, VERSION};
-use super::machine::Nested;
+use super::msr;
+use super::power::{Host, Power};
 use super::sprs::{self, Unswitched};
-use crate::nested::Ppc64;
 use crate::papr::{self, Papr};
-use crate::radix::radix_root;
-use crate::vcpu::exits::{self, Cause, Reflected};
-use crate::vcpu::msr;
 
 /// How long a guest that holds interrupts off runs before it is looked at again while one waits for it, in fractions
 /// of a second. Platforms that honour LPCR\[MER\] deliver it at once; QEMU 7.2 does not.
 const LOOKS_PER_SECOND: u64 = 5000;
 
 /// A virtual CPU.
-pub struct NestedVcpu {
+pub struct PowerVcpu {
     state: Box<State>,
     tag: VmTag,
     index: u16,
@@ -37,8 +35,10 @@ pub struct NestedVcpu {
     expires: Instant,
     loaded: Loaded,
     /// What the partition-table entry was last set to.
-    partition: Option<(u64, u64)>,
+    partition: Option<[u64; 2]>,
     look_ticks: u64,
+    /// Where it was loaded last.
+    last: Option<CpuId>,
 }
 
 /// Where the state outside the blocks is.
@@ -65,16 +65,16 @@ pub enum Call {
     Reflect(Reflected),
 }
 
-impl Vcpu<Ppc64> for NestedVcpu {
-    /// The platform's status.
+impl<I: Power> Vcpu<I> for PowerVcpu {
+    /// What [`Host::enter`] returned.
     type Raw = i64;
 
-    fn create(m: &Nested, tag: VmTag, index: u16) -> Option<Self> {
+    fn create(m: &I::Machine, tag: VmTag, index: u16) -> Option<Self> {
         let state =
             State { hv: HvGuestState::default(), registers: Registers::default(), unswitched: Unswitched::RESET };
         let look_ticks = hv_core::machine::Machine::ticks_per_second(m) / LOOKS_PER_SECOND;
         let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
-        Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks })
+        Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks, last: None })
     }
 
     fn reset(&mut self, at: StartAt) {
@@ -98,7 +98,11 @@ impl Vcpu<Ppc64> for NestedVcpu {
         self.loaded = Loaded::Saved;
     }
 
-    fn load(&mut self, _: &Cpu, _: &Nested) {
+    fn load(&mut self, cpu: &Cpu, m: &I::Machine) {
+        if self.last.replace(cpu.id()).is_some_and(|last| last != cpu.id()) {
+            m.moved(self.tag);
+        }
+        m.load(&self.state.hv);
         self.state.unswitched.load();
         let left = self.expires.0.wrapping_sub(sprs::timebase()) as i64;
         let most = i64::from(i32::MAX);
@@ -107,17 +111,18 @@ impl Vcpu<Ppc64> for NestedVcpu {
         self.loaded = Loaded::OnCpu;
     }
 
-    fn put(&mut self, _: &Cpu, _: &Nested) {
+    fn put(&mut self, _: &Cpu, m: &I::Machine) {
+        m.put(&mut self.state.hv);
         self.state.unswitched.save();
         self.expires = Instant(sprs::timebase().wrapping_add_signed(sprs::decrementer().into()));
         self.loaded = Loaded::Saved;
     }
 
     #[inline]
-    fn enter(&mut self, cpu: &Cpu, m: &Nested, memory: &GuestMemory<Ppc64>, p: &Papr, until: Instant) -> i64 {
-        let partition = (radix_root(memory.stage2().root()).unwrap_or(0), p.process_table());
+    fn enter(&mut self, cpu: &Cpu, m: &I::Machine, memory: &GuestMemory<I>, p: &Papr, until: Instant) -> i64 {
+        let partition = I::partition(memory.stage2(), p);
         if self.partition != Some(partition) {
-            m.set_partition(self.tag, partition.0, partition.1);
+            m.set_partition(self.tag, partition);
             self.partition = Some(partition);
         }
         let mut lpcr = p.lpcr();
@@ -137,15 +142,15 @@ impl Vcpu<Ppc64> for NestedVcpu {
     }
 
     #[inline]
-    fn classify(&self, raw: &i64) -> Exit<Ppc64> {
+    fn classify(&self, raw: &i64) -> Exit<I> {
         let hv = &self.state.hv;
         match exits::cause(*raw, hv.hdsisr) {
             Cause::Hypercall => Exit::Call(Call::Hypercall),
             Cause::Deadline => Exit::Deadline,
             Cause::Interrupt => Exit::Interrupt,
-            Cause::Data(access) => Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access, claim: () }),
+            Cause::Data(access) => Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access, claim: I::RADIX }),
             Cause::Instruction => {
-                Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access: Access::Fetch, claim: () })
+                Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access: Access::Fetch, claim: I::RADIX })
             }
             Cause::Reflect(what) => Exit::Call(Call::Reflect(what)),
             Cause::Broken(why) => Exit::Broken(why),
@@ -198,7 +203,7 @@ impl Vcpu<Ppc64> for NestedVcpu {
     }
 }
 
-impl NestedVcpu {
+impl PowerVcpu {
     /// Has the guest take an interrupt.
     fn interrupt(&mut self, lpcr: u64, vector: u64, cause: u64) {
         let State { hv, registers, .. } = &mut *self.state;

@@ -1,0 +1,117 @@
+//! What of a guest's state is switched, when, and the way into it.
+//!
+//! - At every entry: general registers, SRR0 and SRR1, the deadline (`enter.S`).
+//! - From load to put on the CPU: SPRG0 to SPRG3 and what else belongs to a partition ([`load`]), and what the nested
+//!   interface does not switch either ([`crate::vcpu::sprs`]).
+//! - LPIDR and LPCR when they differ from what is there: Trivet's own code runs under either, because it does not translate,
+//!   and changing them is what costs most.
+#![expect(unsafe_code, reason = "special-purpose registers, and the way into a guest")]
+
+use alloc::boxed::Box;
+
+use hv_core::heap::boxed;
+
+use crate::vcpu::layout::{HvGuestState, Registers};
+use crate::vcpu::msr::{HV, SRR1_CAUSE};
+use crate::vcpu::sprs::{mfspr, mtspr, timebase};
+
+core::arch::global_asm!(include_str!("enter.S"), options(raw));
+
+unsafe extern "C" {
+    fn trivet_guest_enter(hv: *mut HvGuestState, registers: *mut Registers) -> u64;
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(HvGuestState, srr0) == 160);
+    assert!(core::mem::offset_of!(HvGuestState, srr1) == 168);
+    assert!(core::mem::offset_of!(Registers, nip) == 256);
+    assert!(core::mem::offset_of!(Registers, msr) == 264);
+    assert!(core::mem::offset_of!(Registers, ctr) == 280);
+    assert!(core::mem::offset_of!(Registers, link) == 288);
+    assert!(core::mem::offset_of!(Registers, xer) == 296);
+    assert!(core::mem::offset_of!(Registers, ccr) == 304);
+    assert!(core::mem::offset_of!(NoGuest, hv) == 256);
+};
+
+/// LPCR of every guest: events that end `stop`, hypervisor decrementer and virtualization interrupts are taken.
+const LPCR: u64 = 0x1_f000 | 1 << 1 | 1;
+/// LPCR of radix guests beside it: they have process tables, use radix trees, and invalidate their own translations.
+const LPCR_RADIX: u64 = 1 << 22 | 1 << 20 | 1 << 10;
+
+/// Enters with HSPRG0 pointing at its stack frame; outside of a guest, where only a bug can be interrupted, at this.
+#[repr(C, align(16))]
+struct NoGuest {
+    frame: [u64; 32],
+    hv: HvGuestState,
+    registers: Registers,
+}
+
+/// Makes the calling CPU fit to enter guests. `partitions` is the partition table register. Once per CPU, before it enters
+/// its first; false if there is no heap.
+#[must_use]
+pub fn arrive(partitions: u64) -> bool {
+    let Ok(none) = boxed(NoGuest { frame: [0; 32], hv: HvGuestState::default(), registers: Registers::default() })
+    else {
+        return false;
+    };
+    let none = Box::leak(none);
+    // Slots of `enter.S` for the two blocks.
+    none.frame[25] = (&raw mut none.hv).expose_provenance() as u64;
+    none.frame[26] = (&raw mut none.registers).expose_provenance() as u64;
+    mtspr!(304, 3 << 62 | (&raw mut *none).expose_provenance() as u64); // HSPRG0
+    mtspr!(464, partitions); // PTCR
+    mtspr!(319, 0); // LPIDR
+    mtspr!(318, LPCR | LPCR_RADIX);
+    mtspr!(338, 0); // PCR: all of the architecture
+    mtspr!(349, u64::MAX); // AMOR
+    mtspr!(190, 0); // HFSCR
+    super::tlb::drop_own();
+    true
+}
+
+/// Brings what stays on the CPU between entries onto it.
+pub fn load(hv: &HvGuestState) {
+    mtspr!(272, hv.sprg[0]);
+    mtspr!(273, hv.sprg[1]);
+    mtspr!(274, hv.sprg[2]);
+    mtspr!(275, hv.sprg[3]);
+    mtspr!(48, hv.pidr);
+    mtspr!(190, hv.hfscr);
+    mtspr!(176, hv.dpdes);
+    mtspr!(849, hv.vtb);
+    mtspr!(896, hv.ppr);
+    if mfspr!(319) != u64::from(hv.lpid) {
+        mtspr!(319, hv.lpid.into());
+    }
+}
+
+/// Saves what [`load`] brought.
+pub fn put(hv: &mut HvGuestState) {
+    hv.sprg = [mfspr!(272), mfspr!(273), mfspr!(274), mfspr!(275)];
+    hv.pidr = mfspr!(48);
+    hv.dpdes = mfspr!(176);
+    hv.vtb = mfspr!(849);
+    hv.ppr = mfspr!(896);
+}
+
+/// Runs the loaded guest until it leaves, and returns the vector. What exits leave in registers is in the blocks then.
+#[inline]
+pub fn enter(hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
+    let lpcr = hv.lpcr | LPCR | LPCR_RADIX;
+    if mfspr!(318) != lpcr {
+        mtspr!(318, lpcr);
+    }
+    let left = hv.hdec_expiry.saturating_sub(timebase());
+    mtspr!(310, left.min(i32::MAX as u64)); // HDEC
+    registers.msr &= !HV;
+    // SAFETY: both blocks are exclusively borrowed, in real memory. What the guest changes beside them is guest memory, the
+    // registers that `put` saves and those of `sprs`, which the caller accounts for.
+    let vector = unsafe { trivet_guest_enter(&raw mut *hv, &raw mut *registers) };
+    registers.msr &= !SRR1_CAUSE;
+    match vector {
+        0xe00 => (hv.hdar, hv.hdsisr, hv.asdr) = (mfspr!(307), mfspr!(306), mfspr!(816)),
+        0xe20 => hv.asdr = mfspr!(816),
+        _ => {}
+    }
+    vector as i64
+}

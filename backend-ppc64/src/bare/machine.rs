@@ -1,0 +1,208 @@
+//! A bare machine in hypervisor mode.
+//!
+//! Flushing. `tlbie` drops what every CPU has cached of a partition. In an emulator that gives each CPU a thread of its own
+//! another CPU does so a little later, but before it has left its guest; so those inside are also kicked and waited for
+//! ([`crate::real::inside`]).
+//!
+//! Kicks are directed hypervisor doorbells (`msgsnd`). One that comes while its CPU is in the hypervisor stays pending: it
+//! ends `stop`, and the next run of a guest.
+#![expect(unsafe_code, reason = "doorbells, sleep, random numbers")]
+
+use alloc::vec::Vec;
+use core::arch::asm;
+
+use hv_core::addr::{Order, Pfn};
+use hv_core::epoch::{Cpu, Domain};
+use hv_core::isa::VmTag;
+use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
+use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
+use hv_core::page::Frames;
+
+use super::opal::Opal;
+use super::{enter, linear, tlb};
+use crate::boot::inventory::Inventory;
+use crate::papr::Characteristics;
+use crate::real::inside::Inside;
+use crate::real::memory::{Memory, real_memory};
+use crate::real::partitions::Partitions;
+use crate::vcpu::layout::{HvGuestState, Registers};
+use crate::vcpu::power::Host;
+use crate::vcpu::sprs::{self, mfspr, mtspr};
+
+/// The machine.
+#[derive(Debug)]
+pub struct Bare {
+    memory: Memory,
+    inside: Inside,
+    partitions: Partitions,
+    /// The hardware's numbers of CPUs.
+    threads: Vec<u32>,
+    timebase_hz: u64,
+    /// Calendar time in seconds, less the timebase's at that moment.
+    calendar: u64,
+}
+
+/// Why the machine could not be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BareError {
+    /// Firmware would not have interrupts taken little-endian.
+    BigEndian(i64),
+    /// Not enough memory for tables.
+    NoMemory,
+}
+
+impl core::fmt::Display for BareError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::BigEndian(status) => write!(f, "firmware keeps interrupts big-endian (status {status})"),
+            Self::NoMemory => f.write_str("the machine has too little memory"),
+        }
+    }
+}
+
+impl Bare {
+    /// Takes the machine over, and makes the boot CPU, which calls this once, fit to enter guests.
+    pub fn new(found: &Inventory, frames: Frames, opal: &Opal) -> Result<Self, BareError> {
+        opal.little_endian_radix().map_err(BareError::BigEndian)?;
+        let domain = Domain::new();
+        // The boot CPU, which joins for good later.
+        let cpu = domain.cpu(CpuId(0)).ok_or(BareError::NoMemory)?;
+        let memory = Memory { domain, frames };
+        let partitions = Partitions::new(&memory.frames, &cpu);
+        let linear = linear(&memory, &cpu);
+        memory.domain.leave(cpu);
+        let (Some(partitions), Some(linear)) = (partitions, linear) else { return Err(BareError::NoMemory) };
+        partitions.set_own(linear.partition_entry());
+        let seconds = opal.time_of_day().unwrap_or(0);
+        let machine = Self {
+            memory,
+            inside: Inside::new(),
+            partitions,
+            threads: found.cpus.clone(),
+            timebase_hz: found.timebase_hz,
+            calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
+        };
+        machine.arrive()?;
+        Ok(machine)
+    }
+
+    /// Makes the calling CPU fit to enter guests. Once, as it comes up.
+    pub fn arrive(&self) -> Result<(), BareError> {
+        if enter::arrive(self.partitions.register()) { Ok(()) } else { Err(BareError::NoMemory) }
+    }
+
+    /// The hardware's number of a CPU.
+    pub fn thread(&self, cpu: CpuId) -> Option<u32> {
+        self.threads.get(usize::from(cpu.0)).copied()
+    }
+}
+
+/// Makes the hypervisor's own tables.
+fn linear(memory: &Memory, cpu: &Cpu) -> Option<linear::Frames> {
+    let zeroed = |order| {
+        let first = memory.frames.alloc(cpu, order)?.into_pfn();
+        memory.zero(first, order);
+        Some(first)
+    };
+    let tables =
+        linear::Frames { root: zeroed(linear::ROOT)?, second: zeroed(Order::PAGE)?, processes: zeroed(Order::PAGE)? };
+    let write = |table: Pfn, slot: usize, word: u64| memory.write(table, slot * 8, &word.to_be_bytes());
+    write(tables.root, 0, tables.root_entry());
+    write(tables.processes, 0, tables.process_entry());
+    linear::Frames::second_entries().enumerate().for_each(|(slot, word)| write(tables.second, slot, word));
+    Some(tables)
+}
+
+impl Host for Bare {
+    #[inline]
+    fn enter(&self, cpu: &Cpu, tag: VmTag, hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
+        self.inside.with(cpu, tag, || enter::enter(hv, registers))
+    }
+
+    fn load(&self, hv: &HvGuestState) {
+        enter::load(hv);
+    }
+
+    fn put(&self, hv: &mut HvGuestState) {
+        enter::put(hv);
+    }
+
+    fn moved(&self, tag: VmTag) {
+        tlb::drop_partition(tag);
+    }
+
+    fn set_partition(&self, tag: VmTag, entry: [u64; 2]) {
+        self.partitions.set(tag, entry);
+        tlb::drop_partition(tag);
+    }
+
+    fn characteristics(&self) -> Option<Characteristics> {
+        None
+    }
+}
+
+impl Machine for Bare {
+    real_memory!();
+
+    fn flush(&self, batch: FlushBatch) -> Flushed {
+        if batch.scope() != Scope::Nothing {
+            let tag = batch.tag();
+            self.inside.wait(tag, self.threads.len(), || tlb::drop_partition(tag), |cpu| self.kick(cpu));
+        }
+        batch.completed()
+    }
+
+    fn kick(&self, cpu: CpuId) {
+        let Some(thread) = self.thread(cpu) else { return };
+        // Message type 5. The barrier orders what the kick is about before it (ISA 5.9.2).
+        // SAFETY: raises an interrupt that is expected on every CPU that has arrived.
+        unsafe { asm!("sync", ".long 0x7c00019c | 5 << 11", in("r5") 5 << 27 | u64::from(thread), options(nostack)) };
+    }
+
+    fn interrupts(&self, _: &Cpu) -> Interrupts {
+        // Whatever a doorbell was about is looked for after this.
+        // SAFETY: takes back an interrupt of the calling CPU; barriers.
+        unsafe {
+            asm!(".long 0x7c0001dc | 5 << 11", ".long 0x7c0006ec", "lwsync", in("r5") 5_u64 << 27, options(nostack))
+        };
+        Interrupts::empty()
+    }
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant(sprs::timebase())
+    }
+
+    fn ticks_per_second(&self) -> u64 {
+        self.timebase_hz
+    }
+
+    fn wall_clock(&self) -> u64 {
+        self.calendar.saturating_add(sprs::timebase() / self.timebase_hz)
+    }
+
+    fn random(&self) -> Option<u64> {
+        /// What `darn` returns if the generator fails.
+        const NONE: u64 = u64::MAX;
+        let number: u64;
+        // SAFETY: reads the processor's generator: `darn 3,1`, a conditioned number.
+        unsafe { asm!(".long 0x7c6105e6", out("r3") number, options(nomem, nostack)) };
+        (number != NONE).then_some(number)
+    }
+
+    fn idle(&self, _: &Cpu, until: Instant) {
+        /// The shallowest sleep, in which nothing is lost, and out of which execution goes on (PSSCR: RL = 0, EC = ESL = 0).
+        const SHALLOW: u64 = 0x300;
+        let ticks = until.0.saturating_sub(sprs::timebase());
+        sprs::set_decrementer(i32::try_from(ticks).unwrap_or(i32::MAX));
+        mtspr!(855, SHALLOW);
+        // SAFETY: interrupts are off, so whatever comes only ends the sleep.
+        unsafe { asm!("ptesync", "stop", options(nostack)) };
+    }
+}
+
+/// The hardware's number of the calling CPU.
+#[must_use]
+pub fn this_thread() -> u32 {
+    mfspr!(1023) as u32
+}

@@ -1,0 +1,54 @@
+//! Firmware, and the ways in which a run ends: well, refused, or by a failure of Trivet's own.
+
+use core::fmt::Display;
+use core::panic::PanicInfo;
+
+use backend_ppc64::bare::opal::Opal;
+use backend_ppc64::boot::vectors::Trap;
+use board_kit::ends;
+use hv_core::machine::{Console, Verdict};
+use spin::Once;
+
+use crate::{HYPERVISOR, Powernv};
+
+/// Firmware, once it is known.
+static FIRMWARE: Once<Opal> = Once::new();
+
+/// Tells where firmware is. Once, before anything else.
+pub fn end_by(opal: Opal) {
+    FIRMWARE.call_once(|| opal);
+}
+
+/// Firmware.
+pub fn firmware() -> &'static Opal {
+    FIRMWARE.get().unwrap_or(&Opal::ABSENT)
+}
+
+/// Ends the run. The machine has no status to leave behind, so the console's last line is the verdict.
+pub fn power_off(verdict: Verdict) -> ! {
+    firmware().write(match verdict {
+        Verdict::Success => b"\0\r\nTRIVET ENDS: success\r\n",
+        Verdict::Failure => b"\0\r\nTRIVET ENDS: failure\r\n",
+    });
+    firmware().power_off()
+}
+
+/// Says why Trivet does not run what it was given, and ends the run.
+pub fn refuse(why: &dyn Display) -> ! {
+    ends::refuse::<Powernv>(None, why)
+}
+
+fn report(what: &dyn Display) -> ! {
+    ends::report::<Powernv>(&HYPERVISOR, what)
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    report(info)
+}
+
+/// An interrupt that the hypervisor itself should never take.
+#[unsafe(no_mangle)]
+extern "C" fn trivet_trap(trap: &Trap) -> ! {
+    report(trap)
+}
