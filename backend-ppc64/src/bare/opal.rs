@@ -38,9 +38,6 @@ pub struct Opal {
 }
 
 impl Opal {
-    /// Nobody: every call fails.
-    pub const ABSENT: Self = Self { base: 0, entry: 0 };
-
     /// Takes what skiboot passes in r8 and r9.
     ///
     /// # Safety
@@ -52,11 +49,7 @@ impl Opal {
 
     /// # Safety
     /// Buffers that the call is given are alive and of the size that it expects.
-    unsafe fn call(&self, token: u64, arguments: [u64; 3]) -> i64 {
-        if self.entry == 0 {
-            return i64::MIN;
-        }
-        let [a, b, c] = arguments;
+    unsafe fn call(&self, token: u64, a: u64, b: u64, c: u64) -> i64 {
         // SAFETY: `new` promises the entry point, and the caller the buffers.
         unsafe { trivet_call_opal(token, a, b, c, self.base, self.entry) }
     }
@@ -64,14 +57,14 @@ impl Opal {
     /// Lets firmware see to its devices.
     fn poll(&self) {
         // SAFETY: no buffers.
-        unsafe { self.call(POLL_EVENTS, [0; 3]) };
+        unsafe { self.call(POLL_EVENTS, 0, 0, 0) };
     }
 
     /// Switches the machine off.
     pub fn power_off(&self) -> ! {
         loop {
             // SAFETY: no buffers.
-            unsafe { self.call(CEC_POWER_DOWN, [0; 3]) };
+            unsafe { self.call(CEC_POWER_DOWN, 0, 0, 0) };
             self.poll();
         }
     }
@@ -79,7 +72,7 @@ impl Opal {
     /// Has the calling CPU and those that have not been started take interrupts little-endian and use radix tables.
     pub fn little_endian_radix(&self) -> Result<(), i64> {
         // SAFETY: no buffers; the caller runs with interrupts off and translation off, which is all that it changes.
-        match unsafe { self.call(REINIT_CPUS, [HILE_LE | MMU_RADIX, 0, 0]) } {
+        match unsafe { self.call(REINIT_CPUS, HILE_LE | MMU_RADIX, 0, 0) } {
             SUCCESS => Ok(()),
             status => Err(status),
         }
@@ -91,7 +84,7 @@ impl Opal {
     /// What is at `entry` may run on another CPU.
     pub unsafe fn start_cpu(&self, number: u32, entry: u64) -> Result<(), i64> {
         // SAFETY: no buffers; the code is the caller's promise.
-        match unsafe { self.call(START_CPU, [number.into(), entry, 0]) } {
+        match unsafe { self.call(START_CPU, number.into(), entry, 0) } {
             SUCCESS => Ok(()),
             status => Err(status),
         }
@@ -101,9 +94,10 @@ impl Opal {
     pub fn time_of_day(&self) -> Option<u64> {
         let (mut date, mut time) = (0_u32, 0_u64);
         for _ in 0..TRIES {
-            let buffers = [(&raw mut date).expose_provenance() as u64, (&raw mut time).expose_provenance() as u64, 0];
+            let date_at = (&raw mut date).expose_provenance() as u64;
+            let time_at = (&raw mut time).expose_provenance() as u64;
             // SAFETY: both are alive, and of the size that the call fills.
-            match unsafe { self.call(RTC_READ, buffers) } {
+            match unsafe { self.call(RTC_READ, date_at, time_at, 0) } {
                 SUCCESS => break,
                 BUSY_EVENT => self.poll(),
                 _ => return None,
@@ -125,14 +119,13 @@ fn decimal(byte: u8) -> u32 {
 impl Console for Opal {
     fn write(&self, bytes: &[u8]) {
         let mut at = 0;
-        while self.entry != 0
-            && let Some(rest) = bytes.get(at..)
+        while let Some(rest) = bytes.get(at..)
             && !rest.is_empty()
         {
             let mut length = (rest.len() as u64).to_be();
             let length_at = (&raw mut length).expose_provenance() as u64;
             // SAFETY: the buffers are alive during the call, at real addresses.
-            let status = unsafe { self.call(CONSOLE_WRITE, [0, length_at, rest.as_ptr().expose_provenance() as u64]) };
+            let status = unsafe { self.call(CONSOLE_WRITE, 0, length_at, rest.as_ptr().expose_provenance() as u64) };
             // SAFETY: a live local, written by firmware behind the compiler's back.
             let written = u64::from_be(unsafe { (&raw const length).read_volatile() });
             if status == SUCCESS {
@@ -147,7 +140,7 @@ impl Console for Opal {
         let length_at = (&raw mut length).expose_provenance() as u64;
         self.poll();
         // SAFETY: the buffers are alive during the call, at real addresses.
-        let status = unsafe { self.call(CONSOLE_READ, [0, length_at, into.as_mut_ptr().expose_provenance() as u64]) };
+        let status = unsafe { self.call(CONSOLE_READ, 0, length_at, into.as_mut_ptr().expose_provenance() as u64) };
         // SAFETY: a live local, written by firmware behind the compiler's back.
         let read = u64::from_be(unsafe { (&raw const length).read_volatile() });
         if status == SUCCESS { (read as usize).min(into.len()) } else { 0 }

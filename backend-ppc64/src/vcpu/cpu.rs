@@ -10,7 +10,7 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::heap::boxed;
 use hv_core::isa::{Vcpu, VmTag};
-use hv_core::machine::{CpuId, Instant};
+use hv_core::machine::{CpuId, Instant, Machine};
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
@@ -70,32 +70,11 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
     type Raw = i64;
 
     fn create(m: &I::Machine, tag: VmTag, index: u16) -> Option<Self> {
-        let state =
-            State { hv: HvGuestState::default(), registers: Registers::default(), unswitched: Unswitched::RESET };
-        let look_ticks = hv_core::machine::Machine::ticks_per_second(m) / LOOKS_PER_SECOND;
-        let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
-        Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks, last: None })
+        Self::new(tag, index, m.ticks_per_second() / LOOKS_PER_SECOND)
     }
 
     fn reset(&mut self, at: StartAt) {
-        let [r3, r4, r5, r6] = at.args;
-        let order = if at.big_endian { 0 } else { msr::LE };
-        let mut registers = Registers { nip: at.entry.0, msr: msr::SF | msr::ME | order, ..Registers::default() };
-        registers.gpr[3..7].copy_from_slice(&[r3, r4, r5, r6]);
-        *self.state = State {
-            hv: HvGuestState {
-                version: VERSION,
-                lpid: self.tag.0.get().into(),
-                vcpu_token: self.index.into(),
-                amor: u64::MAX,
-                hfscr: exits::HFSCR,
-                ..HvGuestState::default()
-            },
-            registers,
-            unswitched: Unswitched::RESET,
-        };
-        self.expires = Instant::NEVER;
-        self.loaded = Loaded::Saved;
+        self.begin_at(&at);
     }
 
     fn load(&mut self, cpu: &Cpu, m: &I::Machine) {
@@ -103,19 +82,12 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
             m.moved(self.tag);
         }
         m.load(&self.state.hv);
-        self.state.unswitched.load();
-        let left = self.expires.0.wrapping_sub(sprs::timebase()) as i64;
-        let most = i64::from(i32::MAX);
-        let left = if self.expires == Instant::NEVER { most } else { left.clamp(-1, most) };
-        sprs::set_decrementer(left as i32);
-        self.loaded = Loaded::OnCpu;
+        self.come();
     }
 
     fn put(&mut self, _: &Cpu, m: &I::Machine) {
         m.put(&mut self.state.hv);
-        self.state.unswitched.save();
-        self.expires = Instant(sprs::timebase().wrapping_add_signed(sprs::decrementer().into()));
-        self.loaded = Loaded::Saved;
+        self.go();
     }
 
     #[inline]
@@ -203,7 +175,53 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
     }
 }
 
+/// What is the same for all machines: compiled once.
 impl PowerVcpu {
+    fn new(tag: VmTag, index: u16, look_ticks: u64) -> Option<Self> {
+        let state =
+            State { hv: HvGuestState::default(), registers: Registers::default(), unswitched: Unswitched::RESET };
+        let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
+        Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks, last: None })
+    }
+
+    fn begin_at(&mut self, at: &StartAt) {
+        let [r3, r4, r5, r6] = at.args;
+        let order = if at.big_endian { 0 } else { msr::LE };
+        let mut registers = Registers { nip: at.entry.0, msr: msr::SF | msr::ME | order, ..Registers::default() };
+        registers.gpr[3..7].copy_from_slice(&[r3, r4, r5, r6]);
+        *self.state = State {
+            hv: HvGuestState {
+                version: VERSION,
+                lpid: self.tag.0.get().into(),
+                vcpu_token: self.index.into(),
+                amor: u64::MAX,
+                hfscr: exits::HFSCR,
+                ..HvGuestState::default()
+            },
+            registers,
+            unswitched: Unswitched::RESET,
+        };
+        self.expires = Instant::NEVER;
+        self.loaded = Loaded::Saved;
+    }
+
+    /// Brings what no machine switches onto the CPU.
+    fn come(&mut self) {
+        self.state.unswitched.load();
+        let left = self.expires.0.wrapping_sub(sprs::timebase()) as i64;
+        let most = i64::from(i32::MAX);
+        let left = if self.expires == Instant::NEVER { most } else { left.clamp(-1, most) };
+        sprs::set_decrementer(left as i32);
+        self.loaded = Loaded::OnCpu;
+    }
+
+    /// Saves it.
+    fn go(&mut self) {
+        self.state.unswitched.save();
+        self.expires = Instant(sprs::timebase().wrapping_add_signed(sprs::decrementer().into()));
+        self.loaded = Loaded::Saved;
+    }
+
     /// Has the guest take an interrupt.
     fn interrupt(&mut self, lpcr: u64, vector: u64, cause: u64) {
         let State { hv, registers, .. } = &mut *self.state;

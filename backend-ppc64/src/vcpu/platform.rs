@@ -29,29 +29,8 @@ impl<I: Power> Platform<I> for Papr {
     }
 
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware> {
-        let plan = &shape.plan;
-        let tree = build(&TreeConfig {
-            name: shape.name,
-            pvr: sprs::pvr(),
-            vcpus: shape.vcpus,
-            memory: shape.ram,
-            shared: shape.shared.clone(),
-            timebase_hz: u32::try_from(m.ticks_per_second()).ok()?,
-            bootargs: shape.cmdline,
-            initrd: (!plan.initrd.is_empty()).then_some(plan.initrd.start..plan.initrd.end),
-            rtas: plan.firmware.start,
-            random: if m.random().is_some() { Random::Offered } else { Random::Absent },
-            seed: None,
-        })
-        .ok()?;
-        let start = StartAt {
-            entry: shape.entry,
-            // Kexec's way in: the tree, the kernel's own address, and no client interface.
-            args: [plan.tree.start.0, shape.entry.0, 0, 0],
-            big_endian: shape.order == ByteOrder::Big,
-        };
-        let code = list(RTAS_BLOB_SIZE, |n| rtas_blob().get(n).copied())?;
-        (tree.len() as u64 <= plan.tree.len()).then_some(Firmware { tree, code, start })
+        let random = if m.random().is_some() { Random::Offered } else { Random::Absent };
+        firmware(shape, m.ticks_per_second(), random)
     }
 
     fn unknown_calls(&self) -> u64 {
@@ -69,4 +48,30 @@ impl<I: Power> Platform<I> for Papr {
     fn preempted<S: Services>(&self, vcpu: u16, s: &S) {
         Papr::preempted(self, vcpu, s);
     }
+}
+
+fn firmware(shape: &Shape<'_>, timebase_hz: u64, random: Random) -> Option<Firmware> {
+    let plan = &shape.plan;
+    let tree = build(&TreeConfig {
+        name: shape.name,
+        pvr: sprs::pvr(),
+        vcpus: shape.vcpus,
+        memory: shape.ram,
+        shared: shape.shared.clone(),
+        timebase_hz: u32::try_from(timebase_hz).ok()?,
+        bootargs: shape.cmdline,
+        initrd: (!plan.initrd.is_empty()).then_some(plan.initrd.start..plan.initrd.end),
+        rtas: plan.firmware.start,
+        random,
+        seed: None,
+    })
+    .ok()?;
+    let start = StartAt {
+        entry: shape.entry,
+        // Kexec's way in: the tree, the kernel's own address, and no client interface.
+        args: [plan.tree.start.0, shape.entry.0, 0, 0],
+        big_endian: shape.order == ByteOrder::Big,
+    };
+    let code = list(RTAS_BLOB_SIZE, |n| rtas_blob().get(n).copied())?;
+    (tree.len() as u64 <= plan.tree.len()).then_some(Firmware { tree, code, start })
 }

@@ -19,9 +19,13 @@ pub fn end_by(opal: Opal) {
     FIRMWARE.call_once(|| opal);
 }
 
-/// Firmware.
+/// Firmware. Whoever asks before it is known has nobody to tell what went wrong.
 pub fn firmware() -> &'static Opal {
-    FIRMWARE.get().unwrap_or(&Opal::ABSENT)
+    loop {
+        if let Some(opal) = FIRMWARE.get() {
+            return opal;
+        }
+    }
 }
 
 /// Ends the run. The machine has no status to leave behind, so the console's last line is the verdict.
