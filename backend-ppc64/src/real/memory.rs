@@ -24,7 +24,7 @@ impl Memory {
     /// # Safety
     /// The caller holds a guard for as long as it uses the cell.
     #[inline]
-    pub unsafe fn cell<'g>(&'g self, table: TableRef, slot: usize) -> &'g AtomicU64 {
+    pub unsafe fn cell(&self, table: TableRef, slot: usize) -> &AtomicU64 {
         let slots = table.order().bytes() as usize / 8;
         // A slot beyond the table would be a bug in the walker; it is confined to the table, whose size is a power of two.
         let at = (table.base().0 as usize) << PAGE_SHIFT;

@@ -54,7 +54,7 @@ pub fn within(frame: Pfn, offset: usize, len: usize) -> Option<*mut u8> {
 /// Both ranges are valid real memory and do not overlap.
 #[inline(never)]
 pub unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
-    let words = if (to.addr() | from.addr()) % 8 == 0 { len / 8 } else { 0 };
+    let words = if (to.addr() | from.addr()).is_multiple_of(8) { len / 8 } else { 0 };
     for n in 0..words {
         // SAFETY: inside both ranges, aligned.
         unsafe { to.cast::<u64>().add(n).write_volatile(from.cast::<u64>().add(n).read_volatile()) };

@@ -4,8 +4,8 @@ use core::fmt::Display;
 
 use hv_core::device::console::{write_panic, write_refusal};
 use hv_core::hypervisor::Hypervisor;
-use hv_core::link::LinkMode;
-use hv_core::machine::{Board, Verdict};
+use hv_core::link::{ENDED_BADLY, ENDED_WELL, ENDS_MARK, LinkMode};
+use hv_core::machine::{Board, Console, Verdict};
 use spin::Once;
 
 /// Says why Trivet does not run what it was given, and ends the run. `mode` is the bundle's, if it is known.
@@ -21,4 +21,13 @@ pub fn report<B: Board>(hypervisor: &Once<Hypervisor<B::Isa>>, what: &dyn Displa
         None => write_panic(B::console(), None, what),
     }
     B::power_off(Verdict::Failure)
+}
+
+/// Writes the console's last line, for boards whose machine leaves no status behind that everyone sees. The zero byte ends
+/// a frame that another CPU may have begun.
+pub fn last_line(console: &dyn Console, verdict: Verdict) {
+    let ended = if verdict == Verdict::Success { ENDED_WELL } else { ENDED_BADLY };
+    for text in ["\0\r\n", ENDS_MARK, ": ", ended, "\r\n"] {
+        console.write(text.as_bytes());
+    }
 }

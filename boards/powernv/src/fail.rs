@@ -6,7 +6,7 @@ use core::panic::PanicInfo;
 use backend_ppc64::bare::opal::Opal;
 use backend_ppc64::boot::vectors::Trap;
 use board_kit::ends;
-use hv_core::machine::{Console, Verdict};
+use hv_core::machine::Verdict;
 use spin::Once;
 
 use crate::{HYPERVISOR, Powernv};
@@ -30,10 +30,7 @@ pub fn firmware() -> &'static Opal {
 
 /// Ends the run. The machine has no status to leave behind, so the console's last line is the verdict.
 pub fn power_off(verdict: Verdict) -> ! {
-    firmware().write(match verdict {
-        Verdict::Success => b"\0\r\nTRIVET ENDS: success\r\n",
-        Verdict::Failure => b"\0\r\nTRIVET ENDS: failure\r\n",
-    });
+    ends::last_line(firmware(), verdict);
     firmware().power_off()
 }
 
