@@ -65,7 +65,10 @@ impl Opal {
         loop {
             // SAFETY: no buffers.
             unsafe { self.call(CEC_POWER_DOWN, 0, 0, 0) };
-            self.poll();
+            // The request goes out while events are polled; one that got lost is made again.
+            for _ in 0..=u16::MAX {
+                self.poll();
+            }
         }
     }
 

@@ -43,8 +43,8 @@ impl fmt::Display for Exit {
     }
 }
 
-/// More than the line of the verdict, with what belongs to it.
-const KEPT: usize = 64;
+/// More than the line of the verdict, with what belongs to it and what firmware says after it.
+const KEPT: usize = 512;
 
 /// The last bytes of the console.
 #[derive(Debug, Default)]
@@ -57,16 +57,29 @@ impl LastLine {
         self.0.drain(..self.0.len().saturating_sub(KEPT));
     }
 
-    /// What the last line says, if it says anything. Only the last: a guest may have written such a line before.
+    /// What the last line says, if it says anything. Only the last: a guest may have written such a line before. Firmware
+    /// that is asked to switch the machine off may say so in lines of its own, and may not come to an end.
     fn verdict(&self) -> Option<bool> {
-        let text = self.0.strip_suffix(b"\r\n")?;
-        let line = text.rsplit(|byte| *byte == b'\n').next()?;
+        let mut lines =
+            self.0.split(|byte| *byte == b'\n').rev().skip_while(|line| line.is_empty() || is_firmware(line));
+        let line = lines.next()?.strip_suffix(b"\r")?;
+        // It has begun on a line of its own.
+        lines.next()?;
         match line.strip_prefix(ENDS_MARK.as_bytes())?.strip_prefix(b": ")? {
             word if word == ENDED_WELL.as_bytes() => Some(true),
             word if word == ENDED_BADLY.as_bytes() => Some(false),
             _ => None,
         }
     }
+}
+
+/// A line of skiboot's log, or its beginning: `[    4.256933426,5] OPAL: ...`.
+fn is_firmware(line: &[u8]) -> bool {
+    let Some(line) = line.strip_prefix(b"[") else { return false };
+    let mut parts = line.splitn(2, |byte| *byte == b']');
+    let is_time = |part: &[u8]| part.iter().all(|byte| byte.is_ascii_digit() || b" .,".contains(byte));
+    parts.next().is_some_and(is_time)
+        && parts.next().is_none_or(|text| text.starts_with(b" OPAL: ") || b" OPAL: ".starts_with(text))
 }
 
 #[cfg(test)]
@@ -94,11 +107,16 @@ mod tests {
         let said = |text: &[u8]| end(1, Verdict::Console, text).good;
         assert_eq!(said(b"\0\x10abc\0\0\r\nTRIVET ENDS: success\r\n"), Some(true));
         assert_eq!(said(&[&[b'x'; 500][..], b"\r\nTRIVET ENDS: failure\r\n"].concat()), Some(false));
+        for after in ["[    4.256933426,5] OPAL: Shutdown request type 0x0...\r\n[", "[    4.25", "[ 4.25,5] OP"] {
+            assert_eq!(said(&[b"\r\nTRIVET ENDS: success\r\n", after.as_bytes()].concat()), Some(true), "{after}");
+        }
         for text in [
             &b""[..],
             b"\r\nTRIVET ENDS: success\r\nmore\r\n",
             b"\r\nTRIVET ENDS: success\r\n\r\n",
             b"\r\nTRIVET ENDS: success",
+            b"\r\nTRIVET ENDS: success\r\n[    1.23] Linux: more\r\n",
+            b"\r\nTRIVET ENDS: success\r\n[root@guest] OPAL: more\r\n",
             b"\r\n~ # TRIVET ENDS: success\r\n",
             b"\r\nTRIVET ENDS: successful\r\n",
         ] {
