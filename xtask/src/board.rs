@@ -134,6 +134,8 @@ pub struct Machine {
     pub bochs: Option<String>,
     /// Most physical CPUs, if fewer than the board's.
     pub max_cpus: Option<u16>,
+    /// Most machine memory.
+    pub max_memory: Option<Size>,
     /// Seconds until a guest's shell must be there, if not the board's.
     pub timeout: Option<u64>,
 }
@@ -226,6 +228,12 @@ impl Board {
     /// Physical CPUs of one of its machines unless told otherwise.
     pub fn cpus(&self, machine: &Machine) -> u16 {
         self.cpus.min(self.max_cpus(machine))
+    }
+
+    /// Machine memory of the conformance table on one of its machines.
+    pub fn conformance_memory(&self, machine: &Machine) -> Size {
+        let memory = self.emulator.conformance_memory;
+        machine.max_memory.map_or(memory, |most| most.min(memory))
     }
 
     /// How long a guest's shell may take on one of its machines, unless told otherwise.

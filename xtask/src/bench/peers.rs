@@ -54,9 +54,28 @@ const VIRT: [Peer; 13] = [
     peer("discard", "unmap and free, per 4K page", None, None),
 ];
 
+/// The figures of the pc board. What is said of KVM's above holds here too; the hypercall is VMMCALL, the register CPUID's. KVM's
+/// timer wakes a halted guest early and waits.
+const PC: [Peer; 13] = [
+    peer("boot", "boot to the guest, in instructions", Some(4_042_000_000), None),
+    peer("hypercall", "null hypercall, guest to guest", Some(3194), Some(600)),
+    peer("cpuid", "CPUID", Some(2961), Some(700)),
+    peer("self-ipi", "self-IPI, send to handler", Some(4719), Some(1500)),
+    peer("timer-spinning", "timer to handler, guest spins", Some(219), None),
+    peer("timer-waiting", "timer to handler, guest waits", Some(265), None),
+    peer("fault-present", "stage-2 fault, page present", Some(3337), None),
+    peer("fault-fresh", "stage-2 fault, fresh 4K page", Some(7481), Some(2500)),
+    peer("dirty-log-write", "dirty-log write fault", Some(1779), None),
+    peer("swap-in", "swap-in fault, one word", None, None),
+    peer("harvest", "dirty-log harvest, per dirty page", Some(182), None),
+    peer("unmap", "unmap, per 4K page", Some(324), None),
+    peer("discard", "unmap and free, per 4K page", None, None),
+];
+
 /// The figures of a board.
 pub fn of(board: &Board) -> Result<&'static [Peer]> {
     match board.name.as_str() {
+        "pc" => Ok(&PC),
         "pseries" => Ok(&PSERIES),
         "virt" => Ok(&VIRT),
         name => Err(refuse(format!("nothing is known that board {name} could be measured against"))),

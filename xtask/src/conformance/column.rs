@@ -88,7 +88,7 @@ fn on_board(board: &Board, machine: &Machine, profile: Profile) -> Result<(Vec<S
         machine,
         args: &board.emulator.args,
         cpus: board.cpus(machine),
-        memory: board.emulator.conformance_memory,
+        memory: board.conformance_memory(machine),
         image: &image,
         bundle: None,
     };

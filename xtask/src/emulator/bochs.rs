@@ -59,8 +59,10 @@ pub fn start(launch: &Launch<'_>, model: &str, kernel: &Path) -> Result<Started>
     let console = match connected(&listener, &mut child) {
         Ok(console) => console,
         Err(why) => {
-            let (_killed, _ended) = (child.kill(), child.wait());
-            bail!("{why}\n{}", folder.complaints());
+            let _killed = child.kill();
+            // Of a wrong setting it speaks before there is a log.
+            let said = child.wait_with_output().map(|out| out.stderr).unwrap_or_default();
+            bail!("{why}\n{}{}", String::from_utf8_lossy(&said), folder.complaints());
         }
     };
     let output = console.try_clone().context("cannot double a socket")?;

@@ -162,9 +162,13 @@ impl Emulator {
 
     /// What it has said on its own error channel, or into its log.
     pub fn complaints(&self) -> String {
-        let said =
-            String::from_utf8_lossy(&self.complaints.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
-        said + &self.bochs.as_ref().map(bochs::Folder::complaints).unwrap_or_default()
+        match &self.bochs {
+            Some(folder) => folder.complaints(),
+            None => {
+                let said = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+                String::from_utf8_lossy(&said).into_owned()
+            }
+        }
     }
 
     /// What the run has cost, of an emulator that knows how many instructions it has carried out.

@@ -61,9 +61,9 @@ impl Plan {
         }
         let memory = wish.memory.unwrap_or(board.memory);
         let Size(step) = board.memory_step;
-        if memory < Size(step) || memory > MAX_MACHINE || !memory.0.is_multiple_of(step) {
-            let what =
-                format!("--memory {memory}: multiples of {} up to {MAX_MACHINE} are possible", board.memory_step);
+        let most = machine.max_memory.unwrap_or(MAX_MACHINE);
+        if memory < Size(step) || memory > most || !memory.0.is_multiple_of(step) {
+            let what = format!("--memory {memory}: multiples of {} up to {most} are possible", board.memory_step);
             return Err(refuse(what));
         }
         let mut vms = match &wish.guests {
