@@ -104,6 +104,11 @@ impl Events {
         self.0.load(Ordering::Relaxed) & (WAITING | STARTUP) == WAITING
     }
 
+    /// The vCPU has been made to run without a message, and waits for none. What is latched stays.
+    pub fn begun(&self) {
+        self.update(|word| word & !WAITING);
+    }
+
     /// Takes INIT and start-up. Called by the vCPU itself.
     pub fn take(&self) -> Option<Event> {
         if self.0.load(Ordering::Acquire) & (INIT | STARTUP) == 0 {

@@ -178,6 +178,13 @@ impl Local {
         apics.seat(self.number).is_some_and(|seat| seat.events.any())
     }
 
+    /// The vCPU runs because it was told to by other means than a start-up.
+    pub fn begun(&self, apics: &Apics) {
+        if let Some(seat) = apics.seat(self.number) {
+            seat.events.begun();
+        }
+    }
+
     /// True if the vCPU must not run, but halt until an event waits: it has been given no start-up.
     #[must_use]
     pub fn is_held(&self, apics: &Apics) -> bool {

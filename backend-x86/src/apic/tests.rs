@@ -123,6 +123,21 @@ fn processors_are_started_as_systems_do_it() {
 }
 
 #[test]
+fn a_processor_that_begins_without_a_message_waits_for_none_and_misses_none() {
+    let (apics, mut locals) = vm(2);
+    let s = Double::new(2);
+    locals[1].begun(&apics);
+    assert!(!locals[1].is_held(&apics) && locals[1].look(&apics).is_none());
+    for (low, event) in [(0x4500, Event::Init), (0x69b, Event::Start(0x9b))] {
+        let _ = write(&mut locals[0], &apics, 0x310, 1 << 24);
+        write(&mut locals[0], &apics, 0x300, low).rouse.carry_out(Some(0), &apics, &s);
+        // Sent before it began, and seen after.
+        locals[1].begun(&apics);
+        assert_eq!(locals[1].look(&apics), Some(event));
+    }
+}
+
+#[test]
 fn broadcasts_leave_out_whom_they_should() {
     let (apics, mut locals) = vm_x2(3);
     let mut send = |icr| locals[1].write_msr(&apics, 0x830, icr, NOW).unwrap().rouse;

@@ -39,6 +39,8 @@ bitflags::bitflags! {
         const HALTED = 1 << 3;
         /// The guest accessed memory that it does not have.
         const ABSENT = 1 << 4;
+        /// It was reset to run from where it is: its local APIC waits for no start-up.
+        const BEGUN = 1 << 5;
     }
 }
 
@@ -104,6 +106,7 @@ impl Vcpu<X86> for X86Vcpu {
     fn reset(&mut self, at: StartAt) {
         self.local = Local::new(self.local.number(), self.ticks_per_second);
         self.begin(&at);
+        self.attention |= Attention::BEGUN;
     }
 
     fn load(&mut self, cpu: &Cpu, m: &X86Machine) {

@@ -21,7 +21,7 @@ impl X86Vcpu {
     /// Does what stands between the vCPU and its guest. `Some` in place of a run.
     #[inline]
     pub(super) fn attend(&mut self, cpu: &Cpu, m: &X86Machine, p: &Pc, until: Instant) -> Option<Cause> {
-        if self.attention.intersects(Attention::DEADLINE | Attention::EXPIRED | Attention::ABSENT)
+        if self.attention.intersects(Attention::DEADLINE | Attention::EXPIRED | Attention::ABSENT | Attention::BEGUN)
             || self.until != until
         {
             if let Some(cause) = self.expired(m, p, until) {
@@ -85,6 +85,10 @@ impl X86Vcpu {
     /// The loop's deadline or the guest's timer may have passed, or the guest asks for something once more.
     #[inline(never)]
     fn expired(&mut self, m: &X86Machine, p: &Pc, until: Instant) -> Option<Cause> {
+        if self.attention.contains(Attention::BEGUN) {
+            self.attention.remove(Attention::BEGUN);
+            self.local.begun(p.apics());
+        }
         if self.attention.contains(Attention::ABSENT) {
             self.attention.remove(Attention::ABSENT);
             return Some(Cause::Call(self.absent));
