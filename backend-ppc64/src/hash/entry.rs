@@ -49,6 +49,13 @@ impl<'g> Entry<'g> {
         Some(Locked { entry: self, words: self.look() })
     }
 
+    /// Waits until it is not locked.
+    pub fn wait(self) {
+        while u64::from_be(self.first.load(Ordering::Relaxed)) & LOCK != 0 {
+            spin_loop();
+        }
+    }
+
     /// Locks it, trying again while `patience` lasts.
     pub fn lock(self, patience: Patience) -> Option<Locked<'g>> {
         let mut tries = 0_u32;

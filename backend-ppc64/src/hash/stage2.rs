@@ -8,10 +8,9 @@ use hv_core::mmu::census::Census;
 use hv_core::mmu::flush::FlushBatch;
 use hv_core::mmu::lock::Mapping;
 use hv_core::radix::format::{Leaf, Prot, Pte, TableRef};
-use hv_core::sync::spin_loop;
 
 use super::claim::{Claim, Hashed};
-use super::entry::{Locked, Patience};
+use super::entry::{Entry, Locked, Patience};
 use super::rmap::{Chain, Stale, reaches};
 use super::table::{Parts, Processor};
 use super::words::{C, LARGE_PAGE, R, first_pfn, prot, rc, real};
@@ -104,24 +103,24 @@ impl HashStage2 {
             let guard = m.epoch().enter(cpu);
             for gfn in chains.by_ref().take(LARGE_PAGE.pages() as usize) {
                 if !self.parts.is_unused(m, &guard, gfn) {
-                    while !self.each_of(m, &guard, gfn, r, &mut f) {
-                        spin_loop();
+                    while let Err(locked) = self.each_of(m, &guard, gfn, r, &mut f) {
+                        locked.wait();
                     }
                 }
             }
         }
     }
 
-    /// Those of one chain; false if one of them was locked: from the beginning again, without the chain, whose lock the
-    /// other may want (R9: he may be about to flush it).
-    fn each_of<M: Machine>(
+    /// Those of one chain. One that is locked is returned, to be waited for without the chain, whose lock its holder may want
+    /// (R9: he may be about to flush it), and then from the beginning again.
+    fn each_of<'g, M: Machine>(
         &self,
-        m: &M,
-        g: &WalkGuard<'_>,
+        m: &'g M,
+        g: &'g WalkGuard<'_>,
         gfn: Gfn,
         r: &GfnRange,
         f: &mut impl FnMut(Gfn, &mut Chain<'_, M>, Option<Locked<'_>>),
-    ) -> bool {
+    ) -> Result<(), Entry<'g>> {
         let mut chain = self.parts.chain(m, g, gfn);
         f(gfn, &mut chain, None);
         let mut at = chain.entries();
@@ -130,10 +129,9 @@ impl HashStage2 {
             if !reaches(&entry.look(), r) {
                 continue;
             }
-            let Some(entry) = entry.try_lock() else { return false };
-            f(gfn, &mut chain, Some(entry));
+            f(gfn, &mut chain, Some(entry.try_lock().ok_or(entry)?));
         }
-        true
+        Ok(())
     }
 }
 

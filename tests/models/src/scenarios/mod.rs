@@ -13,6 +13,7 @@ mod gpc;
 mod grace;
 mod hardware;
 mod hash;
+mod hpt;
 mod huge;
 mod interrupts;
 mod moves;
@@ -48,6 +49,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     commit::ALL,
     gpc::ALL,
     hash::ALL,
+    hpt::ALL,
     interrupts::ALL,
     apic::ALL,
     derived::ALL,
