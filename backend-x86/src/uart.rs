@@ -102,7 +102,7 @@ impl Uart {
     }
 
     /// Reads register `n`, 0 to 7.
-    pub fn read<S: Services>(&mut self, n: u16, s: &S) -> u8 {
+    pub fn read(&mut self, n: u16, s: &dyn Services) -> u8 {
         match (n, self.lcr & LCR_DLAB != 0) {
             (0 | 1, true) => self.divisor[usize::from(n)],
             (0, false) => {
@@ -195,7 +195,7 @@ impl Uart {
     }
 
     /// Takes what has been typed, as far as there is room. In loop-back mode the receiver hears nobody else.
-    fn receive<S: Services>(&mut self, s: &S) {
+    fn receive(&mut self, s: &dyn Services) {
         let heard = self.more && self.mcr & MCR_LOOP == 0;
         let room = self.fifo.get_mut(self.count..depth(self.fcr));
         if let Some(room) = room.filter(|room| heard && !room.is_empty()) {

@@ -155,7 +155,7 @@ impl Rouse {
 
     /// Wakes them, but for vCPU `by`, which looks anyway before it enters its guest. One that has never run is started if it
     /// was told to.
-    pub fn carry_out<S: Services>(self, by: Option<u16>, apics: &Apics, s: &S) {
+    pub fn carry_out(self, by: Option<u16>, apics: &Apics, s: &dyn Services) {
         for vcpu in self.vcpus().filter(|vcpu| Some(*vcpu) != by) {
             let starting = apics.seat(vcpu).and_then(|seat| seat.events.starting());
             let begun = starting.filter(|_| s.vcpu_state(vcpu) == Some(VcpuState::Stopped)).map(|vector| {

@@ -83,7 +83,7 @@ impl Pc {
     }
 
     /// The vCPU whose APIC is `local` reads memory where there is none.
-    pub fn read<S: Services>(&self, local: &mut Local, gpa: Gpa, width: Width, s: &S) -> u64 {
+    pub fn read(&self, local: &mut Local, gpa: Gpa, width: Width, s: &dyn Services) -> u64 {
         match Device::at(gpa, local) {
             Some(Device::LocalApic(offset)) => local.read(&self.apics, offset, width, s.now()),
             Some(Device::IoApic(offset)) => self.io.lock().read(offset, width),
@@ -92,7 +92,7 @@ impl Pc {
     }
 
     /// The same vCPU writes there.
-    pub fn write<S: Services>(&self, local: &mut Local, gpa: Gpa, width: Width, value: u64, s: &S) {
+    pub fn write(&self, local: &mut Local, gpa: Gpa, width: Width, value: u64, s: &dyn Services) {
         match Device::at(gpa, local) {
             Some(Device::LocalApic(offset)) => {
                 let outcome = local.write(&self.apics, offset, width, value, s.now());
@@ -107,7 +107,7 @@ impl Pc {
     }
 
     /// vCPU `vcpu` reads a port. All but the timer has 8 bits: wider accesses are several.
-    pub fn input<S: Services>(&self, vcpu: u16, port: u16, width: Width, s: &S) -> u32 {
+    pub fn input(&self, vcpu: u16, port: u16, width: Width, s: &dyn Services) -> u32 {
         if let Some(byte @ 0..4) = port.checked_sub(power::TIMER) {
             // Read as a whole: it counts on meanwhile.
             return timer(s) >> (8 * byte) & width.mask() as u32;
@@ -118,7 +118,7 @@ impl Pc {
         })
     }
 
-    fn input_byte<S: Services>(&self, vcpu: u16, port: u16, s: &S) -> u8 {
+    fn input_byte(&self, vcpu: u16, port: u16, s: &dyn Services) -> u8 {
         match port {
             uart::PORT..=UART_LAST => self.with_uart(vcpu, s, |uart| uart.read(port - uart::PORT, s)),
             pit::COUNT | pit::GATE => self.pit.lock().read(port, ticks(s)).unwrap_or(u8::MAX),
@@ -129,7 +129,7 @@ impl Pc {
     }
 
     /// The same vCPU writes a port; what it does next.
-    pub fn output<S: Services>(&self, vcpu: u16, port: u16, width: Width, value: u32, s: &S) -> Next {
+    pub fn output(&self, vcpu: u16, port: u16, width: Width, value: u32, s: &dyn Services) -> Next {
         for n in 0..width.bytes().min(4) as u16 {
             let next = self.output_byte(vcpu, port.wrapping_add(n), (value >> (8 * n)) as u8, s);
             if next != Next::Resume {
@@ -139,7 +139,7 @@ impl Pc {
         Next::Resume
     }
 
-    fn output_byte<S: Services>(&self, vcpu: u16, port: u16, value: u8, s: &S) -> Next {
+    fn output_byte(&self, vcpu: u16, port: u16, value: u8, s: &dyn Services) -> Next {
         match port {
             uart::PORT..=UART_LAST => match self.with_uart(vcpu, s, |uart| uart.write(port - uart::PORT, value)) {
                 Effect::None => {}
@@ -173,13 +173,13 @@ impl Pc {
 
     /// WRMSR.
     #[inline]
-    pub fn write_msr<S: Services>(
+    pub fn write_msr(
         &self,
         local: &mut Local,
         msr: u32,
         value: u64,
         clock: Clock,
-        s: &S,
+        s: &dyn Services,
     ) -> Result<Answer<()>, GeneralProtection> {
         match owner(msr) {
             Owner::Switched => return Ok(Answer::Switched),
@@ -219,7 +219,7 @@ impl Pc {
 
     /// Does what the use of a local APIC has left to do.
     #[inline]
-    fn carry_out<S: Services>(&self, vcpu: u16, outcome: Outcome, s: &S) {
+    fn carry_out(&self, vcpu: u16, outcome: Outcome, s: &dyn Services) {
         outcome.rouse.carry_out(Some(vcpu), &self.apics, s);
         if let Some(vector) = outcome.ended {
             let rouse = self.io.lock().end(&self.apics, vector);
@@ -228,7 +228,7 @@ impl Pc {
     }
 
     /// Does something with the console, and lets the I/O APIC know what has become of its line.
-    fn with_uart<S: Services, R>(&self, by: u16, s: &S, access: impl FnOnce(&mut Uart) -> R) -> R {
+    fn with_uart<R>(&self, by: u16, s: &dyn Services, access: impl FnOnce(&mut Uart) -> R) -> R {
         let mut console = self.console.lock();
         let result = access(&mut console.uart);
         let rouse = self.settle(&mut console);
@@ -261,13 +261,13 @@ impl Pc {
 const UART_LAST: u16 = uart::PORT + uart::PORTS - 1;
 
 /// ACPI's timer (ACPI specification 6.4, 4.8.2.1): 24 bits, at a fixed rate.
-fn timer<S: Services>(s: &S) -> u32 {
+fn timer(s: &dyn Services) -> u32 {
     const RATE: u128 = 3_579_545;
     let counts = u128::from(s.now().0) * RATE / u128::from(s.ticks_per_second().max(1));
     counts as u32 & 0xff_ffff
 }
 
-fn ticks<S: Services>(s: &S) -> Ticks {
+fn ticks(s: &dyn Services) -> Ticks {
     Ticks { now: s.now(), per_second: s.ticks_per_second() }
 }
 

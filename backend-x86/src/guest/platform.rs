@@ -21,14 +21,17 @@ impl Platform<X86> for Pc {
     const TREE_ROOM: u64 = TREE_ROOM;
     const CODE_ROOM: u64 = CODE_ROOM;
 
+    #[inline(never)] // for size, as below: what makes a VM has a frame of pages as it is
     fn kernel(file: &[u8]) -> Result<Kernel<'_>, LoadError> {
         kernel(file)
     }
 
+    #[inline(never)]
     fn create(_: &X86Machine, vcpus: u16) -> Option<Self> {
         Self::new(vcpus)
     }
 
+    #[inline(never)]
     fn firmware(&self, m: &X86Machine, shape: &Shape<'_>) -> Option<Firmware> {
         firmware(shape, seed(m))
     }

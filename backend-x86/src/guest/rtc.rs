@@ -38,7 +38,7 @@ impl Rtc {
     }
 
     /// The register is read.
-    pub fn read<S: Services>(&self, s: &S) -> u8 {
+    pub fn read(&self, s: &dyn Services) -> u8 {
         let index = self.index.load(Ordering::Relaxed);
         match index {
             0xa => return STATUS_A,

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::__cpuid_count;
 
+use hv_core::machine::Instant;
 use hv_core::vcpu::exit::{End, Next};
 use hv_core::vcpu::services::Services;
 
@@ -40,7 +41,7 @@ impl X86Vcpu {
                 Next::Resume
             }
             Call::WriteMsr => {
-                self.write_msr(p, s);
+                self.write_msr(p, s.now(), s);
                 Next::Resume
             }
             other => self.seldom(other, p, s),
@@ -48,7 +49,7 @@ impl X86Vcpu {
     }
 
     #[inline(never)]
-    fn seldom<S: Services>(&mut self, call: Call, p: &Pc, s: &S) -> Next {
+    fn seldom(&mut self, call: Call, p: &Pc, s: &dyn Services) -> Next {
         match call {
             Call::Hypercall | Call::WriteMsr => {}
             Call::Cpuid => self.identify(s),
@@ -81,7 +82,7 @@ impl X86Vcpu {
 
     /// The guest goes on after `what`, which ended its run. If other bytes are there by now it runs those.
     #[inline]
-    pub(super) fn pass<S: Services>(&mut self, what: Trapped, s: &S) {
+    pub(super) fn pass(&mut self, what: Trapped, s: &dyn Services) {
         match self.hardware.after() {
             Some(next) => self.hardware.set_rip(next),
             None => self.measure(what, s),
@@ -90,7 +91,7 @@ impl X86Vcpu {
 
     /// The same where hardware does not say how long the instruction was.
     #[inline]
-    fn measure<S: Services>(&mut self, what: Trapped, s: &S) {
+    fn measure(&mut self, what: Trapped, s: &dyn Services) {
         let (rip, root) = (self.hardware.rip(), self.hardware.root());
         if let Some(length) = self.lengths.get(rip, root, what).or_else(|| self.read_length(what, s)) {
             self.hardware.set_rip(rip.wrapping_add(length.into()));
@@ -99,14 +100,14 @@ impl X86Vcpu {
 
     #[cold]
     #[inline(never)]
-    fn read_length<S: Services>(&mut self, what: Trapped, s: &S) -> Option<u8> {
+    fn read_length(&mut self, what: Trapped, s: &dyn Services) -> Option<u8> {
         let (rip, mode) = (self.hardware.rip(), self.hardware.mode());
         let length = self.code().instruction(self.linear_rip(), |bytes| length(bytes, mode, what), s).ok()?;
         self.lengths.set(rip, self.hardware.root(), what, length);
         Some(length)
     }
 
-    fn identify<S: Services>(&mut self, s: &S) {
+    fn identify(&mut self, s: &dyn Services) {
         let who = Identity { vcpu: self.local.number(), vcpus: s.vcpus(), ticks_per_second: s.ticks_per_second() };
         let host = |leaf, subleaf| {
             let found = __cpuid_count(leaf, subleaf);
@@ -119,10 +120,10 @@ impl X86Vcpu {
     }
 
     #[inline]
-    fn write_msr<S: Services>(&mut self, p: &Pc, s: &S) {
+    fn write_msr(&mut self, p: &Pc, now: Instant, s: &dyn Services) {
         let msr = self.general[RCX] as u32;
         let value = self.general[RDX] << 32 | self.general[RAX] & 0xffff_ffff;
-        let clock = Clock { now: s.now(), offset: self.tsc_offset };
+        let clock = Clock { now, offset: self.tsc_offset };
         let done = match p.write_msr(&mut self.local, msr, value, clock, s) {
             Ok(Answer::Here(())) => {
                 // The guest's timer may have been set.
@@ -147,7 +148,7 @@ impl X86Vcpu {
         }
     }
 
-    fn read_msr<S: Services>(&mut self, p: &Pc, s: &S) {
+    fn read_msr(&mut self, p: &Pc, s: &dyn Services) {
         let (msr, now) = (self.general[RCX] as u32, s.now());
         let value = match p.read_msr(&self.local, msr, now) {
             Ok(Answer::Here(value)) => Ok(value),
@@ -190,7 +191,7 @@ impl X86Vcpu {
         }
     }
 
-    fn port<S: Services>(&mut self, access: PortAccess, p: &Pc, s: &S) -> Next {
+    fn port(&mut self, access: PortAccess, p: &Pc, s: &dyn Services) -> Next {
         let PortAccess { port, width, direction, form } = access;
         if form != PortForm::Register {
             return self.string(&access, p, s);

@@ -84,6 +84,7 @@ impl X86Vcpu {
 impl Vcpu<X86> for X86Vcpu {
     type Raw = Cause;
 
+    #[inline(never)] // for size: what makes a VM has a frame of pages as it is
     fn create(m: &X86Machine, tag: VmTag, index: u16) -> Option<Self> {
         Some(Self {
             general: [0; 16],

@@ -39,7 +39,7 @@ enum Stop {
 impl X86Vcpu {
     /// The guest accessed a device, or memory that it does not have.
     #[inline(never)]
-    pub(super) fn device<S: Services>(&mut self, gpa: Gpa, access: Access, p: &Pc, s: &S) {
+    pub(super) fn device(&mut self, gpa: Gpa, access: Access, p: &Pc, s: &dyn Services) {
         let done = match access {
             // Nothing answers with ones: FFh FFh is no instruction.
             Access::Fetch => Err(Stop::Raise(Exception::InvalidOpcode, 0)),
@@ -60,7 +60,7 @@ impl X86Vcpu {
         }
     }
 
-    fn access<S: Services>(&mut self, gpa: Gpa, access: Access, p: &Pc, s: &S) -> Result<(), Stop> {
+    fn access(&mut self, gpa: Gpa, access: Access, p: &Pc, s: &dyn Services) -> Result<(), Stop> {
         let instruction = self.instruction(s)?;
         let (mut registers, width) = (self.registers(), instruction.width);
         if instruction.operation == Operation::MoveString {
@@ -76,13 +76,13 @@ impl X86Vcpu {
     }
 
     /// MOVS, one end of which is at `gpa`.
-    fn move_string<S: Services>(
+    fn move_string(
         &mut self,
         instruction: &Instruction,
         gpa: Gpa,
         access: Access,
         p: &Pc,
-        s: &S,
+        s: &dyn Services,
     ) -> Result<(), Stop> {
         let (mut registers, width) = (self.registers(), instruction.width);
         let loaded = if access == Access::Read {
@@ -105,7 +105,7 @@ impl X86Vcpu {
 
     /// INS or OUTS, once: if it is repeated the guest comes back for the next.
     #[inline(never)]
-    pub(super) fn string<S: Services>(&mut self, access: &PortAccess, p: &Pc, s: &S) -> Next {
+    pub(super) fn string(&mut self, access: &PortAccess, p: &Pc, s: &dyn Services) -> Next {
         match self.port_string(access, p, s) {
             Ok(next) => next,
             Err(stop) => {
@@ -115,7 +115,7 @@ impl X86Vcpu {
         }
     }
 
-    fn port_string<S: Services>(&mut self, access: &PortAccess, p: &Pc, s: &S) -> Result<Next, Stop> {
+    fn port_string(&mut self, access: &PortAccess, p: &Pc, s: &dyn Services) -> Result<Next, Stop> {
         let instruction = self.instruction(s)?;
         let expected = match access.direction {
             Direction::In => Operation::InString,
@@ -148,7 +148,7 @@ impl X86Vcpu {
     }
 
     /// The instruction that ended the run.
-    fn instruction<S: Services>(&self, s: &S) -> Result<Instruction, Stop> {
+    fn instruction(&self, s: &dyn Services) -> Result<Instruction, Stop> {
         let mode = self.hardware.mode();
         match self.code().instruction(self.linear_rip(), |bytes| mmio(bytes, mode), s) {
             Ok(instruction) => Ok(instruction),
@@ -214,7 +214,7 @@ impl X86Vcpu {
     }
 
     /// Where `width` bytes at `linear` are: the first of them, and the first that is in the next page.
-    fn ends<S: Services>(&self, linear: u64, access: Access, width: Width, s: &S) -> Result<[Gpa; 2], Stop> {
+    fn ends(&self, linear: u64, access: Access, width: Width, s: &dyn Services) -> Result<[Gpa; 2], Stop> {
         let view = self.data();
         let at = |linear| {
             view.translate(linear, access, s).map_err(|error| match error {
@@ -230,7 +230,7 @@ impl X86Vcpu {
     }
 
     /// Loads from the other end of a string.
-    fn load<S: Services>(&mut self, linear: u64, width: Width, p: &Pc, s: &S) -> Result<u64, Stop> {
+    fn load(&mut self, linear: u64, width: Width, p: &Pc, s: &dyn Services) -> Result<u64, Stop> {
         let [first, second] = self.ends(linear, Access::Read, width, s)?;
         if HOLE.contains(&first) {
             return Ok(p.read(&mut self.local, first, width, s));
@@ -249,7 +249,7 @@ impl X86Vcpu {
     }
 
     /// Stores to the other end of a string.
-    fn store<S: Services>(&mut self, linear: u64, value: u64, width: Width, p: &Pc, s: &S) -> Result<(), Stop> {
+    fn store(&mut self, linear: u64, value: u64, width: Width, p: &Pc, s: &dyn Services) -> Result<(), Stop> {
         let [first, second] = self.ends(linear, Access::Write, width, s)?;
         if HOLE.contains(&first) {
             p.write(&mut self.local, first, width, value, s);

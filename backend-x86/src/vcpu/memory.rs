@@ -22,7 +22,7 @@ pub type Bytes = heapless::Vec<u8, { decode::MAX }>;
 
 impl View {
     /// The guest physical address of `linear`.
-    pub fn translate<S: Services>(&self, linear: u64, access: Access, s: &S) -> Result<Gpa, NotTranslated> {
+    pub fn translate(&self, linear: u64, access: Access, s: &dyn Services) -> Result<Gpa, NotTranslated> {
         self.paging.translate(linear, access, self.privilege, |at, entry| match entry {
             Entry::Four => {
                 let mut word = [0; 4];
@@ -37,11 +37,11 @@ impl View {
 
     /// The instruction at `linear`, as `decode` has it of its bytes. Those of the next page are asked for only if the first
     /// page's are not all. `Err(None)`: its bytes are not what `decode` expects.
-    pub fn instruction<S: Services, T>(
+    pub fn instruction<T>(
         &self,
         linear: u64,
         decode: impl Fn(&[u8]) -> Result<T, decode::Error>,
-        s: &S,
+        s: &dyn Services,
     ) -> Result<T, Option<NotTranslated>> {
         let mut bytes = Bytes::new();
         let here = left(linear).min(decode::MAX);
@@ -57,7 +57,7 @@ impl View {
     }
 
     /// Appends so many bytes of one page.
-    fn fetch<S: Services>(&self, linear: u64, count: usize, into: &mut Bytes, s: &S) -> Result<(), NotTranslated> {
+    fn fetch(&self, linear: u64, count: usize, into: &mut Bytes, s: &dyn Services) -> Result<(), NotTranslated> {
         let at = self.translate(linear, Access::Fetch, s)?;
         let from = into.len();
         into.resize_default(from + count).map_err(|_| NotTranslated::NoMemory(at))?;
