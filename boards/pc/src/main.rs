@@ -71,6 +71,8 @@ unsafe extern "C" {
 #[unsafe(no_mangle)]
 extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
     Serial.open();
+    // Firmware and loader may have left a line without an end.
+    Serial.write(b"\r\n");
     // SAFETY: no other CPU is up, and interrupts are disabled.
     unsafe {
         descriptors::fill();
