@@ -17,6 +17,7 @@ use clap::Args;
 use crate::board::Board;
 use crate::error::{refuse, suggestion};
 use crate::setup;
+use crate::test::Depth;
 use story::Story;
 
 /// The command's arguments.
@@ -35,6 +36,15 @@ pub struct DemoArgs {
     pub short: bool,
 }
 
+/// Where a demo is played that nobody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usual {
+    /// On every board that has it.
+    Everywhere,
+    /// On this board.
+    On(&'static str),
+}
+
 /// How much is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -49,6 +59,9 @@ struct Demo {
     about: &'static str,
     /// Which boards it can be played on.
     is_for: fn(&Board) -> bool,
+    /// Which of them `cargo xtask test` plays it on: what is no board's own need not be seen on each of them every time.
+    /// `test --deep` plays it on all.
+    usual: Usual,
     /// Fails if it did not hold. What it tells goes through the story.
     play: fn(&Board, Form, &mut Story) -> Result<()>,
 }
@@ -58,30 +71,35 @@ const DEMOS: [Demo; 5] = [
         name: "pressure",
         about: "a guest of three times the machine's memory",
         is_for: every,
+        usual: Usual::On("virt"),
         play: pressure::play,
     },
     Demo {
         name: "exhaustion",
         about: "memory that nobody can compress, until there is none",
         is_for: every,
+        usual: Usual::On("virt"),
         play: exhaustion::play,
     },
     Demo {
         name: "dirty",
         about: "which pages a running guest writes, and not one missed",
         is_for: every,
+        usual: Usual::Everywhere,
         play: dirty::play,
     },
     Demo {
         name: "lives",
         about: "guests started and ended over and over; nothing is lost",
         is_for: every,
+        usual: Usual::On("pc"),
         play: lives::play,
     },
     Demo {
         name: "garbage",
         about: "a guest that writes garbage to all it has, beside an honest one",
         is_for: garbage::is_for,
+        usual: Usual::Everywhere,
         play: garbage::play,
     },
 ];
@@ -129,9 +147,13 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("did not hold: {}", failed.join(", ")) }
 }
 
-/// A step of `cargo xtask test`: the short form on every board that has it.
-pub fn short(name: &str) -> Result<()> {
-    let has = |board: &Board| DEMOS.iter().any(|demo| demo.name == name && (demo.is_for)(board));
+/// A step of `cargo xtask test`: the short form on the boards where it is usual, or on every one that has it.
+pub fn short(name: &str, depth: Depth) -> Result<()> {
+    let here = |demo: &Demo, board: &Board| match demo.usual {
+        Usual::On(only) if depth == Depth::Usual => board.name == only,
+        Usual::On(_) | Usual::Everywhere => true,
+    };
+    let has = |board: &Board| DEMOS.iter().any(|demo| demo.name == name && (demo.is_for)(board) && here(demo, board));
     Board::all()?.into_iter().filter(has).try_for_each(|board| {
         run(&DemoArgs { name: Some(name.to_owned()), board: board.name, list: false, short: true })
     })
