@@ -13,6 +13,7 @@ use core::ops::Range;
 use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
 use crate::epoch::{Cpu, WalkGuard};
 use crate::guest::loader::{ByteOrder, Kernel, LoadError, Plan};
+use crate::guest::manifest::VmConfig;
 use crate::machine::{Instant, Machine};
 use crate::mmu::GuestMemory;
 use crate::mmu::census::Census;
@@ -276,6 +277,9 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     fn kernel(file: &[u8]) -> Result<Kernel<'_>, LoadError> {
         Kernel::parse(file, Self::ELF_MACHINE)
     }
+    /// The VM with this tag is about to be built: tells the machine what its tables must be made for, where that is not the
+    /// same for all.
+    fn prepare(_: &I::Machine, _: VmTag, _: &VmConfig) {}
     /// Makes it for a VM with `vcpus` virtual CPUs; `None` if there is no memory for it.
     fn create(m: &I::Machine, vcpus: u16) -> Option<Self>;
     /// Builds what the guest finds in place of firmware; `None` if it does not fit its room.

@@ -101,6 +101,7 @@ impl<I: Isa> Running<I> {
         store: &Arc<dyn Store<I::Machine>>,
     ) -> Result<Self, (NoMemory, Uses<I>)> {
         let config = &vm.config;
+        I::Platform::prepare(m, tag, config);
         let memory = memory_of(config, &uses, store).and_then(|memory| GuestMemory::new(cpu, m, tag, memory).ok());
         let Some(memory) = memory else { return Err((NoMemory, uses)) };
         let parts = || {

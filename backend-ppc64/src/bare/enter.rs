@@ -36,7 +36,9 @@ const _: () = {
 /// LPCR of every guest: events that end `stop`, hypervisor decrementer and virtualization interrupts are taken.
 const LPCR: u64 = 0x1_f000 | 1 << 1 | 1;
 /// LPCR of radix guests beside it: they have process tables, use radix trees, and invalidate their own translations.
-const LPCR_RADIX: u64 = 1 << 22 | 1 << 20 | 1 << 10;
+pub const LPCR_RADIX: u64 = 1 << 22 | 1 << 20 | 1 << 10;
+/// LPCR of guests with hashed tables beside it: all of their storage interrupts come to the hypervisor (VPM1).
+pub const LPCR_HASHED: u64 = 1 << 62;
 
 /// Enters with HSPRG0 pointing at its stack frame; outside of a guest, where only a bug can be interrupted, at this.
 #[repr(C, align(16))]
@@ -97,7 +99,7 @@ pub fn put(hv: &mut HvGuestState) {
 /// Runs the loaded guest until it leaves, and returns the vector. What exits leave in registers is in the blocks then.
 #[inline]
 pub fn enter(hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
-    let lpcr = hv.lpcr | LPCR | LPCR_RADIX;
+    let lpcr = hv.lpcr | LPCR;
     if mfspr!(318) != lpcr {
         mtspr!(318, lpcr);
     }
@@ -107,11 +109,12 @@ pub fn enter(hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
     // SAFETY: both blocks are exclusively borrowed, in real memory. What the guest changes beside them is guest memory, the
     // registers that `put` saves and those of `sprs`, which the caller accounts for.
     let vector = unsafe { trivet_guest_enter(&raw mut *hv, &raw mut *registers) };
-    registers.msr &= !SRR1_CAUSE;
     match vector {
         0xe00 => (hv.hdar, hv.hdsisr, hv.asdr) = (mfspr!(307), mfspr!(306), mfspr!(816)),
-        0xe20 => hv.asdr = mfspr!(816),
+        // The status of a fetch is in HSRR1.
+        0xe20 => (hv.hdsisr, hv.asdr) = (registers.msr & SRR1_CAUSE, mfspr!(816)),
         _ => {}
     }
+    registers.msr &= !SRR1_CAUSE;
     vector as i64
 }

@@ -11,23 +11,32 @@
 use alloc::vec::Vec;
 use core::arch::asm;
 
-use hv_core::addr::{Order, Pfn};
+use hv_core::addr::{Order, PAGE_SHIFT, Pfn};
 use hv_core::epoch::{Cpu, Domain};
+use hv_core::guest::manifest::VmConfig;
 use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
 use hv_core::page::Frames;
+use hv_core::sync::{AtomicU8, Ordering};
 
 use super::opal::Opal;
 use super::{enter, linear, tlb};
 use crate::boot::inventory::Inventory;
+use crate::hash::{Config, Gone, Layout, Processor};
 use crate::papr::Characteristics;
+use crate::papr::fdt::Table;
 use crate::real::inside::Inside;
 use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
 use crate::vcpu::layout::{HvGuestState, Registers};
 use crate::vcpu::power::Host;
 use crate::vcpu::sprs::{self, mfspr, mtspr};
+
+/// More than VMs can have tags.
+const TAGS: usize = 256;
+/// The word of a kernel's command line by which it gives up radix tables.
+const NO_RADIX: &str = "disable_radix";
 
 /// The machine.
 #[derive(Debug)]
@@ -38,6 +47,8 @@ pub struct Bare {
     /// The hardware's numbers of CPUs.
     threads: Vec<u32>,
     timebase_hz: u64,
+    /// By tag: 0 for a VM with radix tables, else one more than the order of its hashed one.
+    hashed: [AtomicU8; TAGS],
     /// Calendar time in seconds, less the timebase's at that moment.
     calendar: u64,
 }
@@ -80,6 +91,7 @@ impl Bare {
             partitions,
             threads: found.cpus.clone(),
             timebase_hz: found.timebase_hz,
+            hashed: [const { AtomicU8::new(0) }; TAGS],
             calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
         };
         machine.arrive()?;
@@ -89,6 +101,13 @@ impl Bare {
     /// Makes the calling CPU fit to enter guests. Once, as it comes up.
     pub fn arrive(&self) -> Result<(), BareError> {
         if enter::arrive(self.partitions.register()) { Ok(()) } else { Err(BareError::NoMemory) }
+    }
+
+    fn drop_partition(&self, tag: VmTag) {
+        match self.hashed(tag) {
+            None => tlb::drop_partition(tag),
+            Some(_) => tlb::drop_hashed(tag),
+        }
     }
 
     /// The hardware's number of a CPU.
@@ -128,16 +147,49 @@ impl Host for Bare {
     }
 
     fn moved(&self, tag: VmTag) {
-        tlb::drop_partition(tag);
+        self.drop_partition(tag);
     }
 
     fn set_partition(&self, tag: VmTag, entry: [u64; 2]) {
         self.partitions.set(tag, entry);
-        tlb::drop_partition(tag);
+        self.drop_partition(tag);
+    }
+
+    fn prepare(&self, tag: VmTag, config: &VmConfig) {
+        let word = match self.table(config.memory, &config.cmdline) {
+            Table::Radix => 0,
+            Table::Hashed { log2 } => (log2 - PAGE_SHIFT) as u8 + 1,
+        };
+        if let Some(hashed) = self.hashed.get(usize::from(tag.0.get())) {
+            hashed.store(word, Ordering::Relaxed);
+        }
+    }
+
+    fn table(&self, ram: u64, cmdline: &str) -> Table {
+        if cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX) {
+            Table::Hashed { log2: PAGE_SHIFT + u32::from(Config::for_ram(ram, Order::PAGE).size.get()) }
+        } else {
+            Table::Radix
+        }
     }
 
     fn characteristics(&self) -> Option<Characteristics> {
         None
+    }
+}
+
+impl Processor for Bare {
+    fn layout(&self) -> Layout {
+        Layout::Isa300
+    }
+
+    fn hashed(&self, tag: VmTag) -> Option<Config> {
+        let word = self.hashed.get(usize::from(tag.0.get()))?.load(Ordering::Relaxed);
+        Some(Config { size: Order::new(word.checked_sub(1)?)?, granule: Order::PAGE })
+    }
+
+    fn flush_entries(&self, tag: VmTag, _: &[Gone]) {
+        tlb::drop_hashed(tag);
     }
 }
 
@@ -147,7 +199,7 @@ impl Machine for Bare {
     fn flush(&self, batch: FlushBatch) -> Flushed {
         if batch.scope() != Scope::Nothing {
             let tag = batch.tag();
-            self.inside.wait(tag, self.threads.len(), || tlb::drop_partition(tag), |cpu| self.kick(cpu));
+            self.inside.wait(tag, self.threads.len(), || self.drop_partition(tag), |cpu| self.kick(cpu));
         }
         batch.completed()
     }
@@ -199,6 +251,15 @@ impl Machine for Bare {
         // SAFETY: interrupts are off, so whatever comes only ends the sleep.
         unsafe { asm!("ptesync", "stop", options(nostack)) };
     }
+}
+
+/// The machine state register.
+#[must_use]
+pub fn machine_state() -> u64 {
+    let state: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mfmsr {0}", out(reg) state, options(nomem, nostack)) };
+    state
 }
 
 /// The hardware's number of the calling CPU.

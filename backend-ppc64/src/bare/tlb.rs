@@ -10,13 +10,16 @@ const PARTITION: u64 = 2 << 10;
 /// RB: all translations (IS = 3).
 const ALL: u64 = 3 << 10;
 
-/// `tlbie 5,6,RIC,PRS,R=1`, for radix translation.
+/// `tlbie 5,6,RIC,PRS,R`; R is 1, for radix translation, unless given.
 macro_rules! tlbie {
     ($opcode:literal, $ric:literal, $prs:literal, $rb:expr, $rs:expr) => {
+        tlbie!($opcode, $ric, $prs, 1, $rb, $rs)
+    };
+    ($opcode:literal, $ric:literal, $prs:literal, $r:literal, $rb:expr, $rs:expr) => {
         // SAFETY: drops cached translations of guests, of which nothing relies on being cached.
         unsafe {
             asm!(
-                concat!(".long ", $opcode, " | 6 << 21 | ", $ric, " << 18 | ", $prs, " << 17 | 1 << 16 | 5 << 11"),
+                concat!(".long ", $opcode, " | 6 << 21 | ", $ric, " << 18 | ", $prs, " << 17 | ", $r, " << 16 | 5 << 11"),
                 in("r5") $rb, in("r6") $rs, options(nostack)
             );
         }
@@ -31,6 +34,16 @@ pub fn drop_partition(tag: VmTag) {
     unsafe { asm!("ptesync", options(nostack)) };
     tlbie!("0x7c000264", 2, 0, PARTITION, lpid);
     tlbie!("0x7c000264", 2, 1, PARTITION, lpid);
+    // SAFETY: barriers.
+    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack)) };
+}
+
+/// Has every CPU drop the translations of a partition whose table is a hashed one, and waits until accesses by them are over.
+pub fn drop_hashed(tag: VmTag) {
+    let lpid = u64::from(tag.0.get());
+    // SAFETY: barriers.
+    unsafe { asm!("ptesync", options(nostack)) };
+    tlbie!("0x7c000264", 2, 0, 0, PARTITION, lpid);
     // SAFETY: barriers.
     unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack)) };
 }

@@ -189,7 +189,7 @@ fn wide(bytes: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::{Inventory, InventoryError, Vty};
-    use crate::papr::fdt::{RTAS_REGION, Random, TreeConfig, build};
+    use crate::papr::fdt::{RTAS_REGION, Random, Table, TreeConfig, build};
     use hv_core::addr::Gpa;
     use hv_core::flat::tree;
 
@@ -206,6 +206,7 @@ mod tests {
             bootargs: "quiet",
             initrd: Some(Gpa(0x800_0000)..Gpa(0x880_1234)),
             rtas: Gpa(0x1000_0000),
+            table: Table::Radix,
             random: Random::Absent,
             seed: None,
         })

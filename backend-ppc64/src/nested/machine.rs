@@ -10,6 +10,7 @@
 use alloc::vec::Vec;
 
 use hv_core::epoch::{Cpu, Domain};
+use hv_core::guest::manifest::VmConfig;
 use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
@@ -23,6 +24,7 @@ use super::irq::{self, Taken};
 use super::rtas;
 use crate::boot::inventory::{Inventory, RtasTokens};
 use crate::papr::Characteristics;
+use crate::papr::fdt::Table;
 use crate::real::inside::Inside;
 use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
@@ -134,6 +136,13 @@ impl Host for Nested {
     fn set_partition(&self, tag: VmTag, entry: [u64; 2]) {
         self.partitions.set(tag, entry);
         invalidate(tag);
+    }
+
+    /// The platform gives radix guests only.
+    fn prepare(&self, _: VmTag, _: &VmConfig) {}
+
+    fn table(&self, _: u64, _: &str) -> Table {
+        Table::Radix
     }
 
     fn characteristics(&self) -> Option<Characteristics> {

@@ -7,12 +7,15 @@ pub mod irq;
 pub mod machine;
 pub mod rtas;
 
-use hv_core::isa::Isa;
+use hv_core::epoch::Cpu;
+use hv_core::isa::{Isa, VmTag};
+use hv_core::mmu::GuestMemory;
+use hv_core::vcpu::exit::Exit;
 
 use crate::papr::Papr;
 use crate::radix::{RadixStage2, radix_root};
-use crate::vcpu::cpu::{Call, PowerVcpu};
-use crate::vcpu::power::Power;
+use crate::vcpu::cpu::{Call, PowerVcpu, State};
+use crate::vcpu::power::{Host, Power};
 use machine::Nested;
 
 /// POWER, 64 bits, under a nested hypervisor.
@@ -30,10 +33,21 @@ impl Isa for Ppc64 {
 }
 
 impl Power for Ppc64 {
-    const RADIX: () = ();
+    /// The platform's status: the vector, or an error.
+    type Left = i64;
 
     #[inline]
     fn partition(stage2: &RadixStage2, papr: &Papr) -> [u64; 2] {
         [radix_root(stage2.root()).unwrap_or(0), papr.process_table()]
+    }
+
+    #[inline]
+    fn enter(cpu: &Cpu, m: &Nested, tag: VmTag, _: &GuestMemory<Self>, vcpu: &mut State) -> i64 {
+        m.enter(cpu, tag, &mut vcpu.hv, &mut vcpu.registers)
+    }
+
+    #[inline]
+    fn name(left: &i64, vcpu: &State) -> Exit<Self> {
+        vcpu.name(*left, ())
     }
 }

@@ -113,6 +113,15 @@ impl Papr {
         hcall::dispatch(self, call, s)
     }
 
+    /// States which kind of table the guest has. Before its first vCPU starts.
+    pub fn set_table(&self, table: fdt::Table) {
+        let entry = match table {
+            fdt::Table::Radix => mode::NO_PROCESS_TABLE,
+            fdt::Table::Hashed { .. } => mode::NEVER_A_PROCESS_TABLE,
+        };
+        self.process_table.store(entry, Ordering::Release);
+    }
+
     /// The bits of the guest's LPCR that it has chosen: [`LPCR_ILE`] and [`LPCR_AIL`]. They hold for the whole VM; when
     /// one vCPU changes them the others are woken, so that they enter again soon. One load.
     #[must_use]

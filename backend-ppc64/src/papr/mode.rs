@@ -16,6 +16,8 @@ const RESOURCE_ENDIAN: u64 = 4;
 const PATE1_GR: u64 = 1 << 63;
 /// Doubleword 1 as long as no process table is registered.
 pub const NO_PROCESS_TABLE: u64 = PATE1_GR;
+/// Doubleword 1 of a guest whose table is a hashed one.
+pub const NEVER_A_PROCESS_TABLE: u64 = 0;
 /// Largest size code of a process table: 2^(12 + 24) bytes.
 const MAX_TABLE_SIZE: u64 = 24;
 
@@ -75,12 +77,16 @@ const fn ail(flags: u64) -> Option<u64> {
 
 /// H_REGISTER_PROC_TBL(flags, address, page size, table size).
 ///
-/// Radix only: a guest that asks for hashed translation is refused (PARAMETER, because the flag says so). Whether the
+/// A guest gets the translation that its tree offered; one that asks for the other is refused (PARAMETER, because the flag
+/// says so), and one with a hashed table has nothing to register. Whether the
 /// guest invalidates translations itself is not ours to turn off on a nested machine, so either value is taken.
 pub fn register_process_table(p: &Papr, args: &Args<'_>) -> Result<Status, Status> {
     let flags = args.param::<1>();
     if flags & !(ACTION | RADIX | GTSE) != 0 {
         return Err(Status::Parameter);
+    }
+    if p.process_table() == NEVER_A_PROCESS_TABLE {
+        return if flags == ACTION_MAINTAIN { Ok(Status::Success) } else { Err(Status::Parameter) };
     }
     let entry = match flags & ACTION {
         // The radix flag need not be right to give a table up.
@@ -115,6 +121,7 @@ fn radix_entry(address: u64, page_size: u64, size: u64) -> Result<u64, Status> {
 mod tests {
     use super::NO_PROCESS_TABLE;
     use crate::papr::double::{Calls as _, Double};
+    use crate::papr::fdt::Table;
     use crate::papr::hcall::Hcall;
     use crate::papr::{LPCR_AIL, LPCR_ILE, Papr};
 
@@ -169,6 +176,16 @@ mod tests {
         assert_eq!(register(&[0x05, 0, 0, 0]), (0, entry));
         assert_eq!(register(&[0x10, 0, 0, 0]), (0, NO_PROCESS_TABLE));
         assert_eq!(register(&[0x1c, 0, 0, 0]), (0, NO_PROCESS_TABLE));
+    }
+
+    #[test]
+    fn a_guest_with_a_hashed_table_has_nothing_to_register() {
+        let (p, s) = vm();
+        p.set_table(Table::Hashed { log2: 18 });
+        for (flags, status) in [(0, 0), (0x1d, -4), (0x18, -4), (0x10, -4), (0x04, -4)] {
+            let r = s.call(&p, 0, Hcall::RegisterProcTbl as u64, &[flags, 0, 0, 0]).0;
+            assert_eq!((r[3] as i64, p.process_table()), (status, 0), "{flags:x}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use hv_core::vcpu::exit::{Access, Completion, Exit, Fault, Next};
 use hv_core::vcpu::services::{Services, StartAt};
 
 use super::exits::{self, Cause, Reflected};
+use super::hashed::Hashed;
 use super::layout::{HvGuestState, Registers, VERSION};
 use super::msr;
 use super::power::{Host, Power};
@@ -50,10 +51,15 @@ enum Loaded {
     Saved,
 }
 
-struct State {
-    hv: HvGuestState,
-    registers: Registers,
+/// The registers of a vCPU.
+pub struct State {
+    /// The block of privileged state.
+    pub hv: HvGuestState,
+    /// The block of general state.
+    pub registers: Registers,
     unswitched: Unswitched,
+    /// What it has beside if its table is a hashed one.
+    pub hashed: Option<Box<Hashed>>,
 }
 
 /// A request to the personality.
@@ -66,8 +72,7 @@ pub enum Call {
 }
 
 impl<I: Power> Vcpu<I> for PowerVcpu {
-    /// What [`Host::enter`] returned.
-    type Raw = i64;
+    type Raw = I::Left;
 
     fn create(m: &I::Machine, tag: VmTag, index: u16) -> Option<Self> {
         Self::new(tag, index, m.ticks_per_second() / LOOKS_PER_SECOND)
@@ -91,7 +96,7 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
     }
 
     #[inline]
-    fn enter(&mut self, cpu: &Cpu, m: &I::Machine, memory: &GuestMemory<I>, p: &Papr, until: Instant) -> i64 {
+    fn enter(&mut self, cpu: &Cpu, m: &I::Machine, memory: &GuestMemory<I>, p: &Papr, until: Instant) -> I::Left {
         let partition = I::partition(memory.stage2(), p);
         if self.partition != Some(partition) {
             m.set_partition(self.tag, partition);
@@ -107,26 +112,14 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
                 until = until.min(sprs::timebase().wrapping_add(self.look_ticks));
             }
         }
-        let State { hv, registers, .. } = &mut *self.state;
-        hv.lpcr = lpcr;
-        hv.hdec_expiry = until;
-        m.enter(cpu, self.tag, hv, registers)
+        self.state.hv.lpcr = lpcr;
+        self.state.hv.hdec_expiry = until;
+        I::enter(cpu, m, self.tag, memory, &mut self.state)
     }
 
     #[inline]
-    fn classify(&self, raw: &i64) -> Exit<I> {
-        let hv = &self.state.hv;
-        match exits::cause(*raw, hv.hdsisr) {
-            Cause::Hypercall => Exit::Call(Call::Hypercall),
-            Cause::Deadline => Exit::Deadline,
-            Cause::Interrupt => Exit::Interrupt,
-            Cause::Data(access) => Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access, claim: I::RADIX }),
-            Cause::Instruction => {
-                Exit::Fault(Fault { gpa: Gpa(hv.asdr & exits::ASDR_GPA), access: Access::Fetch, claim: I::RADIX })
-            }
-            Cause::Reflect(what) => Exit::Call(Call::Reflect(what)),
-            Cause::Broken(why) => Exit::Broken(why),
-        }
+    fn classify(&self, left: &I::Left) -> Exit<I> {
+        I::name(left, &self.state)
     }
 
     #[inline]
@@ -178,8 +171,12 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
 /// What is the same for all machines: compiled once.
 impl PowerVcpu {
     fn new(tag: VmTag, index: u16, look_ticks: u64) -> Option<Self> {
-        let state =
-            State { hv: HvGuestState::default(), registers: Registers::default(), unswitched: Unswitched::RESET };
+        let state = State {
+            hv: HvGuestState::default(),
+            registers: Registers::default(),
+            unswitched: Unswitched::RESET,
+            hashed: None,
+        };
         let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
         Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks, last: None })
     }
@@ -200,6 +197,7 @@ impl PowerVcpu {
             },
             registers,
             unswitched: Unswitched::RESET,
+            hashed: None,
         };
         self.expires = Instant::NEVER;
         self.loaded = Loaded::Saved;
@@ -208,6 +206,9 @@ impl PowerVcpu {
     /// Brings what no machine switches onto the CPU.
     fn come(&mut self) {
         self.state.unswitched.load();
+        if let Some(hashed) = &self.state.hashed {
+            hashed.load();
+        }
         let left = self.expires.0.wrapping_sub(sprs::timebase()) as i64;
         let most = i64::from(i32::MAX);
         let left = if self.expires == Instant::NEVER { most } else { left.clamp(-1, most) };
@@ -218,6 +219,9 @@ impl PowerVcpu {
     /// Saves it.
     fn go(&mut self) {
         self.state.unswitched.save();
+        if let Some(hashed) = &mut self.state.hashed {
+            hashed.save();
+        }
         self.expires = Instant(sprs::timebase().wrapping_add_signed(sprs::decrementer().into()));
         self.loaded = Loaded::Saved;
     }
@@ -230,5 +234,22 @@ impl PowerVcpu {
         hv.srr1 = taken.srr1;
         registers.nip = taken.nip;
         registers.msr = taken.msr;
+    }
+}
+
+impl State {
+    /// Names the exit by this vector, on a radix table.
+    #[inline]
+    pub fn name<I: Power>(&self, vector: i64, claim: I::Claim) -> Exit<I> {
+        let gpa = Gpa(self.hv.asdr & exits::ASDR_GPA);
+        match exits::cause(vector, self.hv.hdsisr) {
+            Cause::Hypercall => Exit::Call(Call::Hypercall),
+            Cause::Deadline => Exit::Deadline,
+            Cause::Interrupt => Exit::Interrupt,
+            Cause::Data(access) => Exit::Fault(Fault { gpa, access, claim }),
+            Cause::Instruction => Exit::Fault(Fault { gpa, access: Access::Fetch, claim }),
+            Cause::Reflect(what) => Exit::Call(Call::Reflect(what)),
+            Cause::Broken(why) => Exit::Broken(why),
+        }
     }
 }

@@ -8,6 +8,8 @@ pub mod msr;
 #[cfg(target_arch = "powerpc64")]
 pub mod cpu;
 #[cfg(target_arch = "powerpc64")]
+pub mod hashed;
+#[cfg(target_arch = "powerpc64")]
 mod platform;
 #[cfg(target_arch = "powerpc64")]
 pub mod power;

@@ -1,14 +1,15 @@
 //! What a guest finds in place of firmware: its device tree, the RTAS code, and the state of its first vCPU.
 
 use hv_core::guest::loader::ByteOrder;
+use hv_core::guest::manifest::VmConfig;
 use hv_core::heap::list;
-use hv_core::isa::{Firmware, Platform, Shape};
+use hv_core::isa::{Firmware, Platform, Shape, VmTag};
 use hv_core::machine::Machine;
 use hv_core::vcpu::services::{Services, StartAt};
 
 use super::power::{Host, Power};
 use super::sprs;
-use crate::papr::fdt::{RTAS_CEILING, RTAS_REGION, Random, TreeConfig, build};
+use crate::papr::fdt::{RTAS_CEILING, RTAS_REGION, Random, Table, TreeConfig, build};
 use crate::papr::{Papr, RTAS_BLOB_SIZE, rtas_blob};
 
 /// ELF machine number of 64-bit PowerPC.
@@ -20,6 +21,10 @@ impl<I: Power> Platform<I> for Papr {
     const TREE_ROOM: u64 = 0x1_0000;
     const CODE_ROOM: u64 = RTAS_REGION;
 
+    fn prepare(m: &I::Machine, tag: VmTag, config: &VmConfig) {
+        m.prepare(tag, config);
+    }
+
     fn create(m: &I::Machine, vcpus: u16) -> Option<Self> {
         let papr = Self::new(vcpus)?;
         if let Some(characteristics) = m.characteristics() {
@@ -30,7 +35,9 @@ impl<I: Power> Platform<I> for Papr {
 
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware> {
         let random = if m.random().is_some() { Random::Offered } else { Random::Absent };
-        firmware(shape, m.ticks_per_second(), random)
+        let table = m.table(shape.ram, shape.cmdline);
+        self.set_table(table);
+        firmware(shape, m.ticks_per_second(), random, table)
     }
 
     fn unknown_calls(&self) -> u64 {
@@ -50,7 +57,7 @@ impl<I: Power> Platform<I> for Papr {
     }
 }
 
-fn firmware(shape: &Shape<'_>, timebase_hz: u64, random: Random) -> Option<Firmware> {
+fn firmware(shape: &Shape<'_>, timebase_hz: u64, random: Random, table: Table) -> Option<Firmware> {
     let plan = &shape.plan;
     let tree = build(&TreeConfig {
         name: shape.name,
@@ -63,6 +70,7 @@ fn firmware(shape: &Shape<'_>, timebase_hz: u64, random: Random) -> Option<Firmw
         initrd: (!plan.initrd.is_empty()).then_some(plan.initrd.start..plan.initrd.end),
         rtas: plan.firmware.start,
         random,
+        table,
         seed: None,
     })
     .ok()?;

@@ -1,19 +1,27 @@
 //! What differs between the ways to run POWER guests, so that the virtual CPU and its platform are written once.
 
 use hv_core::epoch::Cpu;
+use hv_core::guest::manifest::VmConfig;
 use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::Machine;
+use hv_core::mmu::GuestMemory;
+use hv_core::vcpu::exit::Exit;
 
-use super::cpu::Call;
-use super::layout::{HvGuestState, Registers};
+use super::cpu::{Call, State};
+use crate::papr::fdt::Table;
 use crate::papr::{Characteristics, Papr};
+use crate::vcpu::layout::{HvGuestState, Registers};
 
 /// An instruction set whose vCPUs are [`super::cpu::PowerVcpu`].
 pub trait Power: Isa<Machine: Host, Platform = Papr, Call = Call> {
-    /// What a fault on a radix table claims.
-    const RADIX: Self::Claim;
+    /// How a guest left.
+    type Left;
     /// A VM's entry of the partition table, in register order: second stage, and process table of the guest `papr` serves.
     fn partition(stage2: &Self::Stage2, papr: &Papr) -> [u64; 2];
+    /// Runs the vCPU until it leaves with something that is not answered at once.
+    fn enter(cpu: &Cpu, m: &Self::Machine, tag: VmTag, memory: &GuestMemory<Self>, vcpu: &mut State) -> Self::Left;
+    /// Names an exit.
+    fn name(left: &Self::Left, vcpu: &State) -> Exit<Self>;
 }
 
 /// A machine that runs guests from the two blocks of [`super::layout`]. State outside of them that it does not switch is
@@ -31,6 +39,10 @@ pub trait Host: Machine {
     fn moved(&self, tag: VmTag);
     /// Sets a VM's entry of the partition table, and has what was cached through the old one dropped.
     fn set_partition(&self, tag: VmTag, entry: [u64; 2]);
+    /// A VM is about to be built.
+    fn prepare(&self, tag: VmTag, config: &VmConfig);
+    /// The table that a VM with so many bytes of RAM and this command line has.
+    fn table(&self, ram: u64, cmdline: &str) -> Table;
     /// What is known of the processors' weaknesses, for the guests.
     fn characteristics(&self) -> Option<Characteristics>;
 }

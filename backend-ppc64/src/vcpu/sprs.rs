@@ -182,3 +182,8 @@ pub fn set_data_fault(dar: u64, dsisr: u64) {
     mtspr!(19, dar);
     mtspr!(18, dsisr);
 }
+
+/// The loaded guest's authority mask: what its storage keys forbid.
+pub fn authority_mask() -> u64 {
+    mfspr!(29)
+}

@@ -46,7 +46,7 @@ pub struct Setup<I: Isa> {
 /// Runs the table, and ends the run.
 pub fn run<B: Board>(setup: &Setup<B::Isa>) -> !
 where
-    B::Isa: Isa<Claim = ()>,
+    B::Isa: Isa<Claim: Default>,
 {
     let machine = setup.machine;
     let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(None, &"the boot CPU was taken twice") };
@@ -61,7 +61,7 @@ where
 #[cfg(not(feature = "figures"))]
 fn good<'a, B: Board>(column: impl FnMut() -> Column<'a, B::Isa>) -> bool
 where
-    B::Isa: Isa<Claim = ()>,
+    B::Isa: Isa<Claim: Default>,
 {
     let tally = report::run::<B::Isa, _>("", column, &mut PortText(B::console()));
     matches!(tally, Ok(Tally { failed: 0, .. }))
@@ -70,7 +70,7 @@ where
 #[cfg(feature = "figures")]
 fn good<'a, B: Board>(column: impl FnOnce() -> Column<'a, B::Isa>) -> bool
 where
-    B::Isa: Isa<Claim = ()>,
+    B::Isa: Isa<Claim: Default>,
 {
     let (column, mut out) = (column(), PortText(B::console()));
     match figures::run(&Bench::new(&column), &mut out) {
@@ -100,8 +100,8 @@ struct Column<'a, I: Isa> {
     has_other: bool,
 }
 
-/// On tables whose faults claim nothing: radix ones.
-impl<I: Isa<Claim = ()>> Rig<I> for Column<'_, I> {
+/// On radix tables: their faults claim nothing, which is every instruction set's default.
+impl<I: Isa<Claim: Default>> Rig<I> for Column<'_, I> {
     fn machine(&self) -> &I::Machine {
         self.setup.machine
     }
@@ -118,7 +118,9 @@ impl<I: Isa<Claim = ()>> Rig<I> for Column<'_, I> {
         Ok(self.setup.probe)
     }
 
-    fn claim(&self, _stage2: &I::Stage2, _gpa: Gpa, _size: Order) {}
+    fn claim(&self, _stage2: &I::Stage2, _gpa: Gpa, _size: Order) -> I::Claim {
+        I::Claim::default()
+    }
 
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool {
         if self.has_other {

@@ -1,9 +1,9 @@
 //! `/cpus`: what a kernel is told about its processors.
 
-use super::TreeConfig;
+use super::{Table, TreeConfig};
 use hv_core::flat::Writer;
 
-/// A processor that runs radix guests.
+/// A processor that runs guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processor {
     /// Power ISA 3.0.
@@ -20,6 +20,15 @@ const LEVEL1: u32 = 32 << 10;
 /// Page sizes of radix translation: the encoding that invalidations use in the top three bits, log2 of the size below.
 const RADIX_PAGES: [u32; 4] = [12, 5 << 29 | 16, 1 << 29 | 21, 2 << 29 | 30];
 
+/// Page sizes of hashed translation: segments of 4 KiB pages, encoded as 0, have one size of page, of 4 KiB, encoded as 0.
+const HASHED_PAGES: [u32; 5] = [12, 0, 1, 12, 0];
+/// Sizes of segments as powers of two: 256 MiB and 1 TiB, and two that are not there.
+const SEGMENTS: [u32; 4] = [28, 40, u32::MAX, u32::MAX];
+/// Entries of the segment buffer.
+const SEGMENT_BUFFER: u32 = 32;
+
+/// The attribute that says radix translation.
+const RADIX_ATTRIBUTE: usize = 40;
 /// Bytes of the processor attributes that follow.
 const ATTRIBUTES: usize = 66;
 
@@ -44,7 +53,7 @@ const PA_FEATURES: [(usize, u8); 25] = [
     (34, 0xc0), // event-based branches
     (36, 0x80), // the summary overflow bit of special registers
     (38, 0x80), // copy and paste
-    (40, 0x80), // radix translation
+    (RADIX_ATTRIBUTE, 0x80),
     (42, 0x80), // performance monitor of Power ISA 3.0
     (44, 0x80), // PC-relative addresses (addpcis)
     (46, 0x80), // vectored system calls
@@ -116,16 +125,27 @@ fn cpu(cpus: &mut Writer, c: &TreeConfig<'_>, processor: Processor, number: u32)
             ("ibm,spurr", 1),
         ];
         cells.iter().for_each(|(name, value)| node.cell(name, *value));
-        node.bytes("ibm,pa-features", &pa_features());
-        node.cells("ibm,processor-radix-AP-encodings", &RADIX_PAGES);
+        node.bytes("ibm,pa-features", &pa_features(c.table));
+        match c.table {
+            Table::Radix => node.cells("ibm,processor-radix-AP-encodings", &RADIX_PAGES),
+            Table::Hashed { log2 } => {
+                node.cells("ibm,pft-size", &[0, log2]);
+                node.cells("ibm,segment-page-sizes", &HASHED_PAGES);
+                node.cells("ibm,processor-segment-sizes", &SEGMENTS);
+                node.cell("ibm,slb-size", SEGMENT_BUFFER);
+            }
+        }
     });
 }
 
 /// One attribute descriptor: its length, its kind (0), the attributes.
-fn pa_features() -> [u8; 2 + ATTRIBUTES] {
+fn pa_features(table: Table) -> [u8; 2 + ATTRIBUTES] {
     let mut bytes = [0; 2 + ATTRIBUTES];
     bytes[0] = ATTRIBUTES as u8;
     for (byte, bits) in PA_FEATURES {
+        if byte == RADIX_ATTRIBUTE && table != Table::Radix {
+            continue;
+        }
         bytes[2 + byte] = bits;
     }
     bytes

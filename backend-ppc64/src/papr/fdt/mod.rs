@@ -36,6 +36,18 @@ pub enum Random {
     Absent,
 }
 
+/// The kind of table by which a guest translates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// A tree that it has in its own memory.
+    Radix,
+    /// A hashed one, which it fills by hypervisor calls. Pages of 4 KiB.
+    Hashed {
+        /// log2 of its size in bytes.
+        log2: u32,
+    },
+}
+
 /// What a guest's tree is made from.
 #[derive(Clone, Debug)]
 pub struct TreeConfig<'a> {
@@ -57,6 +69,8 @@ pub struct TreeConfig<'a> {
     pub initrd: Option<Range<Gpa>>,
     /// Where the loader puts [`super::rtas_blob`]: a region of [`RTAS_REGION`] bytes, below [`RTAS_CEILING`].
     pub rtas: Gpa,
+    /// How it translates.
+    pub table: Table,
     /// Random numbers by hypervisor call.
     pub random: Random,
     /// For the guest's random number generator, if the machine can give any. Not the same for two guests.
@@ -160,13 +174,15 @@ fn check(c: &TreeConfig<'_>) -> Result<Processor, TreeError> {
 
 /// What PAPR calls option vector 5: the outcome of the negotiation. The first byte is the length less one; after it,
 /// byte n of the vector is at index n.
-fn vector5() -> [u8; 27] {
+fn vector5(table: Table) -> [u8; 27] {
     let mut vector = [0; 27];
     vector[0] = 25;
     vector[2] = 0xc0; // logical partition, shared processors
     vector[23] = 0x00; // XICS interrupts
-    vector[24] = 0x40; // radix translation only
-    vector[26] = 0x40; // the guest invalidates its own translations
+    if table == Table::Radix {
+        vector[24] = 0x40; // radix translation only
+        vector[26] = 0x40; // the guest invalidates its own translations
+    }
     vector
 }
 
@@ -179,7 +195,7 @@ fn chosen(root: &mut Writer, c: &TreeConfig<'_>) {
         }
         node.text("stdout-path", devices::VTY_PATH);
         node.text("linux,stdout-path", devices::VTY_PATH);
-        node.bytes("ibm,architecture-vec-5", &vector5());
+        node.bytes("ibm,architecture-vec-5", &vector5(c.table));
         if let Some(seed) = &c.seed {
             node.bytes("rng-seed", seed);
         }

@@ -1,6 +1,6 @@
 //! What a kernel looks for in its tree: each property is read back as the kernel reads it.
 
-use super::{Processor, RTAS_REGION, Random, TreeConfig, TreeError, build};
+use super::{Processor, RTAS_REGION, Random, Table, TreeConfig, TreeError, build};
 use crate::papr::rtas::token::{ALL, Token};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
@@ -17,6 +17,7 @@ fn config() -> TreeConfig<'static> {
         bootargs: "console=hvc0 quiet",
         initrd: Some(Gpa(0x800_0000)..Gpa(0x880_1234)),
         rtas: Gpa(0x1000_0000),
+        table: Table::Radix,
         random: Random::Offered,
         seed: Some([7; 32]),
     }
@@ -108,7 +109,7 @@ fn memory_initrd_and_command_line_are_as_configured() {
     assert_eq!(bytes(&chosen, "linux,initrd-end"), 0x880_1234_u64.to_be_bytes());
     assert_eq!(bytes(&chosen, "bootargs"), b"console=hvc0 quiet\0");
     assert_eq!(bytes(&chosen, "rng-seed"), [7; 32]);
-    let bare = TreeConfig { initrd: None, seed: None, random: Random::Absent, ..config() };
+    let bare = TreeConfig { initrd: None, seed: None, table: Table::Radix, random: Random::Absent, ..config() };
     let blob = build(&bare).unwrap();
     let fdt = parse(&blob);
     let chosen = fdt.find_node("/chosen").unwrap();
@@ -186,4 +187,20 @@ fn shared_memory_is_no_ram() {
     assert!(node.property("device_type").is_none(), "the kernel takes every memory node for RAM");
     let without = build(&TreeConfig { shared: None, ..config() }).unwrap();
     assert!(parse(&without).find_node("/shared-memory@40000000").is_none());
+}
+
+/// What a kernel reads before it chooses: the outcome of the negotiation, the attribute, and the table's size.
+#[test]
+fn a_guest_with_a_hashed_table_is_offered_no_radix() {
+    let blob = build(&TreeConfig { table: Table::Hashed { log2: 22 }, ..config() }).unwrap();
+    let tree = parse(&blob);
+    let vector = bytes(&tree.find_node("/chosen").unwrap(), "ibm,architecture-vec-5");
+    assert_eq!((vector[24], vector[26]), (0, 0));
+    let cpu = tree.find_node("/cpus/PowerPC,POWER9@0").unwrap();
+    assert_eq!(bytes(&cpu, "ibm,pa-features")[2 + 40], 0);
+    assert_eq!(bytes(&cpu, "ibm,pft-size"), [0, 0, 0, 0, 0, 0, 0, 22]);
+    assert!(cpu.property("ibm,processor-radix-AP-encodings").is_none());
+    let radix = build(&config()).unwrap();
+    let radix = parse(&radix);
+    assert!(radix.find_node("/cpus/PowerPC,POWER9@0").unwrap().property("ibm,pft-size").is_none());
 }

@@ -1,0 +1,181 @@
+//! A vCPU whose table is a hashed one: its calls on the table and its storage interrupts are answered where they arrive, with
+//! the guest's state still on the CPU, and only what may take long goes through hv-core's loop.
+//!
+//! The virtual real mode area. A guest with translation off goes by entries of the table too, which it never put. They are put
+//! as they are missed, for any page; the guest may throw them out again.
+
+use hv_core::addr::Gpa;
+use hv_core::epoch::{Cpu, WalkGuard};
+use hv_core::heap::boxed;
+use hv_core::isa::VmTag;
+use hv_core::machine::Machine;
+use hv_core::mmu::GuestMemory;
+use hv_core::sync::Mutex;
+use hv_core::vcpu::exit::Access;
+
+use super::Ppc64Bare;
+use super::machine::Bare;
+use crate::hash::calls::{self, Called, Context, RealMode};
+use crate::hash::edit::Room;
+use crate::hash::entry::Patience;
+use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
+use crate::hash::place::{Segment, VRMA};
+use crate::hash::table::GROUP;
+use crate::hash::{Claim, HashStage2};
+use crate::vcpu::cpu::State;
+use crate::vcpu::exits::{DSISR_STORE, Reflected};
+use crate::vcpu::hashed::{Again, Hashed};
+use crate::vcpu::layout::Registers;
+use crate::vcpu::msr;
+use crate::vcpu::power::Host;
+use crate::vcpu::sprs::authority_mask;
+
+/// How a guest left.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    /// By this vector.
+    By(i64),
+    /// With a fault of the second stage.
+    Fault {
+        /// The address.
+        gpa: Gpa,
+        /// What must become possible.
+        access: Access,
+        /// The entry. None: of no entry, the page is needed.
+        claim: Option<Claim>,
+    },
+    /// With something that its own kernel has to answer.
+    Reflect(Reflected),
+    /// It cannot go on.
+    Broken(&'static str),
+}
+
+/// An entry's v: the guest's own calls do not take it for one that may be replaced (LoPAPR: software use, "bolted").
+const BOLTED: u64 = 0x10;
+/// An entry's r: coherent memory, stores allowed in any state.
+const OPEN: u64 = 0x12;
+
+/// One at a time puts entries of the virtual real mode area, so that no page gets two.
+static PUTTING: Mutex<()> = Mutex::new(());
+
+/// Runs the vCPU until it leaves with something that is not answered here.
+pub fn run(
+    cpu: &Cpu,
+    m: &Bare,
+    tag: VmTag,
+    memory: &GuestMemory<Ppc64Bare>,
+    table: &HashStage2,
+    vcpu: &mut State,
+) -> Left {
+    if vcpu.hashed.is_none() {
+        let Ok(hashed) = boxed(Hashed::default()) else { return Left::Broken("there is no heap for its segments") };
+        hashed.load();
+        vcpu.hashed = Some(hashed);
+    }
+    let State { hv, registers, hashed: Some(hashed), .. } = vcpu else {
+        return Left::Broken("it has no segments");
+    };
+    loop {
+        let vector = match hashed.again {
+            Again::Call => 0xc00,
+            Again::No => m.enter(cpu, tag, hv, registers),
+        };
+        hashed.again = Again::No;
+        let missed = match vector {
+            0xc00 if registers.msr & msr::PR == 0 => match call(cpu, m, memory, table, registers, hashed) {
+                Called::NotOurs => return Left::By(vector),
+                Called::Done => continue,
+                Called::Need(gpa, access) => {
+                    hashed.again = Again::Call;
+                    return Left::Fault { gpa, access, claim: None };
+                }
+                Called::Defer => return Left::Broken("a call was deferred for good"),
+            },
+            0xe00 => {
+                let access = if hv.hdsisr & DSISR_STORE == 0 { Access::Read } else { Access::Write };
+                Missed {
+                    address: hv.hdar,
+                    segment: hv.asdr,
+                    status: hv.hdsisr & 0xffff_ffff,
+                    access,
+                    state: from(registers.msr, msr::DR),
+                    keys: authority_mask(),
+                }
+            }
+            0xe20 => Missed {
+                address: registers.nip,
+                segment: hv.asdr,
+                status: hv.hdsisr,
+                access: Access::Fetch,
+                state: from(registers.msr, msr::IR),
+                keys: 0,
+            },
+            _ => return Left::By(vector),
+        };
+        let walk = m.epoch().enter(cpu);
+        match table.missed(m, &walk, &missed) {
+            Found::Fault { gpa, access, claim } => return Left::Fault { gpa, access, claim: Some(claim) },
+            Found::Again => {}
+            Found::Reflect(status) if missed.state == From::Real && status & NO_ENTRY != 0 => {
+                if !put_real(m, &walk, table, missed.address) {
+                    return Left::Broken("its table has no room for the memory that it uses with translation off");
+                }
+            }
+            Found::Reflect(status) => return Left::Reflect(reflected(missed.access, status)),
+        }
+    }
+}
+
+/// Makes the call in its registers, first as in real mode, where nothing may be waited for.
+fn call(
+    cpu: &Cpu,
+    m: &Bare,
+    memory: &GuestMemory<Ppc64Bare>,
+    table: &HashStage2,
+    registers: &mut Registers,
+    hashed: &mut Hashed,
+) -> Called {
+    let real = RealMode::on(cpu, super::machine::machine_state());
+    let mut make = |ctx| calls::call(ctx, m, memory, table, &mut registers.gpr, &mut hashed.counts);
+    match real.map_or(Called::Defer, |real| make(Context::Real(real))) {
+        Called::Defer => make(Context::Virtual(cpu)),
+        done => done,
+    }
+}
+
+/// From what state the guest accessed memory, whose translation is on with this bit.
+fn from(state: u64, translated: u64) -> From {
+    match (state & translated, state & msr::PR) {
+        (0, _) => From::Real,
+        (_, 0) => From::Privileged,
+        _ => From::Problem,
+    }
+}
+
+/// The interrupt that the guest takes.
+fn reflected(access: Access, status: u64) -> Reflected {
+    if access == Access::Fetch {
+        Reflected { vector: 0x400, cause: status, data: None }
+    } else {
+        Reflected { vector: 0x300, cause: 0, data: Some((None, status)) }
+    }
+}
+
+/// Puts the entry by which the guest accesses this real address, absent; the next access claims it. False if there is no room.
+fn put_real(m: &Bare, walk: &WalkGuard<'_>, table: &HashStage2, address: u64) -> bool {
+    let Some(segment) = Segment::new(VRMA) else { return false };
+    let _one = PUTTING.lock();
+    if table.entry_for(m, walk, &segment, address).is_some() {
+        return true;
+    }
+    let groups = table.parts().groups();
+    let first = segment.place(address, groups);
+    let r = address & REAL & !0xfff | OPEN;
+    [first, first.secondary(groups)].iter().any(|place| {
+        let room = Room::InGroupOf(place.group * GROUP);
+        table.put(m, walk, Patience::Endless, room, (place.v | BOLTED, r)).is_ok()
+    })
+}
+
+/// Address bits of the virtual real mode area: a segment of 1 TiB.
+const REAL: u64 = (1 << 40) - 1;

@@ -1,0 +1,67 @@
+//! The instruction set in hypervisor mode.
+
+use hv_core::epoch::Cpu;
+use hv_core::isa::{Isa, VmTag};
+use hv_core::mmu::GuestMemory;
+use hv_core::vcpu::exit::{Exit, Fault};
+
+use super::hashed::{self, Left};
+use super::machine::Bare;
+use super::stage2::{BareStage2, Kind};
+use crate::hash::Claim;
+use crate::papr::Papr;
+use crate::radix::radix_root;
+use crate::vcpu::cpu::{Call, PowerVcpu, State};
+use crate::vcpu::power::{Host, Power};
+
+/// POWER, 64 bits, in hypervisor mode.
+#[derive(Debug)]
+pub enum Ppc64Bare {}
+
+impl Isa for Ppc64Bare {
+    const NAME: &'static str = "ppc64";
+    type Machine = Bare;
+    type Stage2 = BareStage2;
+    type Vcpu = PowerVcpu;
+    type Platform = Papr;
+    /// None on a radix table.
+    type Claim = Option<Claim>;
+    type Call = Call;
+}
+
+impl Power for Ppc64Bare {
+    type Left = Left;
+
+    #[inline]
+    fn partition(stage2: &BareStage2, papr: &Papr) -> [u64; 2] {
+        let first = match stage2.kind() {
+            Kind::Radix(table) => radix_root(table.root()).unwrap_or(0),
+            Kind::Hashed(table) => table.partition_entry(),
+        };
+        [first, papr.process_table()]
+    }
+
+    #[inline]
+    fn enter(cpu: &Cpu, m: &Bare, tag: VmTag, memory: &GuestMemory<Self>, vcpu: &mut State) -> Left {
+        match memory.stage2().kind() {
+            Kind::Radix(_) => {
+                vcpu.hv.lpcr |= super::enter::LPCR_RADIX;
+                Left::By(m.enter(cpu, tag, &mut vcpu.hv, &mut vcpu.registers))
+            }
+            Kind::Hashed(table) => {
+                vcpu.hv.lpcr |= super::enter::LPCR_HASHED;
+                hashed::run(cpu, m, tag, memory, table, vcpu)
+            }
+        }
+    }
+
+    #[inline]
+    fn name(left: &Left, vcpu: &State) -> Exit<Self> {
+        match *left {
+            Left::By(vector) => vcpu.name(vector, None),
+            Left::Fault { gpa, access, claim } => Exit::Fault(Fault { gpa, access, claim }),
+            Left::Reflect(what) => Exit::Call(Call::Reflect(what)),
+            Left::Broken(why) => Exit::Broken(why),
+        }
+    }
+}
