@@ -172,6 +172,14 @@ impl Local {
         highest.is_some_and(|vector| vector >> 4 > self.ppr() >> 4)
     }
 
+    /// The priority class of the highest interrupt that nothing but the task priority holds back.
+    #[must_use]
+    pub fn held_back(&self, apics: &Apics) -> Option<u8> {
+        let class = apics.seat(self.number).and_then(Seat::highest)? >> 4;
+        let served = highest(self.in_service).unwrap_or(0) >> 4;
+        (class > served && class <= self.tpr >> 4).then_some(class)
+    }
+
     /// True if INIT, a start-up or an NMI waits, which any halted processor takes.
     #[must_use]
     pub fn event_waits(&self, apics: &Apics) -> bool {

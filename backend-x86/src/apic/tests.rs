@@ -67,6 +67,25 @@ fn the_highest_priority_is_served_first_and_only_higher_classes_interrupt_it() {
 }
 
 #[test]
+fn what_the_task_priority_alone_holds_back_is_awaited() {
+    let (apics, mut locals) = vm(1);
+    let local = &mut locals[0];
+    let _ = apics.send(None, Destination::Physical8(0), fixed(0x31));
+    assert_eq!(local.held_back(&apics), None, "nothing holds it back");
+    local.set_tpr(0x20);
+    assert_eq!(local.held_back(&apics), None, "a lower class does not");
+    for tpr in [0x30, 0x3f, 0xf0] {
+        local.set_tpr(tpr);
+        assert_eq!(local.held_back(&apics), Some(3), "{tpr:#x}");
+    }
+    local.set_tpr(0);
+    assert_eq!(taken(local, &apics), Some(0x31));
+    let _ = apics.send(None, Destination::Physical8(0), fixed(0x32));
+    local.set_tpr(0x40);
+    assert_eq!(local.held_back(&apics), None, "the one that is served holds it back as well");
+}
+
+#[test]
 fn task_priority_holds_back_and_lets_go() {
     let (apics, mut locals) = vm(1);
     let local = &mut locals[0];

@@ -57,6 +57,8 @@ pub const fn owner(msr: u32) -> Owner {
         // SYSCFG, HWCR, DE_CFG (LFENCE waits for what is before it).
         0xc001_0010 => Owner::Fixed(0),
         0xc001_0015 => Owner::Fixed(TSC_FREQ_SEL),
+        // NB_CFG: no extended configuration accesses by ports.
+        0xc001_001f => Owner::Fixed(0),
         // Interrupt pending message: what a chipset would be told of a halt.
         0xc001_0055 => Owner::Fixed(0),
         0xc001_1029 => Owner::Fixed(1 << 1),

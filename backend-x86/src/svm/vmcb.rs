@@ -102,12 +102,20 @@ bitflags! {
         const MASKING = 1 << 24;
         /// The guest has a GIF of its own.
         const GIF_ENABLE = 1 << 25;
+        /// V_INTR_PRIO.
+        const PRIORITY = 15 << 16;
         /// V_TPR, V_INTR_PRIO and V_INTR_VECTOR.
         const VALUES = 0xff_000f_00ff;
     }
 }
 
 impl VirtualInterrupt {
+    /// V_INTR_PRIO.
+    #[must_use]
+    pub const fn priority(class: u8) -> Self {
+        Self::from_bits_retain(((class & 15) as u64) << 16)
+    }
+
     /// V_INTR_VECTOR.
     #[must_use]
     pub const fn vector(vector: u8) -> Self {

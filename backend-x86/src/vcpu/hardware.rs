@@ -65,6 +65,9 @@ pub trait WorldSwitch: Sized {
     fn can_take_nmi(&self) -> bool;
     /// Sets what ends the run as soon as the guest can take it.
     fn set_windows(&mut self, windows: Windows);
+    /// Has the run end as soon as the guest's task priority is below this class and it can take an interrupt. Nothing to do
+    /// where each change of it ends the run.
+    fn await_priority(&mut self, _: Option<u8>) {}
     /// The local APIC learns what the guest has made of its task priority (CR8) without an exit. After each run.
     fn take_priority(&self, local: &mut Local);
     /// The guest's CR8 shows this task priority. Before a run, if the local APIC's may have changed.
@@ -176,6 +179,7 @@ impl WorldSwitch for Hardware {
         fn interrupted(&mut self) -> Option<Event>;
         fn inject(&mut self, event: Event);
         fn set_windows(&mut self, windows: Windows);
+        fn await_priority(&mut self, class: Option<u8>);
         fn show_priority(&mut self, tpr: u8);
         fn set_rip(&mut self, rip: u64);
         fn set_rsp(&mut self, rsp: u64);

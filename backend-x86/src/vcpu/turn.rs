@@ -64,6 +64,7 @@ impl X86Vcpu {
     #[inline]
     fn deliver(&mut self, p: &Pc) {
         let mut windows = Windows::empty();
+        let mut awaited = None;
         if self.nmi {
             if self.hardware.can_take_nmi() && !self.hardware.is_injecting() {
                 self.nmi = false;
@@ -78,7 +79,10 @@ impl X86Vcpu {
             } else if let Some(vector) = self.local.acknowledge(p.apics()) {
                 self.hardware.inject(Event::Interrupt(vector));
             }
+        } else {
+            awaited = self.local.held_back(p.apics());
         }
+        self.hardware.await_priority(awaited);
         self.hardware.set_windows(windows);
     }
 
