@@ -116,6 +116,7 @@ pub trait WorldSwitch: Sized {
 
 /// The half that this machine's processors have.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "all of a machine's are of one variant")]
 pub enum Hardware {
     /// AMD's.
     Svm(Svm),

@@ -21,21 +21,17 @@ impl X86Vcpu {
     /// Does what stands between the vCPU and its guest. `Some` in place of a run.
     #[inline]
     pub(super) fn attend(&mut self, cpu: &Cpu, m: &X86Machine, p: &Pc, until: Instant) -> Option<Cause> {
-        if self.attention.intersects(Attention::DEADLINE | Attention::EXPIRED | Attention::ABSENT | Attention::BEGUN)
-            || self.until != until
+        let timely = Attention::DEADLINE | Attention::EXPIRED | Attention::ABSENT | Attention::BEGUN;
+        if (self.attention.intersects(timely) || self.until != until)
+            && let Some(cause) = self.expired(m, p, until)
         {
-            if let Some(cause) = self.expired(m, p, until) {
-                return Some(cause);
-            }
+            return Some(cause);
         }
         if self.local.wants_look(p.apics()) {
-            match self.local.look(p.apics()) {
-                None => {}
-                Some(message) => {
-                    if let Some(cause) = self.restarted(cpu, m, message) {
-                        return Some(cause);
-                    }
-                }
+            if let Some(message) = self.local.look(p.apics())
+                && let Some(cause) = self.restarted(cpu, m, message)
+            {
+                return Some(cause);
             }
             self.nmi |= self.local.take_nmi(p.apics());
             self.hardware.show_priority(self.local.tpr());

@@ -123,10 +123,9 @@ impl Run {
         if !written.status.success() {
             bail!("{what} ended with {}; its last lines:\n{}", written.status, written.lines.join("\n"));
         }
-        let lines = written.lines.into_iter();
-        let results: Vec<String> = lines.filter(|line| line.starts_with("RESULT ")).collect();
+        let results: Vec<String> = written.lines.iter().filter(|line| line.starts_with("RESULT ")).cloned().collect();
         if results.is_empty() {
-            bail!("{what} printed no RESULT line");
+            bail!("{what} printed no RESULT line; its last lines:\n{}", written.lines.join("\n"));
         }
         Ok(results)
     }
