@@ -87,7 +87,9 @@ where
         let config = MemoryConfig { huge, ..MemoryConfig::from(PAGES << 12) };
         b.with_config(config, |memory| {
             let table = memory.stage2().hashed().ok_or(Stop::Skip("this VM's table is not hashed"))?;
-            run(&Guest { b, memory, table, mode })
+            run(&Guest { b, memory, table, mode })?;
+            let epoch = b.m.epoch();
+            check(epoch.passed(epoch.stamp()), "R27: a call came back inside its walk")
         })
     })
 }
