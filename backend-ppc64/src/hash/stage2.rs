@@ -64,7 +64,7 @@ impl HashStage2 {
         }
         let fits = now.gfn() == x.gfn() && now.order() == x.order();
         if !fits || now.is_valid() && first_pfn(now.r, x.order()) != x.pfn() {
-            debug_assert!(false, "{x:?} does not fit what is there: {now:?}");
+            debug_assert!(false, "R4: {x:?} does not fit what is there: {now:?}");
             return Err(MapError::Retry);
         }
         let mut chain = self.parts.chain(m, g, now.gfn());

@@ -14,6 +14,7 @@ use backend_ppc64::hash::table::GROUP;
 use backend_ppc64::hash::words::C;
 use hv_core::addr::{GfnRange, Gpa};
 use hv_core::epoch::{Cpu, Domain};
+use hv_core::machine::CpuId;
 use hv_core::sync::SMALL;
 
 use super::vm::{TAG, Vm};
@@ -31,7 +32,7 @@ const EXACT: u64 = 1 << (63 - 24);
 const SUCCESS: u64 = 0;
 
 /// For the list of all.
-pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &STORED, &ENTERED, &REMOVED, &PROTECTED, &LATE, &ROOM];
+pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &STORED, &ENTERED, &REMOVED, &PROTECTED, &LATE, &STALE, &ROOM];
 
 /// A VM, and what a step has seen.
 pub struct Table {
@@ -110,6 +111,12 @@ fn entered(vm: &Vm<FakeHpt>, cpu: &Cpu) {
     enter(vm, cpu);
 }
 
+/// The same, and CPU 2 has it cached as clean.
+fn cached(vm: &Vm<FakeHpt>, cpu: &Cpu) {
+    entered(vm, cpu);
+    assert!(vm.machine.agent(vm.memory.stage2(), TAG).fill(CpuId(2), TARGET), "the entry is valid at once");
+}
+
 /// All of the page's group but its last entry is in use.
 fn crowded(vm: &Vm<FakeHpt>, cpu: &Cpu) {
     let place = place(vm, TARGET);
@@ -154,6 +161,19 @@ fn stores(world: &Table, cpu: &Cpu) {
     if agent.load(cpu.id(), TARGET).is_some() && agent.store(cpu.id(), TARGET, 3) {
         world.stored.store(1, Ordering::Relaxed);
     }
+}
+
+/// Hardware stores through what it has cached, if it has.
+fn stores_late(world: &Table, cpu: &Cpu) {
+    let agent = world.vm.machine.agent(world.vm.memory.stage2(), TAG);
+    if agent.store(cpu.id(), TARGET, 3) {
+        world.stored.store(1, Ordering::Relaxed);
+    }
+}
+
+fn discards(world: &Table, cpu: &Cpu) {
+    let vm = &world.vm;
+    vm.memory.discard(cpu, &vm.machine, GfnRange::new(TARGET.page(), 1).expect("a page"));
 }
 
 fn reads(world: &Table, cpu: &Cpu) {
@@ -231,6 +251,17 @@ static LATE: Scenario<Table> = Scenario {
     },
     world: || Table::new(entered),
     steps: &[removes, stores],
+};
+
+static STALE: Scenario<Table> = Scenario {
+    about: About {
+        name: "hpt-remove-unmap-store",
+        rules: "R9,R14",
+        race: "H_REMOVE of an entry that was zapped and not yet flushed, against a store through it",
+        preemptions: 2,
+    },
+    world: || Table::new(cached),
+    steps: &[discards, removes, stores_late],
 };
 
 static ROOM: Scenario<Table> = Scenario {
