@@ -118,7 +118,8 @@ impl HashStage2 {
             let Some(mut entry) = entry else { continue };
             let marks = entry.harvest();
             if entry.is_linked() {
-                // Only now: until here a zap of the page has to find the record, and wait (R9).
+                // Only now: until here a zap of the page has to find the record, and wait (R9). The walk that this is done in
+                // would hold up whoever frees the page as well.
                 let mut chain = self.parts().chain(m, g, entry.words().gfn());
                 if marks & R != 0 {
                     chain.set_used();

@@ -33,6 +33,8 @@ pub mod place;
 pub mod rmap;
 mod stage2;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod words;
 
 pub use claim::{Claim, Hashed, MayBeHashed, Words};

@@ -63,7 +63,7 @@ impl Config {
     /// The table for so many bytes of RAM: one entry for each 2 KiB, that is, two for each page, as PAPR recommends.
     #[must_use]
     pub fn for_ram(bytes: u64, granule: Order) -> Self {
-        let size = Order::covering((bytes >> 7).div_ceil(1 << PAGE_SHIFT)).unwrap_or(Order::MAX);
+        let size = Order::covering((bytes >> 7).div_ceil(1 << PAGE_SHIFT).max(1)).unwrap_or(Order::MAX);
         let size = Order::new(size.get().clamp(*SIZES.start(), *SIZES.end())).unwrap_or(Order::PAGE);
         Self { size, granule }
     }

@@ -148,11 +148,9 @@ fn removes(world: &Table, cpu: &Cpu) {
     world.returned.store(gpr[5], Ordering::Relaxed);
 }
 
-/// Read-only, and back.
+/// Read-only.
 fn protects(world: &Table, cpu: &Cpu) {
-    for flags in [3, 2] {
-        assert_eq!(made(&world.vm, cpu, TableCall::Protect, &[flags, index(&world.vm), 0])[3], SUCCESS);
-    }
+    assert_eq!(made(&world.vm, cpu, TableCall::Protect, &[3, index(&world.vm), 0])[3], SUCCESS);
 }
 
 /// Hardware caches the page as clean, and then stores.
