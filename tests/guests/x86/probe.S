@@ -3,8 +3,8 @@
  *
  * The text between the two symbols is loaded at guest physical address 0 and begins with its first instruction, in real mode,
  * with its mailbox in edi. An access is to be one of 64 bits and to reach everywhere, so it goes to long mode, with tables of
- * its own that map 8 GiB to themselves by leaves of 1 GiB; whoever walks them has nothing to note in them. Registers while it
- * runs:
+ * its own that map to themselves, by leaves of 2 MiB, the first 128 MiB and what begins at 4 GiB; whoever walks them has
+ * nothing to note in them. Registers while it runs:
  *   rbx mailbox: no call changes it   ebp 0 if the hypervisor is called by VMMCALL, as on AMD's processors
  *   r12 number of the command at work, or last done   r13 address   r14 value   rsi result   rdi status
  * Offsets and operations are probe.rs's `Field` and `Op`. It needs no memory but the mailbox, where the processor notes what
@@ -135,11 +135,15 @@ trivet_probe:
     .balign 4096, 0
     .quad   0x2023
     .balign 4096, 0
+    .quad   0x3023, 0, 0, 0, 0x4023
+    .balign 4096, 0
     .set    probe_leaf, 0xe3
-    .rept   8
+    .rept   64
     .quad   probe_leaf
-    .set    probe_leaf, probe_leaf + (1 << 30)
+    .set    probe_leaf, probe_leaf + (1 << 21)
     .endr
+    .balign 4096, 0
+    .quad   (1 << 32) + 0xe3
     .balign 4096, 0
     .globl  trivet_probe_end
 trivet_probe_end:
