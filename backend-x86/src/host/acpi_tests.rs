@@ -23,11 +23,12 @@ fn table(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
 }
 
 fn madt() -> Vec<u8> {
-    let entries: [&[u8]; 8] = [
+    let entries: [&[u8]; 9] = [
         &[0, 8, 0, 0, 1, 0, 0, 0],
         &[0, 8, 1, 2, 1, 0, 0, 0],
         &[0, 8, 2, 4, 0, 0, 0, 0],
         &[9, 16, 0, 0, 0x34, 1, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0],
+        &[9, 16, 0, 0, 0x35, 1, 0, 0, 2, 0, 0, 0, 4, 0, 0, 0],
         &[1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
         &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
         &[2, 10, 0, 9, 9, 0, 0, 0, 0xd, 0],
@@ -81,7 +82,7 @@ fn machine(newer: bool) -> Fake {
 fn the_tables_tell_of_cpus_interrupts_and_power() {
     for newer in [false, true] {
         let found = Acpi::read(&machine(newer), Some(ROOT)).unwrap();
-        assert_eq!(found.cpus, [0, 2, 0x134], "one may not be used");
+        assert_eq!(found.cpus, [0, 2, 0x134], "two may not be used");
         assert_eq!(found.io_apics, [IoApic { base: 0xfec0_0000, first: 0 }]);
         assert_eq!(found.line(4), Line { input: 4, low: false, level: false });
         assert_eq!(found.line(0).input, 2);
@@ -145,6 +146,13 @@ fn a_table_whose_bytes_do_not_add_up_is_not_there() {
     assert!(found.cpus.is_empty() && found.power_off.is_some());
     memory.block(ROOT)[9] ^= 1;
     assert_eq!(Acpi::read(&memory, Some(ROOT)), None);
+}
+
+#[test]
+fn an_entry_of_no_length_ends_the_table_sooner_or_later() {
+    let mut memory = machine(false);
+    memory.put(MADT, &table(b"APIC", &[0xee, 0, 0, 0, 0, 0, 0, 0, 0xee, 0, 0xee, 1, 9]));
+    assert_eq!(Acpi::read(&memory, Some(ROOT)).unwrap().cpus, []);
 }
 
 /// Sums are made right again, or nothing behind them would ever be read.

@@ -12,7 +12,7 @@ use x86_64::registers::model_specific::Msr;
 
 use super::vectors::{SPURIOUS, TIMER};
 
-/// Where the registers are, if they are memory. Trivet leaves the base where a reset puts it, and maps it as a device.
+/// Where the registers are, if they are memory: where a reset puts them. It is mapped as a device.
 pub const BASE: u64 = 0xfee0_0000;
 
 /// Offsets of registers; x2APIC's MSR is 800h plus a sixteenth of it.
@@ -37,6 +37,8 @@ mod register {
 const APIC_BASE: Msr = Msr::new(0x1b);
 const BASE_X2APIC: u64 = 1 << 10;
 const BASE_ENABLED: u64 = 1 << 11;
+/// The rest of it above: the address.
+const ADDRESS: u64 = !0xfff;
 /// IA32_TSC_DEADLINE.
 const DEADLINE: u32 = 0x6e0;
 
@@ -98,13 +100,13 @@ pub fn find() {
 /// Handlers are there ([`super::vectors`]), and interrupts are disabled.
 pub unsafe fn open() {
     let mut base = APIC_BASE;
-    // SAFETY: every processor with long mode has the register; the address is left as it is.
+    // SAFETY: every processor with long mode has the register, and the address is the usual one. From off to x2APIC it goes by
+    // xAPIC only, and from x2APIC nowhere.
     unsafe {
-        let value = base.read();
-        // From off to x2APIC it goes by xAPIC only.
-        base.write(value | BASE_ENABLED);
+        let value = base.read() & !ADDRESS | BASE | BASE_ENABLED;
+        base.write(value);
         if is_x2apic() {
-            base.write(value | BASE_ENABLED | BASE_X2APIC);
+            base.write(value | BASE_X2APIC);
         }
     }
     write(register::SPURIOUS, ON | u32::from(SPURIOUS));

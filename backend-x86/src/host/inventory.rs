@@ -41,17 +41,23 @@ impl Inventory {
     pub fn read(p: &impl Physical, magic: u32, at: u64, this_cpu: u32) -> Result<Self, NoHandover> {
         let Handover { memory, bundle, rsdp } = Handover::read(p, magic, at)?;
         let acpi = Acpi::read(p, rsdp).unwrap_or_default();
-        let mut cpus = Vec::from([this_cpu]);
-        for id in &acpi.cpus {
-            if !cpus.contains(id) && cpus.len() < MOST_CPUS {
-                cpus.push(*id);
-            }
-        }
+        let cpus = cpus(this_cpu, &acpi.cpus);
         let start_page = start_page(&memory, bundle.as_ref());
         let console = acpi.line(CONSOLE_INTERRUPT);
         let Acpi { io_apics, timer, power_off, .. } = acpi;
         Ok(Self { memory, cpus, start_page, bundle, io_apics, console, timer, power_off })
     }
+}
+
+/// The CPUs, each once: `this` one first, the others as they are `listed`, which may be in two forms.
+fn cpus(this: u32, listed: &[u32]) -> Vec<u32> {
+    let mut cpus = Vec::from([this]);
+    for id in listed {
+        if !cpus.contains(id) && cpus.len() < MOST_CPUS {
+            cpus.push(*id);
+        }
+    }
+    cpus
 }
 
 /// The highest page that is RAM, and not the bundle's.

@@ -1,4 +1,4 @@
-use super::{Inventory, Line};
+use super::{Inventory, Line, MOST_CPUS, cpus};
 use crate::host::fake::{Fake, longs, words};
 
 const AT: u64 = 0x6000;
@@ -27,4 +27,11 @@ fn cpus_start_in_memory_that_nobody_uses() {
     assert_eq!(page(0x4_0800, 0x60_0000), Some(0x3f));
     assert_eq!(page(0x9_fc00, 0x8_f800), Some(0x8e), "the bundle's first page is the last");
     assert_eq!(page(0x8000, 0x60_0000), None);
+}
+
+#[test]
+fn each_cpu_is_there_once_and_the_boot_cpu_is_the_first() {
+    assert_eq!(cpus(2, &[0, 1, 2, 3, 1, 0]), [2, 0, 1, 3]);
+    let many: Vec<u32> = (0..1000).collect();
+    assert_eq!(cpus(5, &many).len(), MOST_CPUS);
 }

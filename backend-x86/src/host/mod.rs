@@ -12,6 +12,7 @@ pub mod handover;
 pub mod inventory;
 pub mod map;
 pub mod physical;
+pub mod rates;
 pub mod rtc;
 
 #[cfg(target_os = "none")]
@@ -25,13 +26,13 @@ pub mod mmu;
 #[cfg(target_os = "none")]
 pub mod power;
 #[cfg(target_os = "none")]
-pub mod rates;
-#[cfg(target_os = "none")]
 pub mod routes;
 #[cfg(target_os = "none")]
 pub mod secondary;
 #[cfg(target_os = "none")]
 pub mod serial;
+#[cfg(target_os = "none")]
+pub mod timers;
 #[cfg(target_os = "none")]
 pub mod vectors;
 

@@ -1,150 +1,141 @@
-//! How fast the machine's counters count.
+//! How fast a counter counts, by another one whose speed is known. Pure.
 //!
-//! The TSC: by CPUID where it says so (Intel SDM vol. 2A, leaves 15h and 16h); else measured against a counter whose speed
-//! is known: channel 0 of the interval timer (Intel 8254), or ACPI's timer. The local APIC's timer is measured against the TSC.
-//! Whoever measures may lose the CPU meanwhile, beneath us; so each measurement is made five times, and the middle one
-//! counts.
-#![expect(unsafe_code, reason = "device registers")]
+//! Whoever measures may lose the CPU at any time, beneath us, and for longer than the measurement was to take. So both counters
+//! are read together, several times, and the reading that took least counts, at the beginning and at the end; how long it
+//! was between the two does not matter, as long as the known counter has not come round.
 
-use core::arch::x86_64::__cpuid;
+/// A counter that counts up.
+pub trait Counter {
+    /// Ticks in a second.
+    const HZ: u64;
+    /// It comes round after this value.
+    const MASK: u32;
+    /// Begins to count, if it has to be told.
+    fn begin(&mut self);
+    /// The value; `None` if it may have come round.
+    fn read(&mut self) -> Option<u32>;
+}
 
-use x86_64::instructions::port::Port;
-
-use super::apic;
-use crate::machine::alarm::Rates;
-use crate::machine::clock;
-
-/// Ticks of the interval timer and of ACPI's in a second.
-const PIT_HZ: u64 = 1_193_182;
-const ACPI_HZ: u64 = 3_579_545;
+/// Readings, of which one counts.
+const READINGS: u32 = 8;
 /// A measurement takes a two-hundredth of a second.
-const PART: u64 = 200;
-const TIMES: usize = 5;
-/// No TSC is slower than this, and nothing that is measured takes longer than a second of one that is as fast as this.
-const SLOWEST: u64 = 10_000_000;
-const FASTEST: u64 = 1 << 34;
+pub const PART: u64 = 200;
+/// How often a counter that has come round is asked again.
+const TIMES: u32 = 20;
+/// Ticks of the unknown counter in which the known one has to move, or it is none.
+const PATIENCE: u64 = 1 << 34;
 
-/// Channel 0's counter, and the command register.
-const CHANNEL0: u16 = 0x40;
-const COMMAND: u16 = 0x43;
-/// Channel 0, both bytes, mode 0: the output rises when the count is over. Its interrupt is masked.
-const ONCE: u8 = 0x30;
-/// The status of channel 0 is what is read next; in it, the output.
-const READ_BACK: u8 = 0xe2;
-const OUTPUT: u8 = 1 << 7;
-/// ACPI's timer has 24 bits, or more.
-const ACPI_BITS: u32 = 0xff_ffff;
-
-/// Nothing says how fast the TSC counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown;
-
-impl core::fmt::Display for Unknown {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("nothing says how fast the TSC counts: not CPUID, no interval timer, no ACPI timer")
-    }
-}
-
-/// Finds out. `acpi` is the port of ACPI's timer. Once, on the boot CPU, whose APIC is open.
-pub fn find(acpi: Option<u16>) -> Result<Rates, Unknown> {
-    let ticks_per_second = told()
-        .or_else(|| middle(|| pit(PIT_HZ / PART)).map(|ticks| ticks * PIT_HZ / (PIT_HZ / PART)))
-        .or_else(|| {
-            let port = acpi?;
-            middle(|| power_timer(port, (ACPI_HZ / PART) as u32)).map(|ticks| ticks * ACPI_HZ / (ACPI_HZ / PART))
-        })
-        .filter(|hz| (SLOWEST..FASTEST).contains(hz))
-        .ok_or(Unknown)?;
-    let timer_per_second = if apic::has_deadline() { 0 } else { local(ticks_per_second) };
-    Ok(Rates { ticks_per_second, timer_per_second })
-}
-
-/// The middle one of several measurements that all succeed.
-fn middle(mut measure: impl FnMut() -> Option<u64>) -> Option<u64> {
-    let mut all = [0; TIMES];
-    for one in &mut all {
-        *one = measure()?;
-    }
-    all.sort_unstable();
-    Some(all[TIMES / 2])
-}
-
-/// What CPUID says.
-fn told() -> Option<u64> {
-    let last = __cpuid(0).eax;
-    if last < 0x15 {
-        return None;
-    }
-    let ratio = __cpuid(0x15);
-    if ratio.eax != 0 && ratio.ebx != 0 && ratio.ecx != 0 {
-        return Some(u64::from(ratio.ecx) * u64::from(ratio.ebx) / u64::from(ratio.eax));
-    }
-    // In MHz.
-    (last >= 0x16).then(|| u64::from(__cpuid(0x16).eax & 0xffff) * 1_000_000).filter(|hz| *hz != 0)
-}
-
-/// TSC ticks in `count` ticks of the interval timer. `None` if there is no such timer.
-fn pit(count: u64) -> Option<u64> {
-    put(COMMAND, ONCE);
-    put(CHANNEL0, count as u8);
-    put(CHANNEL0, (count >> 8) as u8);
-    let begin = clock::now().0;
-    let end = loop {
-        put(COMMAND, READ_BACK);
-        let status = get(CHANNEL0);
-        let now = clock::now().0;
-        if status & OUTPUT != 0 {
-            break now;
+/// Ticks of the counter that `tsc` reads in a second. `None` if `known` does not count.
+pub fn compare<C: Counter>(known: &mut C, mut tsc: impl FnMut() -> u64) -> Option<u64> {
+    let mut once = || {
+        known.begin();
+        let (first, begin) = reading(known, &mut tsc)?;
+        while u64::from(passed::<C>(known.read()?, first)) < C::HZ / PART {
+            if tsc().wrapping_sub(begin) > PATIENCE {
+                return None;
+            }
         }
-        if now - begin > FASTEST / PART {
-            return None;
-        }
+        let (last, end) = reading(known, &mut tsc)?;
+        let ticks = u128::from(end.wrapping_sub(begin)) * u128::from(C::HZ);
+        u64::try_from(ticks / u128::from(passed::<C>(last, first))).ok()
     };
-    // Where there is no such timer its output is up at once.
-    Some(end - begin).filter(|ticks| *ticks > SLOWEST / PART)
+    (0..TIMES).find_map(|_| once())
 }
 
-/// The same of ACPI's timer.
-fn power_timer(port: u16, count: u32) -> Option<u64> {
-    let timer = || {
-        // SAFETY: reads a counter where the tables say that it is.
-        let ticks: u32 = unsafe { Port::new(port).read() };
-        ticks
-    };
-    let (first, begin) = (timer(), clock::now().0);
-    loop {
-        let passed = timer().wrapping_sub(first) & ACPI_BITS;
-        let now = clock::now().0;
-        if passed >= count {
-            return Some((now - begin) * u64::from(count) / u64::from(passed));
-        }
-        if now - begin > FASTEST / PART {
-            return None;
+fn passed<C: Counter>(now: u32, then: u32) -> u32 {
+    (now.wrapping_sub(then) & C::MASK).max(1)
+}
+
+/// Both counters' values at one time, or nearly so.
+fn reading<C: Counter>(known: &mut C, mut tsc: impl FnMut() -> u64) -> Option<(u32, u64)> {
+    let mut best = (u64::MAX, 0, 0);
+    for _ in 0..READINGS {
+        let before = tsc();
+        let value = known.read()?;
+        let took = tsc().wrapping_sub(before);
+        if took < best.0 {
+            best = (took, value, before.wrapping_add(took / 2));
         }
     }
+    Some((best.1, best.2))
 }
 
-/// Ticks of the local APIC's timer in a second.
-fn local(ticks_per_second: u64) -> u64 {
-    let measure = || {
-        let begin = clock::now().0;
-        apic::after(u32::MAX);
-        while clock::now().0 - begin < ticks_per_second / PART {
-            core::hint::spin_loop();
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::{Counter, compare};
+
+    /// Nanoseconds, and whoever looks at the time spends some; now and then a great many.
+    struct World {
+        now: Cell<u64>,
+        looks: Cell<u64>,
+        stolen: u64,
+    }
+
+    impl World {
+        fn look(&self) -> u64 {
+            self.looks.set(self.looks.get() + 1);
+            // One look in five, and not in step with the readings.
+            let stolen = if self.looks.get() % 5 == 0 { self.stolen } else { 0 };
+            self.now.set(self.now.get() + 300 + stolen);
+            self.now.get()
         }
-        let (left, end) = (apic::left(), clock::now().0);
-        apic::stop();
-        Some(u64::from(u32::MAX - left) * ticks_per_second / (end - begin))
-    };
-    middle(measure).unwrap_or(0)
-}
+    }
 
-fn put(port: u16, value: u8) {
-    // SAFETY: the interval timer's ports, which nobody else uses; or nobody's.
-    unsafe { Port::new(port).write(value) };
-}
+    struct Known<'w, const MASK: u32>(&'w World, u64);
 
-fn get(port: u16) -> u8 {
-    // SAFETY: as above; reading changes nothing.
-    unsafe { Port::new(port).read() }
+    impl<const MASK: u32> Counter for Known<'_, MASK> {
+        const HZ: u64 = 1_193_182;
+        const MASK: u32 = MASK;
+        fn begin(&mut self) {
+            self.1 = self.0.look();
+        }
+        fn read(&mut self) -> Option<u32> {
+            let ticks = (self.0.look() - self.1) * Self::HZ / 1_000_000_000;
+            (ticks <= MASK.into()).then_some(ticks as u32)
+        }
+    }
+
+    fn measure<const MASK: u32>(stolen: u64) -> Option<u64> {
+        let world = World { now: Cell::new(5), looks: Cell::new(0), stolen };
+        // 2.5 GHz.
+        compare(&mut Known::<MASK>(&world, 0), || world.look() * 5 / 2)
+    }
+
+    #[test]
+    fn who_loses_the_cpu_now_and_then_measures_well_all_the_same() {
+        for stolen in [0, 1_000, 50_000, 3_000_000] {
+            let hz = measure::<0xff_ffff>(stolen).unwrap();
+            assert!(hz.abs_diff(2_500_000_000) < 2_500_000, "{hz} with {stolen}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_has_come_round_is_asked_again_and_in_the_end_not_believed() {
+        assert!(measure::<0xffff>(100_000).is_some());
+        assert_eq!(measure::<0xffff>(90_000_000), None);
+        assert_eq!(measure::<0>(0), None, "one that is over at once");
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_none() {
+        struct Still;
+        impl Counter for Still {
+            const HZ: u64 = 1_000_000;
+            const MASK: u32 = u32::MAX;
+            fn begin(&mut self) {}
+            fn read(&mut self) -> Option<u32> {
+                Some(u32::MAX)
+            }
+        }
+        let mut now = 0;
+        assert_eq!(
+            compare(&mut Still, || {
+                now += 1 << 30;
+                now
+            }),
+            None
+        );
+    }
 }

@@ -226,8 +226,9 @@ mod tests {
                         if inside.entering(CpuId(cpu), tag(1), &mut seen) == Cached::Stale || cached == 0 {
                             cached = table.load(Ordering::SeqCst);
                         }
-                        assert!(cached > dead.load(Ordering::SeqCst), "a translation was used after its flush");
+                        let is_alive = cached > dead.load(Ordering::SeqCst);
                         inside.left(CpuId(cpu));
+                        assert!(is_alive, "a translation was used after its flush");
                     }
                 });
             }

@@ -20,7 +20,7 @@ use backend_x86::X86;
 use backend_x86::host::inventory::Inventory;
 use backend_x86::host::memory::{Mapped, rtc};
 use backend_x86::host::serial::Serial;
-use backend_x86::host::{apic, descriptors, map, mmu, rates, routes, vectors};
+use backend_x86::host::{apic, descriptors, map, mmu, routes, timers, vectors};
 use backend_x86::machine::clock::{self, microseconds};
 use backend_x86::machine::{Found as Parts, X86Machine};
 use board_kit::guests::{self, Found};
@@ -139,7 +139,7 @@ extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
 /// the boot CPU's stack, on which everything else will run.
 #[inline(never)]
 fn machine(inventory: &Inventory, frames: Frames) -> &'static X86Machine {
-    let rates = match rates::find(inventory.timer) {
+    let rates = match timers::find(inventory.timer) {
         Ok(rates) => rates,
         Err(why) => refuse(&why),
     };
