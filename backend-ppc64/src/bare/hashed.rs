@@ -15,13 +15,14 @@ use hv_core::vcpu::exit::Access;
 
 use super::Ppc64Bare;
 use super::machine::Bare;
+use super::stage2::BareStage2;
 use crate::hash::calls::{self, Called, Context, RealMode};
 use crate::hash::edit::Room;
 use crate::hash::entry::Patience;
 use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
 use crate::hash::place::{Segment, VRMA};
 use crate::hash::table::GROUP;
-use crate::hash::{Claim, HashStage2};
+use crate::hash::{Claim, HashStage2, MayBeHashed};
 use crate::vcpu::cpu::State;
 use crate::vcpu::exits::{DSISR_STORE, Reflected};
 use crate::vcpu::hashed::{Again, Hashed};
@@ -175,6 +176,14 @@ fn put_real(m: &Bare, walk: &WalkGuard<'_>, table: &HashStage2, address: u64) ->
         let room = Room::InGroupOf(place.group * GROUP);
         table.put(m, walk, Patience::Endless, room, (place.v | BOLTED, r)).is_ok()
     })
+}
+
+/// What a fault of a guest with translation off claims, for whoever runs guests by hand; `None` on a radix table, or if there is
+/// no room for the entry.
+pub fn claim(m: &Bare, cpu: &Cpu, stage2: &BareStage2, gpa: Gpa) -> Option<Claim> {
+    let table = stage2.hashed()?;
+    let walk = m.epoch().enter(cpu);
+    put_real(m, &walk, table, gpa.0).then(|| table.entry_for(m, &walk, &Segment::new(VRMA)?, gpa.0))?
 }
 
 /// Address bits of the virtual real mode area: a segment of 1 TiB.

@@ -103,6 +103,22 @@ impl Bare {
         if enter::arrive(self.partitions.register()) { Ok(()) } else { Err(BareError::NoMemory) }
     }
 
+    /// The hashed table for so many bytes of RAM.
+    pub fn hashed_table(&self, ram: u64) -> Table {
+        Table::Hashed { log2: PAGE_SHIFT + u32::from(Config::for_ram(ram, Order::PAGE).size.get()) }
+    }
+
+    /// States which kind of table the VM with this tag has when it is built next.
+    pub fn set_table(&self, tag: VmTag, table: Table) {
+        let word = match table {
+            Table::Radix => 0,
+            Table::Hashed { log2 } => (log2 - PAGE_SHIFT) as u8 + 1,
+        };
+        if let Some(hashed) = self.hashed.get(usize::from(tag.0.get())) {
+            hashed.store(word, Ordering::Relaxed);
+        }
+    }
+
     fn drop_partition(&self, tag: VmTag) {
         match self.hashed(tag) {
             None => tlb::drop_partition(tag),
@@ -156,18 +172,12 @@ impl Host for Bare {
     }
 
     fn prepare(&self, tag: VmTag, config: &VmConfig) {
-        let word = match self.table(config.memory, &config.cmdline) {
-            Table::Radix => 0,
-            Table::Hashed { log2 } => (log2 - PAGE_SHIFT) as u8 + 1,
-        };
-        if let Some(hashed) = self.hashed.get(usize::from(tag.0.get())) {
-            hashed.store(word, Ordering::Relaxed);
-        }
+        self.set_table(tag, self.table(config.memory, &config.cmdline));
     }
 
     fn table(&self, ram: u64, cmdline: &str) -> Table {
         if cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX) {
-            Table::Hashed { log2: PAGE_SHIFT + u32::from(Config::for_ram(ram, Order::PAGE).size.get()) }
+            self.hashed_table(ram)
         } else {
             Table::Radix
         }

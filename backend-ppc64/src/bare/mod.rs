@@ -4,17 +4,18 @@
 //! blocks; [`machine`] owns the partition table, translation caches and CPUs; [`opal`] is firmware.
 
 pub mod linear;
+pub mod stubs;
 
 #[cfg(target_arch = "powerpc64")]
 pub mod enter;
 #[cfg(target_arch = "powerpc64")]
-mod hashed;
+pub mod hashed;
 #[cfg(target_arch = "powerpc64")]
 pub mod machine;
 #[cfg(target_arch = "powerpc64")]
 pub mod opal;
 #[cfg(target_arch = "powerpc64")]
-mod stage2;
+pub mod stage2;
 #[cfg(target_arch = "powerpc64")]
 mod tlb;
 #[cfg(target_arch = "powerpc64")]

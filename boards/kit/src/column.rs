@@ -6,6 +6,7 @@
 #[cfg(feature = "figures")]
 use core::fmt::Write as _;
 
+use conformance::cases::Case;
 use conformance::probe::Image;
 #[cfg(not(feature = "figures"))]
 use conformance::report::{self, Tally};
@@ -43,35 +44,38 @@ pub struct Setup<I: Isa> {
     pub probe: Image,
 }
 
-/// Runs the table, and ends the run.
+/// How a column's guests come to a claim: what a fault at this address of the VM with this second stage claims.
+pub type Claims<I> = fn(&<I as Isa>::Machine, &Cpu, &<I as Isa>::Stage2, Gpa) -> <I as Isa>::Claim;
+
+/// Runs the table on tables whose faults claim nothing, radix ones, and ends the run.
 pub fn run<B: Board>(setup: &Setup<B::Isa>) -> !
 where
     B::Isa: Isa<Claim: Default>,
 {
+    run_with::<B>(setup, |_, _, _, _| Default::default(), core::iter::empty())
+}
+
+/// The same on tables of any kind, and before it the cases of this column alone.
+pub fn run_with<B: Board>(setup: &Setup<B::Isa>, claims: Claims<B::Isa>, own: impl Iterator<Item = Case<B::Isa>>) -> ! {
     let machine = setup.machine;
     let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(None, &"the boot CPU was taken twice") };
     let has_other = setup.cpus > 1;
     if has_other && let Err(why) = (setup.start)(OTHER, serve) {
         refuse::<B>(None, &format_args!("CPU {} does not start: {why}", OTHER.0));
     }
-    let column = || Column { setup, cpu: &cpu, has_other };
-    B::power_off(if good::<B>(column) { Verdict::Success } else { Verdict::Failure })
+    let column = || Column { setup, cpu: &cpu, has_other, claims };
+    B::power_off(if good::<B>(column, own) { Verdict::Success } else { Verdict::Failure })
 }
 
 #[cfg(not(feature = "figures"))]
-fn good<'a, B: Board>(column: impl FnMut() -> Column<'a, B::Isa>) -> bool
-where
-    B::Isa: Isa<Claim: Default>,
-{
-    let tally = report::run::<B::Isa, _>("", column, &mut PortText(B::console()));
+fn good<'a, B: Board>(column: impl FnMut() -> Column<'a, B::Isa>, own: impl Iterator<Item = Case<B::Isa>>) -> bool {
+    let tally = report::run_with::<B::Isa, _>(own, "", column, &mut PortText(B::console()));
     matches!(tally, Ok(Tally { failed: 0, .. }))
 }
 
+/// Figures have no cases of their own.
 #[cfg(feature = "figures")]
-fn good<'a, B: Board>(column: impl FnOnce() -> Column<'a, B::Isa>) -> bool
-where
-    B::Isa: Isa<Claim: Default>,
-{
+fn good<'a, B: Board>(column: impl FnOnce() -> Column<'a, B::Isa>, _: impl Iterator<Item = Case<B::Isa>>) -> bool {
     let (column, mut out) = (column(), PortText(B::console()));
     match figures::run(&Bench::new(&column), &mut out) {
         Ok(()) => true,
@@ -98,10 +102,10 @@ struct Column<'a, I: Isa> {
     setup: &'a Setup<I>,
     cpu: &'a Cpu,
     has_other: bool,
+    claims: Claims<I>,
 }
 
-/// On radix tables: their faults claim nothing, which is every instruction set's default.
-impl<I: Isa<Claim: Default>> Rig<I> for Column<'_, I> {
+impl<I: Isa> Rig<I> for Column<'_, I> {
     fn machine(&self) -> &I::Machine {
         self.setup.machine
     }
@@ -118,8 +122,9 @@ impl<I: Isa<Claim: Default>> Rig<I> for Column<'_, I> {
         Ok(self.setup.probe)
     }
 
-    fn claim(&self, _stage2: &I::Stage2, _gpa: Gpa, _size: Order) -> I::Claim {
-        I::Claim::default()
+    /// Guests that choose sizes choose pages.
+    fn claim(&self, stage2: &I::Stage2, gpa: Gpa, _size: Order) -> I::Claim {
+        (self.claims)(self.setup.machine, self.cpu, stage2, gpa)
     }
 
     fn both(&self, there: &(dyn Fn(&Cpu) + Sync), here: &mut dyn FnMut(&Cpu)) -> bool {

@@ -1,11 +1,14 @@
-//! The conformance table in place of guests: column `powernv-radix`.
+//! The conformance table in place of guests: column `powernv-radix`, or, if the machine was started with `-append hashed`,
+//! `powernv-hpt`, with the cases of a guest's calls on its table before it.
 
+use backend_ppc64::bare::hashed::claim;
 use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::radix::PartitionScoped;
 use board_kit::column::{self, Setup};
-use conformance::probe::{Image, Nowhere};
-use conformance::rig::Codec;
-use hv_core::addr::Gpa;
+use conformance::probe::{Image, Nowhere, RAM_PAGES};
+use conformance::rig::{Codec, FIRST, SECOND};
+use hv_core::addr::{Gpa, PAGE_SHIFT};
+use hv_core::flat::Tree;
 
 use crate::{Powernv, cpus};
 
@@ -23,11 +26,28 @@ const BLR: u64 = 0x4e80_0020;
 
 const CODECS: &[Codec] = &[Codec::of::<PartitionScoped>("ppc64 partition-scoped")];
 
-/// Runs the table on a machine with so many CPUs, and ends the run.
-pub fn run(machine: &'static Bare, cpus: usize) -> ! {
+/// On the command line: guests have hashed tables.
+const HASHED: &[u8] = b"hashed";
+
+/// Runs the table on a machine with so many CPUs and this device tree, and ends the run.
+pub fn run(machine: &'static Bare, cpus: usize, tree: &[u8]) -> ! {
     let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
     // SAFETY: the assembly between the two symbols, in the image's read-only data.
     let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
     let probe = Image { code, entry: ENTRY, nowhere: Nowhere::Exception, returns: Some(BLR) };
-    column::run::<Powernv>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
+    let setup = Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe };
+    if has_hashed_guests(tree) {
+        for tag in [FIRST, SECOND] {
+            machine.set_table(tag, machine.hashed_table(RAM_PAGES << PAGE_SHIFT));
+        }
+        column::run_with::<Powernv>(&setup, claim, conformance_hash::table())
+    }
+    column::run::<Powernv>(&setup)
+}
+
+/// True if firmware was given the word.
+fn has_hashed_guests(tree: &[u8]) -> bool {
+    let chosen = Tree::new(tree).and_then(|tree| tree.root()).and_then(|root| root.child("chosen"));
+    let words = chosen.as_ref().and_then(|chosen| chosen.property("bootargs")).unwrap_or_default();
+    words.split(|byte| byte.is_ascii_whitespace() || *byte == 0).any(|word| word == HASHED)
 }

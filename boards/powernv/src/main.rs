@@ -97,7 +97,7 @@ extern "C" fn trivet_boot(r3: u64, _r4: u64, _r5: u64, _base: u64, hv: u64, r8: 
     let machine = machine(&inventory, frames);
 
     let Some(range) = inventory.bundle else {
-        without_guests(machine, inventory.cpus.len());
+        without_guests(machine, inventory.cpus.len(), tree);
     };
     // SAFETY: the bundle's memory is RAM that firmware filled, no allocator hands it out, and nobody writes it.
     let bytes = unsafe { handed::bytes(&range) };
@@ -133,6 +133,6 @@ fn machine(inventory: &Inventory, frames: Frames) -> &'static Bare {
 
 /// Ends a run that was given no guests.
 #[cfg(not(feature = "conformance"))]
-fn without_guests(_: &'static Bare, _cpus: usize) -> ! {
+fn without_guests(_: &'static Bare, _cpus: usize, _tree: &[u8]) -> ! {
     refuse(&"the machine was started without a bundle of guests (-initrd)")
 }
