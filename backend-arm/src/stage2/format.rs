@@ -217,7 +217,9 @@ impl<K: Kind> RadixFormat for Entries<K> {
 
 impl<K: Kind> Stage2Format for Entries<K> {
     const LEAVES: Orders = Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB);
-    const DIRTY: DirtyMethod = K::DIRTY;
+    fn dirty() -> DirtyMethod {
+        K::DIRTY
+    }
 }
 
 #[cfg(test)]

@@ -155,7 +155,9 @@ impl Stage2Format for PartitionScoped {
     /// Hardware may raise a fault for a clear R or C instead of setting it, and firmware that sets them may do so with a
     /// plain store, which brings back an entry that was removed meanwhile. So they are set with the translation, and C goes
     /// with the permission to store.
-    const DIRTY: DirtyMethod = DirtyMethod::WriteProtect;
+    fn dirty() -> DirtyMethod {
+        DirtyMethod::WriteProtect
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,8 @@ impl X86Machine {
         // SAFETY: `Features::of` asks for registers that are there.
         let features = Features::of(&identify::leaves(), |register| unsafe { identify::register(register) })
             .map_err(MachineError::Processor)?;
+        // SAFETY: no other CPU is up, and no machine is there that could have a table.
+        unsafe { crate::stage2::found::find(features.nested()) };
         let domain = Domain::new();
         // The boot CPU, which joins for good later.
         let cpu = domain.cpu(CpuId(0)).ok_or(MachineError::NoMemory)?;

@@ -121,21 +121,68 @@ impl Kind for Npt {
     const DIRTY: DirtyMethod = DirtyMethod::HardwareBits;
 }
 
+/// The bits of one kind, as numbers: see [`Kind`].
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "they are the constants of `Kind`")]
+pub struct Bits {
+    pub leaf: u64,
+    pub table: u64,
+    pub accessed: u64,
+    pub changed: u64,
+    pub exec: u64,
+    pub no_exec: u64,
+    pub present: u64,
+    pub dirty: DirtyMethod,
+}
+
+impl Bits {
+    /// Those of a kind.
+    #[must_use]
+    pub const fn of<K: Kind>() -> Self {
+        Self {
+            leaf: K::LEAF,
+            table: K::TABLE,
+            accessed: K::ACCESSED,
+            changed: K::CHANGED,
+            exec: K::EXEC,
+            no_exec: K::NO_EXEC,
+            present: K::PRESENT,
+            dirty: K::DIRTY,
+        }
+    }
+}
+
+/// Where entries have their bits from: a kind, or, in the image, the kind that this machine has ([`super::found`]).
+pub trait Source: Debug + 'static {
+    /// The bits, always the same.
+    fn bits() -> Bits;
+}
+
+impl<K: Kind> Source for K {
+    #[inline(always)]
+    fn bits() -> Bits {
+        Bits::of::<K>()
+    }
+}
+
 /// Stage 2 entries of one kind.
 #[derive(Debug)]
 pub struct Entries<K>(PhantomData<fn() -> K>);
 
-impl<K: Kind> Entries<K> {
+impl<K: Source> Entries<K> {
     /// The bits that say what a present leaf allows.
-    const RIGHTS: u64 = READ | WRITE | K::EXEC | K::NO_EXEC;
+    #[inline(always)]
+    fn rights() -> u64 {
+        READ | WRITE | K::bits().exec | K::bits().no_exec
+    }
 
     /// A leaf at `level`: the bits that every one has, and where its frame stands. `None` where there are none.
     #[inline(always)]
     fn leaf(level: u8) -> Option<(u64, u64)> {
         match level {
-            0 => Some((K::LEAF, FRAME)),
-            1 => Some((K::LEAF | LARGE, FRAME & !(Order::MIB2.bytes() - 1))),
-            2 => Some((K::LEAF | LARGE, FRAME & !(Order::GIB.bytes() - 1))),
+            0 => Some((K::bits().leaf, FRAME)),
+            1 => Some((K::bits().leaf | LARGE, FRAME & !(Order::MIB2.bytes() - 1))),
+            2 => Some((K::bits().leaf | LARGE, FRAME & !(Order::GIB.bytes() - 1))),
             _ => None,
         }
     }
@@ -143,17 +190,17 @@ impl<K: Kind> Entries<K> {
     #[inline(always)]
     fn decode_leaf(v: u64, level: u8) -> Option<Leaf> {
         let (every, frame) = Self::leaf(level)?;
-        let says = if v & K::PRESENT != 0 { Self::RIGHTS } else { WITHHELD };
-        if v & !(frame | K::ACCESSED | K::CHANGED | says) != every {
+        let says = if v & K::bits().present != 0 { Self::rights() } else { WITHHELD };
+        if v & !(frame | K::bits().accessed | K::bits().changed | says) != every {
             return None;
         }
-        let prot = if v & K::PRESENT != 0 {
+        let prot = if v & K::bits().present != 0 {
             if v & READ == 0 {
                 return None;
             }
             let mut prot = Prot::READ;
             prot.set(Prot::WRITE, v & WRITE != 0);
-            prot.set(Prot::EXEC, v & (K::EXEC | K::NO_EXEC) == K::EXEC);
+            prot.set(Prot::EXEC, v & (K::bits().exec | K::bits().no_exec) == K::bits().exec);
             prot
         } else {
             // Only what cannot be given is withheld.
@@ -164,8 +211,8 @@ impl<K: Kind> Entries<K> {
             prot
         };
         let mut rc = Rc::empty();
-        rc.set(Rc::REFERENCED, v & K::ACCESSED != 0);
-        rc.set(Rc::CHANGED, v & K::CHANGED != 0);
+        rc.set(Rc::REFERENCED, v & K::bits().accessed != 0);
+        rc.set(Rc::CHANGED, v & K::bits().changed != 0);
         Some(Leaf { pfn: Pfn((v & frame) >> PAGE_SHIFT), prot, rc })
     }
 
@@ -178,7 +225,7 @@ impl<K: Kind> Entries<K> {
         }
         let set = |when: bool, bits: u64| if when { bits } else { 0 };
         let rights = if leaf.prot.contains(Prot::READ) {
-            let exec = if leaf.prot.contains(Prot::EXEC) { K::EXEC } else { K::NO_EXEC };
+            let exec = if leaf.prot.contains(Prot::EXEC) { K::bits().exec } else { K::bits().no_exec };
             READ | set(leaf.prot.contains(Prot::WRITE), WRITE) | exec
         } else {
             u64::from(leaf.prot.bits()) << WITHHELD_AT
@@ -186,15 +233,15 @@ impl<K: Kind> Entries<K> {
         every
             | leaf.pfn.0 << PAGE_SHIFT
             | rights
-            | set(leaf.rc.contains(Rc::REFERENCED), K::ACCESSED)
-            | set(leaf.rc.contains(Rc::CHANGED), K::CHANGED)
+            | set(leaf.rc.contains(Rc::REFERENCED), K::bits().accessed)
+            | set(leaf.rc.contains(Rc::CHANGED), K::bits().changed)
     }
 
     #[inline(always)]
     fn decode_table(v: u64, level: u8) -> Option<Pte> {
         // One comparison: every walk asks at every level.
         let bits = *Self::BITS.get(usize::from(level.checked_sub(1)?))?;
-        if v & !FRAME != K::TABLE {
+        if v & !FRAME != K::bits().table {
             return None;
         }
         let table = TableRef::new(Pfn((v & FRAME) >> PAGE_SHIFT), TableRef::order_of(bits)?);
@@ -202,7 +249,7 @@ impl<K: Kind> Entries<K> {
     }
 }
 
-impl<K: Kind> RadixFormat for Entries<K> {
+impl<K: Source> RadixFormat for Entries<K> {
     const BITS: &'static [u8] = &[9, 9, 9, 9];
 
     #[inline(always)]
@@ -229,7 +276,7 @@ impl<K: Kind> RadixFormat for Entries<K> {
             Pte::Transition(Transition::Busy | Transition::Arriving(_) | Transition::Unknown) | Pte::Swapped(_) => BUSY,
             Pte::Transition(Transition::Splitting) => SPLITTING,
             Pte::Transition(Transition::Frozen) => FROZEN,
-            Pte::Table { table, .. } => K::TABLE | (table.base().0 << PAGE_SHIFT & FRAME),
+            Pte::Table { table, .. } => K::bits().table | (table.base().0 << PAGE_SHIFT & FRAME),
             Pte::Leaf(leaf) => Self::encode_leaf(&leaf, level),
         };
         v.to_le()
@@ -239,27 +286,30 @@ impl<K: Kind> RadixFormat for Entries<K> {
     fn protected(raw: u64, level: u8, along: Rc) -> Option<u64> {
         let v = u64::from_le(raw);
         let (every, frame) = Self::leaf(level)?;
-        let shape = v & !(frame | K::ACCESSED | K::CHANGED | K::EXEC | K::NO_EXEC);
+        let shape = v & !(frame | K::bits().accessed | K::bits().changed | K::bits().exec | K::bits().no_exec);
         let gone = if shape == every | READ | WRITE {
             WRITE
         } else {
             // Stores that a leaf withholds are taken from it as well.
             const STORES: u64 = (Prot::WRITE.bits() as u64) << WITHHELD_AT;
             const FETCHES: u64 = (Prot::EXEC.bits() as u64) << WITHHELD_AT;
-            if v & !(frame | K::ACCESSED | K::CHANGED | FETCHES) != every | STORES {
+            if v & !(frame | K::bits().accessed | K::bits().changed | FETCHES) != every | STORES {
                 return None;
             }
             STORES
         };
-        let referenced = if along.contains(Rc::REFERENCED) { K::ACCESSED } else { 0 };
-        let changed = if along.contains(Rc::CHANGED) { K::CHANGED } else { 0 };
+        let referenced = if along.contains(Rc::REFERENCED) { K::bits().accessed } else { 0 };
+        let changed = if along.contains(Rc::CHANGED) { K::bits().changed } else { 0 };
         Some((v & !(gone | referenced | changed)).to_le())
     }
 }
 
-impl<K: Kind> Stage2Format for Entries<K> {
+impl<K: Source> Stage2Format for Entries<K> {
     const LEAVES: Orders = Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB);
-    const DIRTY: DirtyMethod = K::DIRTY;
+    #[inline(always)]
+    fn dirty() -> DirtyMethod {
+        K::bits().dirty
+    }
 }
 
 #[cfg(test)]

@@ -1,44 +1,30 @@
-//! The table of a VM: one of three kinds, of which a machine has one.
+//! The table of a VM: of the kind that the machine has.
 
 use hv_core::addr::Orders;
 use hv_core::epoch::Cpu;
 use hv_core::isa::{DirtyMethod, Isa, SizeRule, Stage2, VmTag};
 use hv_core::radix::RadixStage2;
 
-use super::format::{Entries, EptMarks, EptTrap, Npt};
+use super::Processor;
+use super::format::Entries;
+use super::found::Found;
 use super::pointer::{eptp, nested_cr3};
-use crate::features::{Features, Nested};
-
-/// A machine that says what its processors have. All of them have the same.
-pub trait Processor {
-    /// What they have.
-    fn features(&self) -> &Features;
-}
+use crate::features::Nested;
 
 /// A VM's second stage.
 #[derive(Debug)]
 pub struct X86Stage2 {
-    table: Table,
+    table: RadixStage2<Entries<Found>>,
     pointer: u64,
     leaves: Orders,
 }
 
-#[derive(Debug)]
-enum Table {
-    EptMarks(RadixStage2<Entries<EptMarks>>),
-    EptTrap(RadixStage2<Entries<EptTrap>>),
-    Npt(RadixStage2<Entries<Npt>>),
-}
-
-/// The same expression for whichever kind it is.
-macro_rules! each {
-    ($table:expr, $t:ident => $with:expr) => {
-        match $table {
-            Table::EptMarks($t) => $with,
-            Table::EptTrap($t) => $with,
-            Table::Npt($t) => $with,
-        }
-    };
+/// There is one kind of table.
+macro_rules! only {
+    ($table:expr, $t:ident => $with:expr) => {{
+        let $t = $table;
+        $with
+    }};
 }
 
 impl X86Stage2 {
@@ -56,16 +42,12 @@ where
 {
     fn create(cpu: &Cpu, m: &I::Machine, tag: VmTag) -> Option<Self> {
         let features = m.features();
-        let table = match features.nested() {
-            Nested::EptMarks => Table::EptMarks(Stage2::<I>::create(cpu, m, tag)?),
-            Nested::EptTrap => Table::EptTrap(Stage2::<I>::create(cpu, m, tag)?),
-            Nested::Npt => Table::Npt(Stage2::<I>::create(cpu, m, tag)?),
-        };
-        let root = each!(&table, t => t.root());
-        let pointer = match table {
-            Table::EptMarks(_) => eptp(root, DirtyMethod::HardwareBits),
-            Table::EptTrap(_) => eptp(root, DirtyMethod::WriteProtect),
-            Table::Npt(_) => nested_cr3(root),
+        let table: RadixStage2<Entries<Found>> = Stage2::<I>::create(cpu, m, tag)?;
+        let root = table.root();
+        let pointer = match features.nested() {
+            Nested::EptMarks => eptp(root, DirtyMethod::HardwareBits),
+            Nested::EptTrap => eptp(root, DirtyMethod::WriteProtect),
+            Nested::Npt => nested_cr3(root),
         };
         Some(Self { table, pointer, leaves: features.leaves() })
     }
@@ -75,5 +57,5 @@ where
         SizeRule::AnyOf(self.leaves)
     }
 
-    hv_core::stage2_by_kind!(each);
+    hv_core::stage2_by_kind!(only);
 }

@@ -20,7 +20,7 @@ pub trait Stage2Format: RadixFormat {
     const LEAVES: Orders;
     /// Who sets the reference and change bits of its leaves: hardware by itself; or we, with the translation, all that its
     /// rights can lead to, so that hardware finds nothing to store there.
-    const DIRTY: DirtyMethod;
+    fn dirty() -> DirtyMethod;
 }
 
 /// A radix table as stage 2. Makes nothing of claims: a radix fault depends on nothing but the address.
@@ -63,7 +63,7 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     }
 
     fn dirty_method(&self) -> DirtyMethod {
-        F::DIRTY
+        F::dirty()
     }
 
     fn size_rule(&self, _: &I::Claim) -> SizeRule {
@@ -99,7 +99,7 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     ) -> Unmapped {
         let guard = m.epoch().enter(cpu);
         let (from, to) = (r.start().0, r.end().0);
-        match changed.filter(|_| F::DIRTY == DirtyMethod::HardwareBits) {
+        match changed.filter(|_| F::dirty() == DirtyMethod::HardwareBits) {
             // Leaves always find room, so either reaches the end.
             Some(changed) => {
                 let mut leaves = Each(|key, order, leaf: Leaf| {
@@ -124,7 +124,7 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
         let guard = m.epoch().enter(cpu);
         // Where C is ours it means "may be stored to": set with the permission, gone with it.
-        let along = if F::DIRTY == DirtyMethod::WriteProtect { Rc::CHANGED } else { Rc::empty() };
+        let along = if F::dirty() == DirtyMethod::WriteProtect { Rc::CHANGED } else { Rc::empty() };
         self.table.protect(m, &guard, r.start().0, r.end().0, along, |from, to, order| note_run(f, from, to, order));
     }
 
@@ -135,7 +135,7 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
 
     fn age(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch, noted: &mut dyn FnMut(Gfn, Order)) {
         let guard = m.epoch().enter(cpu);
-        match F::DIRTY {
+        match F::dirty() {
             DirtyMethod::HardwareBits => self.unmark(m, &guard, r, Rc::REFERENCED, f, noted),
             DirtyMethod::WriteProtect => {
                 let mut used = Each(|key, order, _| {
@@ -177,7 +177,7 @@ fn leaf_of<F: Stage2Format>(x: &Mapping) -> Leaf {
 /// The reference and change bits that a new translation begins with.
 #[inline]
 fn initial_rc<F: Stage2Format>(prot: Prot) -> Rc {
-    match F::DIRTY {
+    match F::dirty() {
         DirtyMethod::HardwareBits => Rc::empty(),
         DirtyMethod::WriteProtect if prot.contains(Prot::WRITE) => Rc::all(),
         DirtyMethod::WriteProtect => Rc::REFERENCED,

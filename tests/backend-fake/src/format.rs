@@ -108,7 +108,9 @@ impl Stage2Format for Skewed {
         _ => Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB),
     };
 
-    const DIRTY: DirtyMethod = DirtyMethod::HardwareBits;
+    fn dirty() -> DirtyMethod {
+        DirtyMethod::HardwareBits
+    }
 }
 
 impl RadixFormat for Trapping {
@@ -125,5 +127,7 @@ impl RadixFormat for Trapping {
 
 impl Stage2Format for Trapping {
     const LEAVES: Orders = Skewed::LEAVES;
-    const DIRTY: DirtyMethod = DirtyMethod::WriteProtect;
+    fn dirty() -> DirtyMethod {
+        DirtyMethod::WriteProtect
+    }
 }

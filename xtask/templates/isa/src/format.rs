@@ -108,7 +108,9 @@ impl Stage2Format for Entries {
     const LEAVES: Orders = Orders::NONE.with(Order::PAGE).with(Order::MIB2).with(Order::GIB);
 
     /// Until it is known that hardware sets both marks, atomically, and again after they were cleared and flushed.
-    const DIRTY: DirtyMethod = DirtyMethod::WriteProtect;
+    fn dirty() -> DirtyMethod {
+        DirtyMethod::WriteProtect
+    }
 }
 
 #[cfg(test)]
