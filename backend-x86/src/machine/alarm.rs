@@ -3,7 +3,9 @@
 //! The timer compares the TSC where it can. Elsewhere it counts down by itself, at its own speed, from at most 32 bits: such
 //! an alarm may ring early, never late, and whoever set it sets it again.
 
-use hv_core::epoch::MAX_CPUS;
+use alloc::vec::Vec;
+
+use hv_core::heap::list;
 use hv_core::machine::{CpuId, Instant};
 use hv_core::sync::{AtomicU64, Ordering};
 
@@ -32,13 +34,13 @@ struct Set(AtomicU64);
 
 /// The alarms.
 #[derive(Debug)]
-pub struct Alarms([Set; MAX_CPUS]);
+pub struct Alarms(Vec<Set>);
 
 impl Alarms {
-    /// None is set.
+    /// Those of so many CPUs, none of them set. `None` if there is no heap for them.
     #[must_use]
-    pub fn new() -> Self {
-        Self(core::array::from_fn(|_| Set(AtomicU64::new(Instant::NEVER.0))))
+    pub fn new(cpus: usize) -> Option<Self> {
+        list(cpus, |_| Some(Set(AtomicU64::new(Instant::NEVER.0)))).map(Self)
     }
 
     /// Notes that `cpu`, the caller, sets its own to `until`. False if it is set so already.
@@ -62,12 +64,6 @@ impl Alarms {
     }
 }
 
-impl Default for Alarms {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use hv_core::machine::{CpuId, Instant};
@@ -76,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_timer_is_written_when_something_changes() {
-        let (alarms, here, there) = (Alarms::new(), CpuId(0), CpuId(1));
+        let (alarms, here, there) = (Alarms::new(2).unwrap(), CpuId(0), CpuId(1));
         assert!(!alarms.change(here, Instant::NEVER), "none is set");
         assert!(alarms.change(here, Instant(5)) && !alarms.change(here, Instant(5)));
         assert!(alarms.change(there, Instant(5)), "each CPU has its own");

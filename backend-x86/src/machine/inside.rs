@@ -16,7 +16,9 @@
 //!
 //! A vCPU that comes to another CPU believes nothing of what is cached there: what it saw last, it saw elsewhere.
 
-use hv_core::epoch::MAX_CPUS;
+use alloc::vec::Vec;
+
+use hv_core::heap::list;
 use hv_core::isa::VmTag;
 use hv_core::machine::CpuId;
 use hv_core::sync::{AtomicU32, AtomicU64, Ordering, fence, spin_loop};
@@ -45,8 +47,8 @@ struct Generation(AtomicU64);
 /// All CPUs of a machine.
 #[derive(Debug)]
 pub struct Inside {
-    places: [Place; MAX_CPUS],
-    generations: [Generation; GENERATIONS],
+    places: Vec<Place>,
+    generations: Vec<Generation>,
 }
 
 /// What a vCPU last saw of its VM's flushes, and on which CPU. The default has seen nothing.
@@ -64,13 +66,12 @@ pub enum Cached {
 }
 
 impl Inside {
-    /// Nobody is inside.
+    /// So many CPUs, nobody inside. `None` if there is no heap for it.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
-            places: core::array::from_fn(|_| Place { tag: AtomicU32::new(OUTSIDE), entries: AtomicU32::new(0) }),
-            generations: core::array::from_fn(|_| Generation(AtomicU64::new(0))),
-        }
+    pub fn new(cpus: usize) -> Option<Self> {
+        let place = |_| Some(Place { tag: AtomicU32::new(OUTSIDE), entries: AtomicU32::new(0) });
+        let generation = |_| Some(Generation(AtomicU64::new(0)));
+        Some(Self { places: list(cpus, place)?, generations: list(GENERATIONS, generation)? })
     }
 
     /// CPU `cpu`, the caller, enters a vCPU of the VM with this tag right after this. No interrupt is taken from here
@@ -126,12 +127,6 @@ impl Inside {
     }
 }
 
-impl Default for Inside {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use core::num::NonZeroU16;
@@ -158,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_was_cached_is_believed_until_a_flush_of_the_same_vm() {
-        let inside = Inside::new();
+        let inside = Inside::new(5).unwrap();
         let (mut one, mut other) = (Seen::default(), Seen::default());
         assert_eq!(enter(&inside, 0, 1, &mut one), Cached::Stale, "nothing is known at first");
         assert_eq!(enter(&inside, 0, 1, &mut one), Cached::Valid);
@@ -171,7 +166,7 @@ mod tests {
 
     #[test]
     fn f9_a_flush_is_not_forgotten_where_the_vcpu_was_not() {
-        let inside = Inside::new();
+        let inside = Inside::new(5).unwrap();
         let mut seen = Seen::default();
         assert_eq!(enter(&inside, 0, 1, &mut seen), Cached::Stale);
         assert_eq!(enter(&inside, 1, 1, &mut seen), Cached::Stale, "G1: what is cached there is of nobody knows when");
@@ -182,7 +177,7 @@ mod tests {
 
     #[test]
     fn tags_that_share_a_generation_drop_too_much_rather_than_too_little() {
-        let inside = Inside::new();
+        let inside = Inside::new(5).unwrap();
         let mut seen = Seen::default();
         assert_eq!(enter(&inside, 0, 1, &mut seen), Cached::Stale);
         inside.flush(tag(1 + GENERATIONS as u16), nobody);
@@ -191,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_flush_kicks_and_awaits_those_inside_and_nobody_else() {
-        let inside = Inside::new();
+        let inside = Inside::new(5).unwrap();
         let (mut one, mut other) = (Seen::default(), Seen::default());
         assert_eq!(inside.entering(CpuId(3), tag(1), &mut one), Cached::Stale);
         assert_eq!(inside.entering(CpuId(4), tag(2), &mut other), Cached::Stale);
@@ -214,7 +209,7 @@ mod tests {
     #[test]
     fn r9_nobody_uses_what_a_flush_named_once_it_has_returned() {
         const ROUNDS: u64 = 500;
-        let inside = Inside::new();
+        let inside = Inside::new(5).unwrap();
         let (table, dead) = (AtomicU64::new(1), AtomicU64::new(0));
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {

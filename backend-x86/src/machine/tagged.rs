@@ -1,8 +1,9 @@
 //! The tags of each CPU's translation caches ([`crate::tags`]).
 
+use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
-use hv_core::epoch::MAX_CPUS;
+use hv_core::heap::list;
 use hv_core::machine::CpuId;
 use hv_core::sync::Mutex;
 
@@ -16,7 +17,7 @@ struct Own(Mutex<Pool>);
 
 /// The pools of all CPUs.
 #[derive(Debug)]
-pub struct Tagged([Own; MAX_CPUS]);
+pub struct Tagged(Vec<Own>);
 
 /// How many tags a processor has: ASIDs but the host's, or VPIDs but 0.
 fn last(features: &Features) -> NonZeroU16 {
@@ -28,18 +29,18 @@ fn last(features: &Features) -> NonZeroU16 {
 }
 
 impl Tagged {
-    /// Those of processors with these features.
+    /// Those of so many processors with these features. `None` if there is no heap for them.
     #[must_use]
-    pub fn new(features: &Features) -> Self {
+    pub fn new(cpus: usize, features: &Features) -> Option<Self> {
         let last = last(features);
-        Self(core::array::from_fn(|n| Own(Mutex::new(Pool::new(CpuId(n as u16), last)))))
+        list(cpus, |n| Some(Own(Mutex::new(Pool::new(CpuId(n as u16), last))))).map(Self)
     }
 
     /// The tag of the vCPU that holds `held` on CPU `cpu`, the caller; and what to flush before it is used.
     #[inline]
     pub fn hold(&self, cpu: CpuId, held: &mut Option<Held>) -> (Held, Flush) {
-        // Numbers of CPUs are below MAX_CPUS (`Domain::cpu`).
-        self.0[usize::from(cpu.0) % MAX_CPUS].0.lock().hold(held)
+        // Only CPUs that there are have a number.
+        self.0[usize::from(cpu.0)].0.lock().hold(held)
     }
 }
 
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn each_cpu_has_its_own() {
-        let tagged = Tagged::new(&svm(16));
+        let tagged = Tagged::new(2, &svm(16)).unwrap();
         let mut held = None;
         let (first, flush) = tagged.hold(CpuId(0), &mut held);
         assert_eq!((first.tag(), flush), (1, Flush::All));

@@ -59,7 +59,7 @@ pub struct X86Machine {
 pub enum MachineError {
     /// The processor lacks something.
     Processor(Unsupported),
-    /// No frames for what the processors need.
+    /// No frames, or no heap, for what the processors need.
     NoMemory,
 }
 
@@ -97,6 +97,7 @@ impl X86Machine {
         };
         let hosts = found.cpus.iter().map(|_| host()).collect::<Option<Vec<_>>>().ok_or(MachineError::NoMemory)?;
         domain.leave(cpu);
+        let cpus = found.cpus.len();
         let ticks_per_second = found.rates.ticks_per_second.max(1);
         Ok(Self {
             domain,
@@ -104,9 +105,9 @@ impl X86Machine {
             features,
             cpus: found.cpus.clone(),
             hosts,
-            inside: Inside::new(),
-            tags: Tagged::new(&features),
-            alarms: Alarms::new(),
+            inside: Inside::new(cpus).ok_or(MachineError::NoMemory)?,
+            tags: Tagged::new(cpus, &features).ok_or(MachineError::NoMemory)?,
+            alarms: Alarms::new(cpus).ok_or(MachineError::NoMemory)?,
             rates: Rates { ticks_per_second, ..found.rates },
             has_random: __cpuid(1).ecx & HAS_RANDOM != 0,
             calendar: found.calendar.saturating_sub(clock::now().0 / ticks_per_second),
