@@ -89,8 +89,8 @@ pub struct Emulator {
     pub package: String,
     /// Arguments of every run but benchmarks.
     pub args: Vec<String>,
-    /// Arguments of benchmarks.
-    pub bench_args: Vec<String>,
+    /// Arguments with which virtual time counts instructions; without them nothing can be measured.
+    pub bench_args: Option<Vec<String>>,
     /// Machine memory of benchmarks.
     pub bench_memory: Size,
     /// Machine memory of the conformance table.

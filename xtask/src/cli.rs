@@ -65,6 +65,9 @@ enum Command {
         /// The board
         #[arg(long, default_value = "pseries", conflicts_with = "host")]
         board: String,
+        /// Which of the board's machines
+        #[arg(long, conflicts_with = "host")]
+        machine: Option<String>,
         /// Measure page-table work on this machine
         #[arg(long)]
         host: bool,
@@ -150,7 +153,7 @@ pub fn run() -> Result<()> {
         Command::Museum(args) => museum::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench { host: true, .. } => bench::host::run(),
-        Command::Bench { board, host: false } => bench::run(&board),
+        Command::Bench { board, machine, host: false } => bench::run(&board, machine.as_deref()),
         Command::Dmesg { board, machine } => dmesg::run(&board, machine.as_deref()),
         Command::Size { board } => size::run(board.as_deref()),
         Command::Lint => lint::run(),

@@ -14,9 +14,10 @@ use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use crate::batch;
-use crate::board::Board;
+use crate::board::{Board, Machine};
 use crate::bundle::{Image, Temporary, pack};
 use crate::emulator::Launch;
+use crate::error::refuse;
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
 use crate::setup;
@@ -75,18 +76,22 @@ const RUNS: [Run; 4] = [
     Run { what: "counting beneath the guests", counts: Counter::Own },
 ];
 
-/// Measures a board.
-pub fn run(board: &str) -> Result<()> {
+/// Measures a board on one of its machines.
+pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
     let board = Board::named(board)?;
+    let machine = board.machine(machine)?;
     let peers = peers::of(&board)?;
-    setup::need_to_run(&board, board.machine(None)?)?;
+    if machine.bochs.is_none() && board.emulator.bench_args.is_none() {
+        return Err(refuse(format!("the emulator of board {} does not count instructions", board.name)));
+    }
+    setup::need_to_run(&board, machine)?;
     let mut figures = Vec::new();
     for run in &RUNS {
-        let first = run.results(&board)?;
+        let first = run.results(&board, machine)?;
         for line in &first {
             println!("{line}");
         }
-        let second = run.results(&board)?;
+        let second = run.results(&board, machine)?;
         if first != second {
             bail!("the two runs differ, so the figures are worth nothing; the second one's:\n{}", second.join("\n"));
         }
@@ -99,7 +104,7 @@ pub fn run(board: &str) -> Result<()> {
 
 impl Run {
     /// The RESULT lines.
-    fn results(&self, board: &Board) -> Result<Vec<String>> {
+    fn results(&self, board: &Board, machine: &Machine) -> Result<Vec<String>> {
         let (variant, bundle, memory) = match self.counts {
             Counter::Guest(task) => {
                 let bundle = Temporary::write("bench.tar", &guest(board, task)?)?;
@@ -111,14 +116,14 @@ impl Run {
         let image = image::build(board, Profile::Release, variant)?;
         let launch = Launch {
             board,
-            machine: board.machine(None)?,
-            args: &board.emulator.bench_args,
+            machine,
+            args: board.emulator.bench_args.as_deref().unwrap_or_default(),
             cpus: 1,
-            memory,
+            memory: machine.max_memory.map_or(memory, |most| most.min(memory)),
             image: &image,
             bundle: bundle.as_ref().map(Temporary::path),
         };
-        let what = format!("{} on {}", self.what, board.name);
+        let what = format!("{} on {} ({})", self.what, board.name, machine.name);
         let written = step(&what, || batch::run(&launch, LIMIT))?;
         if !written.status.success() {
             bail!("{what} ended with {}; its last lines:\n{}", written.status, written.lines.join("\n"));

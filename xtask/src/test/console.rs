@@ -58,8 +58,12 @@ pub fn run(profile: Profile, boards: &[Board]) -> Result<()> {
     for board in boards {
         let image = image::build(board, profile, Variant::Guests)?;
         let guest = image::guest(board, "console")?;
-        for case in CASES {
-            let figures = case.run(board, &image, &guest).with_context(|| case.name)?;
+        let args = |case: &Case| match case.clock {
+            Clock::Counted => board.emulator.bench_args.as_deref(),
+            Clock::Real => Some(&*board.emulator.args),
+        };
+        for (case, args) in CASES.iter().filter_map(|case| Some((case, args(case)?))) {
+            let figures = case.run(board, args, &image, &guest).with_context(|| case.name)?;
             println!("ok {}: {figures:?} microseconds", case.name);
             let judged = case.judged(&figures).with_context(|| format!("{}: there was no round", case.name))?;
             if judged > MOST {
@@ -82,7 +86,7 @@ impl Case {
     }
 
     /// Boots, types, returns what the guest measured.
-    fn run(&self, board: &Board, image: &Path, guest: &Path) -> Result<Vec<u64>> {
+    fn run(&self, board: &Board, args: &[String], image: &Path, guest: &Path) -> Result<Vec<u64>> {
         let guest = Image { member: "guest-console".to_owned(), file: guest.to_owned() };
         let roles = [("measures", ""), ("spins", "spin")].into_iter().take(self.vms);
         let vms = roles.map(|(name, cmdline)| VmConfig {
@@ -106,10 +110,7 @@ impl Case {
         let mut emulator = Emulator::start(&Launch {
             board,
             machine: board.machine(None)?,
-            args: match self.clock {
-                Clock::Counted => &board.emulator.bench_args,
-                Clock::Real => &board.emulator.args,
-            },
+            args,
             cpus: self.cpus,
             memory: board.memory,
             image,

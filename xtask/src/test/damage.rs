@@ -68,16 +68,16 @@ pub fn run(profile: Profile, boards: &[Board]) -> Result<()> {
     Ok(())
 }
 
-/// A small machine, and a bundle that fits into it once but not twice, as loading its guest would take. (Not the smallest: some
-/// firmware leaves the first half of that to the image.)
+/// A small machine, and a bundle that fits into it once but not twice, as loading its guest would take. (Not smaller: some
+/// firmware leaves the first half of 256 MiB to the image.)
 fn too_large(board: &Board) -> Result<(Size, Vec<u8>)> {
-    let memory = Size(2 * board.memory_step.0);
+    let memory = board.memory_step.max(Size(512 << 20));
     let noise =
         std::iter::successors(Some(1_u64), |state| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1)));
     let words = usize::try_from(memory.0 / 16)?;
     let disk: Vec<u8> = noise.take(words).flat_map(u64::to_be_bytes).collect();
     let disk = Temporary::write("noise", &disk)?;
-    let manifest = format!("[[vm]]\nname = 'linux'\nmemory = '1GiB'\ninitrd = '{}'\n", disk.path().display());
+    let manifest = format!("[[vm]]\nname = 'linux'\nmemory = '2GiB'\ninitrd = '{}'\n", disk.path().display());
     let manifest = Temporary::write("large.toml", manifest.as_bytes())?;
     let wish = Wish { guests: Some(manifest.path().to_owned()), memory: Some(memory), ..Wish::default() };
     let plan = Plan::new(board, board.machine(None)?, &wish, LinkMode::Split)?;
