@@ -18,7 +18,7 @@ use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
 use hv_core::page::Frames;
-use hv_core::sync::{AtomicU8, Ordering};
+use hv_core::sync::{AtomicU16, Ordering};
 
 use super::opal::Opal;
 use super::{enter, linear, tlb};
@@ -47,8 +47,8 @@ pub struct Bare {
     /// The hardware's numbers of CPUs.
     threads: Vec<u32>,
     timebase_hz: u64,
-    /// By tag: 0 for a VM with radix tables, else one more than the order of its hashed one.
-    hashed: [AtomicU8; TAGS],
+    /// By tag: 0 for a VM with radix tables; else order of the hashed one in the low byte, of its pages above, and bit 15.
+    hashed: [AtomicU16; TAGS],
     /// Calendar time in seconds, less the timebase's at that moment.
     calendar: u64,
 }
@@ -91,7 +91,7 @@ impl Bare {
             partitions,
             threads: found.cpus.clone(),
             timebase_hz: found.timebase_hz,
-            hashed: [const { AtomicU8::new(0) }; TAGS],
+            hashed: [const { AtomicU16::new(0) }; TAGS],
             calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
         };
         machine.arrive()?;
@@ -103,17 +103,10 @@ impl Bare {
         if enter::arrive(self.partitions.register()) { Ok(()) } else { Err(BareError::NoMemory) }
     }
 
-    /// The hashed table for so many bytes of RAM.
-    pub fn hashed_table(&self, ram: u64) -> Table {
-        Table::Hashed { log2: PAGE_SHIFT + u32::from(Config::for_ram(ram, Order::PAGE).size.get()) }
-    }
-
-    /// States which kind of table the VM with this tag has when it is built next.
-    pub fn set_table(&self, tag: VmTag, table: Table) {
-        let word = match table {
-            Table::Radix => 0,
-            Table::Hashed { log2 } => (log2 - PAGE_SHIFT) as u8 + 1,
-        };
+    /// States which kind of table the VM with this tag has when it is built next: a hashed one, or a tree.
+    pub fn set_table(&self, tag: VmTag, table: Option<Config>) {
+        let word =
+            table.map_or(0, |config| 1 << 15 | u16::from(config.granule.get()) << 8 | u16::from(config.size.get()));
         if let Some(hashed) = self.hashed.get(usize::from(tag.0.get())) {
             hashed.store(word, Ordering::Relaxed);
         }
@@ -148,6 +141,12 @@ fn linear(memory: &Memory, cpu: &Cpu) -> Option<linear::Frames> {
     Some(tables)
 }
 
+/// The hashed table of a VM with so many bytes of RAM, if its kernel gives up radix tables. Its memory comes page by page.
+fn hashed(ram: u64, cmdline: &str) -> Option<Config> {
+    let given_up = cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX);
+    given_up.then(|| Config::for_ram(ram, Order::PAGE))
+}
+
 impl Host for Bare {
     #[inline]
     fn enter(&self, cpu: &Cpu, tag: VmTag, hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
@@ -172,15 +171,12 @@ impl Host for Bare {
     }
 
     fn prepare(&self, tag: VmTag, config: &VmConfig) {
-        self.set_table(tag, self.table(config.memory, &config.cmdline));
+        self.set_table(tag, hashed(config.memory, &config.cmdline));
     }
 
     fn table(&self, ram: u64, cmdline: &str) -> Table {
-        if cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX) {
-            self.hashed_table(ram)
-        } else {
-            Table::Radix
-        }
+        let log2 = |config: Config| PAGE_SHIFT + u32::from(config.size.get());
+        hashed(ram, cmdline).map_or(Table::Radix, |config| Table::Hashed { log2: log2(config) })
     }
 
     fn characteristics(&self) -> Option<Characteristics> {
@@ -194,8 +190,9 @@ impl Processor for Bare {
     }
 
     fn hashed(&self, tag: VmTag) -> Option<Config> {
-        let word = self.hashed.get(usize::from(tag.0.get()))?.load(Ordering::Relaxed);
-        Some(Config { size: Order::new(word.checked_sub(1)?)?, granule: Order::PAGE })
+        let [flag_granule, size] = self.hashed.get(usize::from(tag.0.get()))?.load(Ordering::Relaxed).to_be_bytes();
+        let granule = flag_granule.checked_sub(1 << 7)?;
+        Some(Config { size: Order::new(size)?, granule: Order::new(granule)? })
     }
 
     fn flush_entries(&self, tag: VmTag, _: &[Gone]) {

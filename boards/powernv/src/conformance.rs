@@ -3,6 +3,8 @@
 
 use backend_ppc64::bare::hashed::claim;
 use backend_ppc64::bare::machine::Bare;
+use backend_ppc64::hash::Config;
+use backend_ppc64::hash::words::LARGE_PAGE;
 use backend_ppc64::radix::PartitionScoped;
 use board_kit::column::{self, Setup};
 use conformance::probe::{Image, Nowhere, RAM_PAGES};
@@ -38,7 +40,7 @@ pub fn run(machine: &'static Bare, cpus: usize, tree: &[u8]) -> ! {
     let setup = Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe };
     if has_hashed_guests(tree) {
         for tag in [FIRST, SECOND] {
-            machine.set_table(tag, machine.hashed_table(RAM_PAGES << PAGE_SHIFT));
+            machine.set_table(tag, Some(Config::for_ram(RAM_PAGES << PAGE_SHIFT, LARGE_PAGE)));
         }
         column::run_with::<Powernv>(&setup, claim, conformance_hash::table())
     }
