@@ -162,11 +162,12 @@ fn tables(p: &impl Physical, root: u64) -> Option<Vec<u64>> {
     } else {
         None
     };
-    if let Some(newer) = newer {
-        return Some(newer.get(36..)?.chunks_exact(8).take(MOST_TABLES).filter_map(|at| long(at, 0)).collect());
-    }
-    let older = table(p, p.word(root + 16)?.into()).filter(|table| table.starts_with(b"RSDT"))?;
-    Some(older.get(36..)?.chunks_exact(4).take(MOST_TABLES).filter_map(|at| number(at, 0)).collect())
+    let (table, each) = match newer {
+        Some(newer) => (newer, 8),
+        None => (table(p, p.word(root + 16)?.into()).filter(|table| table.starts_with(b"RSDT"))?, 4),
+    };
+    let address = |entry: &[u8]| long(entry, 0).or_else(|| number(entry, 0));
+    Some(table.get(36..)?.chunks_exact(each).take(MOST_TABLES).filter_map(address).collect())
 }
 
 /// The table at `at`, header and all, if its bytes add up.

@@ -64,8 +64,9 @@ pub fn tables() -> Tables {
 /// Once, on the boot CPU, before any CPU has [`load`]ed them.
 pub unsafe fn fill() {
     let address = |handler: unsafe extern "C" fn()| handler as usize as u64;
+    let gates = &raw mut GATES;
     // SAFETY: nobody else names them, and no processor reads them yet.
-    let gates = unsafe { &mut *(&raw mut GATES) };
+    let gates = unsafe { &mut *gates };
     gates.fill(Gate::to(address(trivet_taken_stray)));
     for (n, gate) in (0..).zip(gates.iter_mut().take(32)) {
         *gate = Gate::to(address(trivet_exceptions) + 16 * n);

@@ -67,6 +67,12 @@ fn range(start: u64, size: u64) -> Option<Range<u64>> {
     (size > 0).then_some(start..start.checked_add(size)?)
 }
 
+/// RAM, from a map of entries of `each` bytes, which begin alike in both forms: start, size, kind.
+fn ram(map: &[u8], each: usize) -> Vec<Range<u64>> {
+    let ram = map.chunks_exact(each).take(MOST_ENTRIES).filter(|entry| number(entry, 16) == Some(RAM));
+    ram.filter_map(|entry| range(long(entry, 0)?, long(entry, 8)?)).collect()
+}
+
 fn start_info(p: &impl Physical, at: u64) -> Option<Handover> {
     // Version 1 and on: 56 bytes. Version 0 has no memory map.
     let info = p.bytes(at, 56)?;
@@ -75,7 +81,6 @@ fn start_info(p: &impl Physical, at: u64) -> Option<Handover> {
     }
     let entries = usize::try_from(number(info, 48)?).ok()?.min(MOST_ENTRIES);
     let map = p.bytes(long(info, 40)?, entries * 24)?;
-    let memory = map.chunks_exact(24).filter(|entry| number(entry, 16) == Some(RAM));
     let bundle = match number(info, 12)? {
         0 => None,
         _ => {
@@ -83,11 +88,7 @@ fn start_info(p: &impl Physical, at: u64) -> Option<Handover> {
             range(long(module, 0)?, long(module, 8)?)
         }
     };
-    Some(Handover {
-        memory: memory.filter_map(|entry| range(long(entry, 0)?, long(entry, 8)?)).collect(),
-        bundle,
-        rsdp: long(info, 32).filter(|rsdp| *rsdp != 0),
-    })
+    Some(Handover { memory: ram(map, 24), bundle, rsdp: long(info, 32).filter(|rsdp| *rsdp != 0) })
 }
 
 fn multiboot2(p: &impl Physical, at: u64) -> Option<Handover> {
@@ -107,9 +108,7 @@ fn multiboot2(p: &impl Physical, at: u64) -> Option<Handover> {
             }
             6 => {
                 let each = usize::try_from(number(tag, 8)?).ok().filter(|each| *each >= 20)?;
-                let ram = tag.get(16..)?.chunks_exact(each).filter(|entry| number(entry, 16) == Some(RAM));
-                found.memory =
-                    ram.filter_map(|entry| range(long(entry, 0)?, long(entry, 8)?)).take(MOST_ENTRIES).collect();
+                found.memory = ram(tag.get(16..)?, each);
             }
             // A copy of the root: in the information itself. The newer one comes later or alone.
             14 | 15 => found.rsdp = at.checked_add(next as u64 + 8),

@@ -66,7 +66,7 @@ impl core::fmt::Display for NoMap {
 pub fn usable(memory: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut all: Vec<Range<u64>> = memory.iter().map(|r| r.start.max(1 << 20)..r.end.min(SPAN)).collect();
     all.retain(|r| r.start < r.end);
-    all.sort_by_key(|r| r.start);
+    all.sort_unstable_by_key(|r| r.start);
     let mut whole: Vec<Range<u64>> = Vec::new();
     for r in all {
         match whole.last_mut() {
