@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use hv_core::link::Outcome;
 
 use super::Form;
-use super::stage::{Stage, kernel, monitor, power_off};
+use super::stage::{Stage, kernel, monitor, patience, power_off};
 use super::story::Story;
 use crate::board::Board;
 use crate::run::talk::Talk;
@@ -20,7 +20,7 @@ use crate::run::watch::Waited;
 use crate::run::world::{State, World};
 use crate::tables::row;
 
-/// How long the guest may take.
+/// How long the guest may take, on most machines.
 const LIMIT: Duration = Duration::from_secs(120);
 /// Harvests that must have found something while the guest was writing.
 const ROUNDS: usize = 20;
@@ -58,8 +58,9 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
         "[[vm]]\nname = 'writer'\nvcpus = 2\nmemory = '64MiB'\nhuge = 'always'\nkernel = '{}'\ninitrd = 'none'\n",
         kernel(board, "writer")?.display()
     );
-    let stage = Stage { board, manifest, cpus: 2, memory: 512, timeout: LIMIT };
-    let found = stage.play(|talk| watch(talk, key, story))?;
+    let limit = patience(board, LIMIT)?;
+    let stage = Stage { board, manifest, cpus: 2, memory: 512, timeout: limit };
+    let found = stage.play(|talk| watch(talk, key, limit, story))?;
     let expected: BTreeSet<u64> = (FIRST..FIRST + PAGES).filter(|page| written(*page)).collect();
     let inside: BTreeSet<u64> = found.pages.iter().copied().filter(|page| *page >= FIRST).collect();
     let missed = expected.difference(&inside).count();
@@ -79,8 +80,8 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
     story.verdict()
 }
 
-fn watch(talk: &mut Talk<'_>, key: &str, story: &Story) -> Result<Found> {
-    said(talk, "READY")?;
+fn watch(talk: &mut Talk<'_>, key: &str, limit: Duration, story: &Story) -> Result<Found> {
+    said(talk, "READY", limit)?;
     let before = huge(talk)?;
     monitor(talk, "dirty writer start")?;
     // What was written before is nobody's question.
@@ -111,7 +112,7 @@ fn watch(talk: &mut Talk<'_>, key: &str, story: &Story) -> Result<Found> {
     monitor(talk, "dirty writer stop")?;
     // Large translations come back with the next faults.
     talk.watch.type_to(GUEST, key);
-    said(talk, "AGAIN")?;
+    said(talk, "AGAIN", limit)?;
     let after = huge(talk)?;
     Ok(Found { rounds, reported, pages, wrote, huge: [before, with, after], outcome: power_off(talk)? })
 }
@@ -135,11 +136,11 @@ fn ranges(text: &str) -> Result<Vec<Range<u64>>> {
 }
 
 /// Waits for the guest's line `wanted`.
-fn said(talk: &mut Talk<'_>, wanted: &str) -> Result<()> {
+fn said(talk: &mut Talk<'_>, wanted: &str, limit: Duration) -> Result<()> {
     let there = |world: &World| {
         world.vms.get(GUEST).is_none_or(|vm| find(&vm.unread, wanted).is_some() || matches!(vm.state, State::Ended(_)))
     };
-    match talk.watch.wait(Instant::now() + LIMIT, there)? {
+    match talk.watch.wait(Instant::now() + limit, there)? {
         Waited::Yes if line(talk, wanted)?.is_some() => Ok(()),
         _ => bail!("the guest never said {wanted:?}"),
     }

@@ -28,6 +28,9 @@ pub struct DemoArgs {
     /// The board
     #[arg(long, default_value = "pseries")]
     pub board: String,
+    /// Which of the board's machines; its default one if this is not said
+    #[arg(long)]
+    pub machine: Option<String>,
     /// Name them and play none
     #[arg(long)]
     pub list: bool,
@@ -118,7 +121,8 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         let names: Vec<&str> = names.collect();
         return Err(refuse(format!("there is no demo {name:?}{hint} (demos: {})", names.join(", "))));
     }
-    let board = Board::named(&args.board)?;
+    let mut board = Board::named(&args.board)?;
+    board.default_machine = board.machine(args.machine.as_deref())?.name.clone();
     if args.list {
         let there = DEMOS.iter().filter(|demo| (demo.is_for)(&board));
         there.for_each(|demo| println!("{:12} {}", demo.name, demo.about));
@@ -155,6 +159,6 @@ pub fn short(name: &str, depth: Depth) -> Result<()> {
     };
     let has = |board: &Board| DEMOS.iter().any(|demo| demo.name == name && (demo.is_for)(board) && here(demo, board));
     Board::all()?.into_iter().filter(has).try_for_each(|board| {
-        run(&DemoArgs { name: Some(name.to_owned()), board: board.name, list: false, short: true })
+        run(&DemoArgs { name: Some(name.to_owned()), board: board.name, machine: None, list: false, short: true })
     })
 }

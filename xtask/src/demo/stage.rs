@@ -29,7 +29,7 @@ pub struct Stage<'a> {
     /// The guests, as a manifest. Kernels and RAM disks that it does not name are the default guest's, with the program
     /// `pages` in it.
     pub manifest: String,
-    /// Physical CPUs.
+    /// Physical CPUs, where the machine can have so many.
     pub cpus: u16,
     /// Machine memory in MiB.
     pub memory: u64,
@@ -44,14 +44,14 @@ impl Stage<'_> {
         let pages = guests::initrd_with(board, "pages", &image::guest(board, "pages")?)?;
         let initrd = Temporary::write("demo.cpio", &pages)?;
         let manifest = Temporary::write("demo.toml", self.manifest.as_bytes())?;
+        let machine = board.machine(None)?;
         let wish = Wish {
             guests: Some(manifest.path().to_owned()),
             kernel: None,
             initrd: Some(initrd.path().to_owned()),
-            cpus: Some(self.cpus),
+            cpus: Some(self.cpus.min(board.max_cpus(machine))),
             memory: Some(Size(self.memory << 20)),
         };
-        let machine = board.machine(None)?;
         let plan = Plan::new(board, machine, &wish, LinkMode::Split)?;
         let image = image::build(board, Profile::Release, Variant::Guests)?;
         let bundle = Temporary::write("demo.tar", &pack(&plan.config, &plan.images)?)?;
@@ -76,6 +76,11 @@ impl Stage<'_> {
         }
         played
     }
+}
+
+/// How long something may take that takes `usual` at most on most machines: some are slow.
+pub fn patience(board: &Board, usual: Duration) -> Result<Duration> {
+    Ok(usual.max(Duration::from_secs(board.machine(None)?.timeout.unwrap_or(0))))
 }
 
 /// A bare-metal guest for a manifest.
