@@ -1,6 +1,7 @@
 /* How a CPU gets from whoever starts it to Rust, in long mode on an identity map.
 
-   Two kinds of loader start the boot CPU, and both enter the first instruction in 32-bit protected mode, flat segments, paging off:
+   Two kinds of loader start the boot CPU, and both enter the first instruction in 32-bit protected mode, flat segments,
+   paging off:
    - by the PVH note (QEMU): EBX = start info;
    - by the multiboot2 header (GRUB): EAX = its magic number, EBX = information.
    The checker of the image's instructions (xtask) knows by these symbols' names where 16-bit and 32-bit code is.

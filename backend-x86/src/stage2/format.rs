@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Geometry: 48 bits of guest physical address = 9 + 9 + 9 + 9 + 12, a four-level walk. Leaves of 4 KiB, 2 MiB and 1
-//! GiB; none in the root. Not every processor has those of 1 GiB: see [`super::X86Stage2`].
+//! GiB; none in the root. Not every processor has those of 1 GiB: see `X86Stage2`.
 //!
 //! **What neither format can say.** Both take reading for granted: an EPT entry that allows stores and no loads is a
 //! misconfiguration, one that allows fetches alone is one on some processors ("EPT Misconfigurations"), and a nested
@@ -152,7 +152,7 @@ impl Bits {
     }
 }
 
-/// Where entries have their bits from: a kind, or, in the image, the kind that this machine has ([`super::found`]).
+/// Where entries have their bits from: a kind, or, in the image, the kind that this machine has (`found`).
 pub trait Source: Debug + 'static {
     /// The bits, always the same.
     fn bits() -> Bits;

@@ -1,8 +1,8 @@
 //! Intel's extension.
 //!
 //! Pure: the [`fields`] of its control structure, which [`controls`] are set, what is a guest's own of the
-//! [`control_registers`], and what its [`exits`] mean. For the processor: [`host`] switches it on, `vmcs.rs` holds a vCPU's
-//! structure, `switch.rs` runs it, [`vcpu`] and `state.rs` are the vCPU's half.
+//! [`control_registers`], and what its [`exits`] mean. For the processor: `host` switches it on, `vmcs.rs` holds a vCPU's
+//! structure, `switch.rs` runs it, `vcpu` and `state.rs` are the vCPU's half.
 
 pub mod control_registers;
 pub mod controls;
