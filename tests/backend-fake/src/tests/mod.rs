@@ -7,6 +7,7 @@ mod fast;
 mod fixed;
 mod hardware;
 mod hash;
+mod hpt;
 mod lives;
 mod range;
 mod roots;
