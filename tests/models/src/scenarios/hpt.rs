@@ -148,9 +148,9 @@ fn removes(world: &Table, cpu: &Cpu) {
     world.returned.store(gpr[5], Ordering::Relaxed);
 }
 
-/// Read-only.
+/// Not for execution any more.
 fn protects(world: &Table, cpu: &Cpu) {
-    assert_eq!(made(&world.vm, cpu, TableCall::Protect, &[3, index(&world.vm), 0])[3], SUCCESS);
+    assert_eq!(made(&world.vm, cpu, TableCall::Protect, &[2 | 4, index(&world.vm), 0])[3], SUCCESS);
 }
 
 /// Hardware caches the page as clean, and then stores.
