@@ -7,9 +7,9 @@
 /// A counter that counts up.
 pub trait Counter {
     /// Ticks in a second.
-    const HZ: u64;
+    fn hz(&self) -> u64;
     /// It comes round after this value.
-    const MASK: u32;
+    fn mask(&self) -> u32;
     /// Begins to count, if it has to be told.
     fn begin(&mut self);
     /// The value; `None` if it may have come round.
@@ -26,28 +26,31 @@ const TIMES: u32 = 20;
 const PATIENCE: u64 = 1 << 34;
 
 /// Ticks of the counter that `tsc` reads in a second. `None` if `known` does not count.
-pub fn compare<C: Counter>(known: &mut C, mut tsc: impl FnMut() -> u64) -> Option<u64> {
+pub fn compare(known: &mut dyn Counter, tsc: &mut dyn FnMut() -> u64) -> Option<u64> {
     let mut once = || {
         known.begin();
-        let (first, begin) = reading(known, &mut tsc)?;
-        while u64::from(passed::<C>(known.read()?, first)) < C::HZ / PART {
+        let (first, begin) = reading(known, tsc)?;
+        loop {
+            let now = known.read()?;
+            if u64::from(passed(known, now, first)) >= known.hz() / PART {
+                break;
+            }
             if tsc().wrapping_sub(begin) > PATIENCE {
                 return None;
             }
         }
-        let (last, end) = reading(known, &mut tsc)?;
-        let ticks = u128::from(end.wrapping_sub(begin)) * u128::from(C::HZ);
-        u64::try_from(ticks / u128::from(passed::<C>(last, first))).ok()
+        let (last, end) = reading(known, tsc)?;
+        Some(end.wrapping_sub(begin).saturating_mul(known.hz()) / u64::from(passed(known, last, first)))
     };
     (0..TIMES).find_map(|_| once())
 }
 
-fn passed<C: Counter>(now: u32, then: u32) -> u32 {
-    (now.wrapping_sub(then) & C::MASK).max(1)
+fn passed(counter: &dyn Counter, now: u32, then: u32) -> u32 {
+    (now.wrapping_sub(then) & counter.mask()).max(1)
 }
 
 /// Both counters' values at one time, or nearly so.
-fn reading<C: Counter>(known: &mut C, mut tsc: impl FnMut() -> u64) -> Option<(u32, u64)> {
+fn reading(known: &mut dyn Counter, tsc: &mut dyn FnMut() -> u64) -> Option<(u32, u64)> {
     let mut best = (u64::MAX, 0, 0);
     for _ in 0..READINGS {
         let before = tsc();
@@ -89,13 +92,17 @@ mod tests {
     struct Known<'w, const MASK: u32>(&'w World, u64);
 
     impl<const MASK: u32> Counter for Known<'_, MASK> {
-        const HZ: u64 = 1_193_182;
-        const MASK: u32 = MASK;
+        fn hz(&self) -> u64 {
+            1_193_182
+        }
+        fn mask(&self) -> u32 {
+            MASK
+        }
         fn begin(&mut self) {
             self.1 = self.0.look();
         }
         fn read(&mut self) -> Option<u32> {
-            let ticks = (self.0.look() - self.1) * Self::HZ / 1_000_000_000;
+            let ticks = (self.0.look() - self.1) * self.hz() / 1_000_000_000;
             (ticks <= MASK.into()).then_some(ticks as u32)
         }
     }
@@ -103,7 +110,7 @@ mod tests {
     fn measure<const MASK: u32>(stolen: u64, busy: u64) -> Option<u64> {
         let world = World { now: Cell::new(5), looks: Cell::new(0), stolen, busy };
         // 2.5 GHz.
-        compare(&mut Known::<MASK>(&world, 0), || world.look() * 5 / 2)
+        compare(&mut Known::<MASK>(&world, 0), &mut || world.look() * 5 / 2)
     }
 
     #[test]
@@ -125,8 +132,12 @@ mod tests {
     fn a_counter_that_stands_still_is_none() {
         struct Still;
         impl Counter for Still {
-            const HZ: u64 = 1_000_000;
-            const MASK: u32 = u32::MAX;
+            fn hz(&self) -> u64 {
+                1_000_000
+            }
+            fn mask(&self) -> u32 {
+                u32::MAX
+            }
             fn begin(&mut self) {}
             fn read(&mut self) -> Option<u32> {
                 Some(u32::MAX)
@@ -134,7 +145,7 @@ mod tests {
         }
         let mut now = 0;
         assert_eq!(
-            compare(&mut Still, || {
+            compare(&mut Still, &mut || {
                 now += 1 << 30;
                 now
             }),

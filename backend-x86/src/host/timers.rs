@@ -30,10 +30,8 @@ impl core::fmt::Display for Unknown {
 
 /// Finds out. `acpi` is the port of ACPI's timer. Once, on the boot CPU, whose APIC is open.
 pub fn find(acpi: Option<u16>) -> Result<Rates, Unknown> {
-    let tsc = || clock::now().0;
     let ticks_per_second = told()
-        .or_else(|| compare(&mut PowerTimer(acpi?), tsc))
-        .or_else(|| compare(&mut Channel0, tsc))
+        .or_else(|| measure(acpi, &mut || clock::now().0))
         .filter(|hz| (SLOWEST..FASTEST).contains(hz))
         .ok_or(Unknown)?;
     let timer_per_second = if apic::has_deadline() { 0 } else { local(acpi).ok_or(Unknown)? };
@@ -54,11 +52,15 @@ fn told() -> Option<u64> {
     (last >= 0x16).then(|| u64::from(__cpuid(0x16).eax & 0xffff) * 1_000_000).filter(|hz| *hz != 0)
 }
 
+/// What a counter counts in a second, by whatever timer there is.
+fn measure(acpi: Option<u16>, counter: &mut dyn FnMut() -> u64) -> Option<u64> {
+    acpi.and_then(|port| compare(&mut PowerTimer(port), counter)).or_else(|| compare(&mut Channel0, counter))
+}
+
 /// Ticks of the local APIC's timer in a second. It comes round only after a measurement of seconds.
 fn local(acpi: Option<u16>) -> Option<u64> {
     apic::after(u32::MAX);
-    let passed = || u64::from(u32::MAX - apic::left());
-    let hz = acpi.and_then(|port| compare(&mut PowerTimer(port), passed)).or_else(|| compare(&mut Channel0, passed));
+    let hz = measure(acpi, &mut || u64::from(u32::MAX - apic::left()));
     apic::stop();
     hz
 }
@@ -67,15 +69,20 @@ fn local(acpi: Option<u16>) -> Option<u64> {
 struct PowerTimer(u16);
 
 impl Counter for PowerTimer {
-    const HZ: u64 = 3_579_545;
-    const MASK: u32 = 0xff_ffff;
+    fn hz(&self) -> u64 {
+        3_579_545
+    }
+
+    fn mask(&self) -> u32 {
+        0xff_ffff
+    }
 
     fn begin(&mut self) {}
 
     fn read(&mut self) -> Option<u32> {
         // SAFETY: reads a counter where the tables say that it is.
         let ticks: u32 = unsafe { Port::new(self.0).read() };
-        Some(ticks & Self::MASK)
+        Some(ticks & self.mask())
     }
 }
 
@@ -92,8 +99,13 @@ const READ_BACK: u8 = 0xc2;
 const OUTPUT: u8 = 1 << 7;
 
 impl Counter for Channel0 {
-    const HZ: u64 = 1_193_182;
-    const MASK: u32 = 0xffff;
+    fn hz(&self) -> u64 {
+        1_193_182
+    }
+
+    fn mask(&self) -> u32 {
+        0xffff
+    }
 
     fn begin(&mut self) {
         put(COMMAND, ONCE);
@@ -105,7 +117,7 @@ impl Counter for Channel0 {
     fn read(&mut self) -> Option<u32> {
         put(COMMAND, READ_BACK);
         let (status, low, high) = (get(COUNTER), get(COUNTER), get(COUNTER));
-        (status & OUTPUT == 0).then(|| Self::MASK - u32::from(u16::from_le_bytes([low, high])))
+        (status & OUTPUT == 0).then(|| self.mask() - u32::from(u16::from_le_bytes([low, high])))
     }
 }
 
