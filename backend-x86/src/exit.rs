@@ -62,8 +62,6 @@ pub enum Call {
     Reflect(Exception),
     /// A triple fault: the processor shuts down, and a PC resets itself.
     TripleFault,
-    /// The log of pages that were stored to is full.
-    LogFull,
 }
 
 /// What became of an instruction that asked for a port.

@@ -69,7 +69,6 @@ impl X86Vcpu {
             Call::ControlRegister(access) => self.control_register(access),
             Call::Skip(what) => self.pass(what, s),
             Call::TripleFault => return Next::End(End::Reboot),
-            Call::LogFull => return Next::End(End::Broken("a log that it does not have is full")),
         }
         Next::Resume
     }

@@ -67,8 +67,6 @@ pub mod secondary {
     pub const UNRESTRICTED: u32 = 1 << 7;
     /// The guest has INVPCID.
     pub const INVPCID: u32 = 1 << 12;
-    /// Pages that are stored to for the first time are logged.
-    pub const PML: u32 = 1 << 17;
     /// The guest has XSAVES.
     pub const XSAVES: u32 = 1 << 20;
 }

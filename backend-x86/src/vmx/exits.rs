@@ -82,8 +82,6 @@ pub mod reason {
     pub const XSETBV: u32 = 55;
     /// VMFUNC.
     pub const VMFUNC: u32 = 59;
-    /// The page-modification log is full.
-    pub const PML_FULL: u32 = 62;
 }
 
 /// The entry failed: nothing of the guest has run.
@@ -139,7 +137,6 @@ impl Record {
             reason::RDMSR => Call::ReadMsr,
             reason::WRMSR => Call::WriteMsr,
             reason::XSETBV => Call::Xsetbv,
-            reason::PML_FULL => Call::LogFull,
             // INVD may not lose what Trivet has in the caches, and memory is coherent without it.
             reason::INVD => Call::Skip(Trapped::Invd),
             reason::PAUSE => Call::Skip(Trapped::Pause),

@@ -18,7 +18,6 @@ fn recorded_exits_mean_what_happened() {
         (12, Call::Halt),
         (31, Call::ReadMsr),
         (32, Call::WriteMsr),
-        (62, Call::LogFull),
         (2, Call::TripleFault),
     ] {
         assert_eq!(name(number, 0, 0), Cause::Call(call));

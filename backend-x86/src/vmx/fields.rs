@@ -124,7 +124,6 @@ macro_rules! fields {
 
 fields! {
     VPID 0x0000 "Virtual-processor identifier.",
-    PML_INDEX 0x0812 "The next entry of the page-modification log; counts down from 511.",
     HOST_ES 0xc00 "ES of the host.",
     HOST_CS 0xc02 "CS of the host.",
     HOST_SS 0xc04 "SS of the host.",
@@ -136,7 +135,6 @@ fields! {
     EXIT_MSR_STORE 0x2006 "Physical address of the MSRs that an exit stores.",
     EXIT_MSR_LOAD 0x2008 "Physical address of the MSRs that an exit loads.",
     ENTRY_MSR_LOAD 0x200a "Physical address of the MSRs that an entry loads.",
-    PML_ADDRESS 0x200e "Physical address of the page-modification log.",
     TSC_OFFSET 0x2010 "What is added to the TSC that a guest reads.",
     EPT_POINTER 0x201a "See [`crate::stage2::eptp`].",
     XSS_BITMAP 0x202c "Components whose XSAVES and XRSTORS end the run.",
