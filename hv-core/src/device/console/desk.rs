@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 
 use super::keys;
 use super::ring::Backlog;
+use super::text::for_terminal;
 use crate::guest::manifest::MAX_NAME;
 use crate::link::{Event, Frame, LinkMode, Stream, frames};
 use crate::machine::Console;
@@ -103,17 +104,9 @@ impl Desk {
         }
     }
 
-    /// Trivet's own text for the terminal: lines end in `\n`, a terminal wants a return as well.
+    /// Trivet's own text for the terminal.
     pub(super) fn show_text(&mut self, text: &str) {
-        for part in text.split_inclusive('\n') {
-            match part.strip_suffix('\n') {
-                Some(line) => {
-                    self.show(line.as_bytes());
-                    self.show(b"\r\n");
-                }
-                None => self.show(part.as_bytes()),
-            }
-        }
+        for_terminal(text, &mut |part| self.show(part));
     }
 
     /// The monitor's output.
@@ -215,7 +208,7 @@ impl Desk {
         self.show(&echo);
         match answer {
             Key::Edited => None,
-            Key::Entered(line) if line.trim().is_empty() => {
+            Key::Entered(line) if line.trim_ascii().is_empty() => {
                 self.prompt();
                 None
             }

@@ -46,16 +46,21 @@ pub struct PortText(pub &'static dyn Console);
 
 impl Write for PortText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for part in text.split_inclusive('\n') {
-            match part.strip_suffix('\n') {
-                Some(line) => {
-                    self.0.write(line.as_bytes());
-                    self.0.write(b"\r\n");
-                }
-                None => self.0.write(part.as_bytes()),
-            }
-        }
+        for_terminal(text, &mut |part| self.0.write(part));
         Ok(())
+    }
+}
+
+/// Gives `send` a text piece by piece: lines end in `\n`, a terminal wants a return as well.
+pub(super) fn for_terminal(text: &str, send: &mut dyn FnMut(&[u8])) {
+    for part in text.as_bytes().split_inclusive(|byte| *byte == b'\n') {
+        match part.strip_suffix(b"\n") {
+            Some(line) => {
+                send(line);
+                send(b"\r\n");
+            }
+            None => send(part),
+        }
     }
 }
 
