@@ -39,10 +39,12 @@ fn vmx_bits(msr: u32) -> Option<[usize; 2]> {
     Some([read, read + 0x800 * 8])
 }
 
-fn fill(map: &mut [u8], bits: impl Fn(u32) -> Option<[usize; 2]>) {
+fn fill(map: &mut [u8], bits: fn(u32) -> Option<[usize; 2]>) {
     map.fill(0xff);
-    for bit in DIRECT.into_iter().filter_map(bits).flatten() {
-        map[bit / 8] &= !(1 << (bit % 8));
+    for msr in &DIRECT {
+        for bit in bits(*msr).iter().flatten() {
+            map[bit / 8] &= !(1 << (bit % 8));
+        }
     }
 }
 
