@@ -262,9 +262,8 @@ const UART_LAST: u16 = uart::PORT + uart::PORTS - 1;
 
 /// ACPI's timer (ACPI specification 6.4, 4.8.2.1): 24 bits, at a fixed rate.
 fn timer(s: &dyn Services) -> u32 {
-    const RATE: u128 = 3_579_545;
-    let counts = u128::from(s.now().0) * RATE / u128::from(s.ticks_per_second().max(1));
-    counts as u32 & 0xff_ffff
+    const RATE: u64 = 3_579_545;
+    pit::counts(s.now().0, RATE, s.ticks_per_second()) as u32 & 0xff_ffff
 }
 
 fn ticks(s: &dyn Services) -> Ticks {

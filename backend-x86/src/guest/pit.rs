@@ -13,7 +13,7 @@ pub const COMMAND: u16 = 0x43;
 pub const GATE: u16 = 0x61;
 
 /// Counts in a second.
-const RATE: u128 = 1_193_182;
+const RATE: u64 = 1_193_182;
 const GATE_BITS: u8 = 0b11;
 const GATE_ON: u8 = 0b01;
 const OUTPUT: u8 = 1 << 5;
@@ -154,9 +154,8 @@ impl Pit {
     /// How many counts have gone by since the start.
     fn elapsed(&self, ticks: Ticks) -> u64 {
         let Some(since) = self.since else { return self.counted };
-        let time = u128::from(ticks.now.0.saturating_sub(since.0));
-        let counts = time * RATE / u128::from(ticks.per_second.max(1));
-        self.counted.saturating_add(u64::try_from(counts).unwrap_or(u64::MAX))
+        let time = ticks.now.0.saturating_sub(since.0);
+        self.counted.saturating_add(counts(time, RATE, ticks.per_second))
     }
 
     fn count(&self, ticks: Ticks) -> u16 {
@@ -175,6 +174,15 @@ impl Pit {
             (_, Mode::Again) => true,
         }
     }
+}
+
+/// What counts so many times in a second has counted in so many ticks.
+#[inline(never)] // for size
+pub(super) fn counts(ticks: u64, rate: u64, per_second: u64) -> u64 {
+    let per_second = per_second.max(1);
+    // Below a second nothing overflows: rates are of a few MHz.
+    let (seconds, rest) = (ticks / per_second, ticks % per_second);
+    seconds.saturating_mul(rate).saturating_add(rest.saturating_mul(rate) / per_second)
 }
 
 impl Default for Pit {
