@@ -286,6 +286,9 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware>;
     /// Requests that it did not know, for statistics.
     fn unknown_calls(&self) -> u64;
+    /// Tells of requests that vCPUs answer inside [`Vcpu::enter`], one kind after the other: its name, how many were answered
+    /// where nothing may be waited for, and how many were deferred to where it may. For statistics.
+    fn early_calls(&self, _: &mut dyn FnMut(&'static str, [u64; 2])) {}
     /// New input waits on the VM's console. Returns the vCPUs to wake.
     fn console_input(&self) -> impl IntoIterator<Item = u16>;
     /// The vCPU comes to a physical CPU. The guest may be told.

@@ -7,16 +7,14 @@
 use hv_core::addr::Gpa;
 use hv_core::epoch::{Cpu, WalkGuard};
 use hv_core::heap::boxed;
-use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
-use hv_core::mmu::GuestMemory;
 use hv_core::sync::Mutex;
 use hv_core::vcpu::exit::Access;
 
 use super::Ppc64Bare;
 use super::machine::Bare;
 use super::stage2::BareStage2;
-use crate::hash::calls::{self, Called, Context, RealMode};
+use crate::hash::calls::{self, Called, Context, Counts, RealMode};
 use crate::hash::edit::Room;
 use crate::hash::entry::Patience;
 use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
@@ -28,7 +26,7 @@ use crate::vcpu::exits::{DSISR_STORE, Reflected};
 use crate::vcpu::hashed::{Again, Hashed};
 use crate::vcpu::layout::Registers;
 use crate::vcpu::msr;
-use crate::vcpu::power::Host;
+use crate::vcpu::power::{Host, Run};
 use crate::vcpu::sprs::authority_mask;
 
 /// How a guest left.
@@ -60,14 +58,8 @@ const OPEN: u64 = 0x12;
 static PUTTING: Mutex<()> = Mutex::new(());
 
 /// Runs the vCPU until it leaves with something that is not answered here.
-pub fn run(
-    cpu: &Cpu,
-    m: &Bare,
-    tag: VmTag,
-    memory: &GuestMemory<Ppc64Bare>,
-    table: &HashStage2,
-    vcpu: &mut State,
-) -> Left {
+pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Left {
+    let Run { cpu, m, tag, .. } = *run;
     if vcpu.hashed.is_none() {
         let Ok(hashed) = boxed(Hashed::default()) else { return Left::Broken("there is no heap for its segments") };
         hashed.load();
@@ -83,7 +75,7 @@ pub fn run(
         };
         hashed.again = Again::No;
         let missed = match vector {
-            0xc00 if registers.msr & msr::PR == 0 => match call(cpu, m, memory, table, registers, hashed) {
+            0xc00 if registers.msr & msr::PR == 0 => match call(run, table, hv.vcpu_token, registers) {
                 Called::NotOurs => return Left::By(vector),
                 Called::Done => continue,
                 Called::Need(gpa, access) => {
@@ -128,20 +120,18 @@ pub fn run(
 }
 
 /// Makes the call in its registers, first as in real mode, where nothing may be waited for.
-fn call(
-    cpu: &Cpu,
-    m: &Bare,
-    memory: &GuestMemory<Ppc64Bare>,
-    table: &HashStage2,
-    registers: &mut Registers,
-    hashed: &mut Hashed,
-) -> Called {
-    let real = RealMode::on(cpu, super::machine::machine_state());
-    let mut make = |ctx| calls::call(ctx, m, memory, table, &mut registers.gpr, &mut hashed.counts);
-    match real.map_or(Called::Defer, |real| make(Context::Real(real))) {
-        Called::Defer => make(Context::Virtual(cpu)),
+fn call(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: u32, registers: &mut Registers) -> Called {
+    let real = RealMode::on(run.cpu, super::machine::machine_state());
+    let mut counts = Counts::default();
+    let mut make = |ctx| calls::call(ctx, run.m, run.memory, table, &mut registers.gpr, &mut counts);
+    let called = match real.map_or(Called::Defer, |real| make(Context::Real(real))) {
+        Called::Defer => make(Context::Virtual(run.cpu)),
         done => done,
+    };
+    if called != Called::NotOurs {
+        run.papr.count(vcpu as u16, &counts);
     }
+    called
 }
 
 /// From what state the guest accessed memory, whose translation is on with this bit.

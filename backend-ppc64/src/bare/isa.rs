@@ -1,8 +1,6 @@
 //! The instruction set in hypervisor mode.
 
-use hv_core::epoch::Cpu;
-use hv_core::isa::{Isa, VmTag};
-use hv_core::mmu::GuestMemory;
+use hv_core::isa::Isa;
 use hv_core::vcpu::exit::{Exit, Fault};
 
 use super::hashed::{self, Left};
@@ -12,7 +10,7 @@ use crate::hash::Claim;
 use crate::papr::Papr;
 use crate::radix::radix_root;
 use crate::vcpu::cpu::{Call, PowerVcpu, State};
-use crate::vcpu::power::{Host, Power};
+use crate::vcpu::power::{Host, Power, Run};
 
 /// POWER, 64 bits, in hypervisor mode.
 #[derive(Debug)]
@@ -42,15 +40,15 @@ impl Power for Ppc64Bare {
     }
 
     #[inline]
-    fn enter(cpu: &Cpu, m: &Bare, tag: VmTag, memory: &GuestMemory<Self>, vcpu: &mut State) -> Left {
-        match memory.stage2().kind() {
+    fn enter(run: Run<'_, Self>, vcpu: &mut State) -> Left {
+        match run.memory.stage2().kind() {
             Kind::Radix(_) => {
                 vcpu.hv.lpcr |= super::enter::LPCR_RADIX;
-                Left::By(m.enter(cpu, tag, &mut vcpu.hv, &mut vcpu.registers))
+                Left::By(run.m.enter(run.cpu, run.tag, &mut vcpu.hv, &mut vcpu.registers))
             }
             Kind::Hashed(table) => {
                 vcpu.hv.lpcr |= super::enter::LPCR_HASHED;
-                hashed::run(cpu, m, tag, memory, table, vcpu)
+                hashed::run(&run, table, vcpu)
             }
         }
     }

@@ -7,15 +7,13 @@ pub mod irq;
 pub mod machine;
 pub mod rtas;
 
-use hv_core::epoch::Cpu;
-use hv_core::isa::{Isa, VmTag};
-use hv_core::mmu::GuestMemory;
+use hv_core::isa::Isa;
 use hv_core::vcpu::exit::Exit;
 
 use crate::papr::Papr;
 use crate::radix::{RadixStage2, radix_root};
 use crate::vcpu::cpu::{Call, PowerVcpu, State};
-use crate::vcpu::power::{Host, Power};
+use crate::vcpu::power::{Host, Power, Run};
 use machine::Nested;
 
 /// POWER, 64 bits, under a nested hypervisor.
@@ -42,8 +40,8 @@ impl Power for Ppc64 {
     }
 
     #[inline]
-    fn enter(cpu: &Cpu, m: &Nested, tag: VmTag, _: &GuestMemory<Self>, vcpu: &mut State) -> i64 {
-        m.enter(cpu, tag, &mut vcpu.hv, &mut vcpu.registers)
+    fn enter(run: Run<'_, Self>, vcpu: &mut State) -> i64 {
+        run.m.enter(run.cpu, run.tag, &mut vcpu.hv, &mut vcpu.registers)
     }
 
     #[inline]

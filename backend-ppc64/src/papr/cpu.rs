@@ -84,6 +84,7 @@ pub fn random<S: Services>(args: &mut Args<'_>, s: &S) -> Status {
 #[cfg(test)]
 mod tests {
     use super::Characteristics;
+    use crate::hash::calls::Counts;
     use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{MSR_EE, Papr};
@@ -156,5 +157,17 @@ mod tests {
         assert_eq!(s.call(&p, 0, Hcall::Random as u64, &[]).0[3] as i64, -1);
         s.set_random(Some(4));
         assert_eq!(s.call(&p, 0, Hcall::Random as u64, &[]).0[3..5], [0, 4]);
+    }
+
+    #[test]
+    fn calls_on_the_table_are_summed_over_vcpus() {
+        let (p, mut counts) = (vm().0, Counts::default());
+        counts.real[1] = 7;
+        counts.deferred[1] = 2;
+        counts.real[0] = 1;
+        [0, 0, 1, 9].iter().for_each(|vcpu| p.count(*vcpu, &counts));
+        let mut told = Vec::new();
+        p.table_calls(&mut |name, counts| told.push((name, counts)));
+        assert_eq!(told, [("H_REMOVE", [3, 0]), ("H_ENTER", [21, 6])]);
     }
 }

@@ -36,6 +36,7 @@ use hv_core::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::Services;
 
+use crate::hash::calls::{Counts, TableCall};
 use crate::irq::xics::{FIRST_SOURCE, Xics};
 
 pub use cpu::Characteristics;
@@ -83,6 +84,8 @@ struct Seat {
     /// Odd while the vCPU is off every CPU; rises by one whenever that changes.
     dispatches: AtomicU32,
     areas: Mutex<vpa::Areas>,
+    /// Calls on its table, by kind: answered in real mode, deferred by it.
+    table_calls: [[AtomicU64; 2]; TableCall::ALL.len()],
 }
 
 impl Papr {
@@ -95,7 +98,8 @@ impl Papr {
         }
         let seat = |_| {
             let (prodded, dispatches) = (AtomicBool::new(false), AtomicU32::new(0));
-            Some(Seat { prodded, dispatches, areas: Mutex::new(vpa::Areas::default()) })
+            let table_calls = [const { [const { AtomicU64::new(0) }; 2] }; TableCall::ALL.len()];
+            Some(Seat { prodded, dispatches, areas: Mutex::new(vpa::Areas::default()), table_calls })
         };
         Some(Self {
             xics: Xics::new(vcpus, SOURCES)?,
@@ -178,6 +182,31 @@ impl Papr {
     #[must_use]
     pub fn unknown_calls(&self) -> u64 {
         self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// Counts calls that a vCPU has made on its hashed table.
+    pub fn count(&self, vcpu: u16, counts: &Counts) {
+        let Some(seat) = self.seat(vcpu) else { return };
+        for (cells, new) in seat.table_calls.iter().zip(counts.real.iter().zip(counts.deferred)) {
+            // One writer: the vCPU.
+            for (cell, new) in cells.iter().zip([*new.0, new.1]).filter(|(_, new)| *new != 0) {
+                cell.store(cell.load(Ordering::Relaxed).wrapping_add(new), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Tells of all vCPUs' calls on their hashed table, kind by kind: answered in real mode, deferred by it.
+    pub fn table_calls(&self, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+        for (number, call) in TableCall::ALL.into_iter().enumerate() {
+            let cells = self.seats.iter().filter_map(|seat| seat.table_calls.get(number));
+            let sum = cells.fold([0; 2], |sum: [u64; 2], [real, deferred]| {
+                let [real, deferred] = [real, deferred].map(|cell| cell.load(Ordering::Relaxed));
+                [sum[0].wrapping_add(real), sum[1].wrapping_add(deferred)]
+            });
+            if sum != [0; 2] {
+                tell(call.name(), sum);
+            }
+        }
     }
 
     fn seat(&self, vcpu: u16) -> Option<&Seat> {

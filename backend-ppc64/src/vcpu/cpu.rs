@@ -19,7 +19,7 @@ use super::exits::{self, Cause, Reflected};
 use super::hashed::Hashed;
 use super::layout::{HvGuestState, Registers, VERSION};
 use super::msr;
-use super::power::{Host, Power};
+use super::power::{Host, Power, Run};
 use super::sprs::{self, Unswitched};
 use crate::papr::{self, Papr};
 
@@ -114,7 +114,7 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
         }
         self.state.hv.lpcr = lpcr;
         self.state.hv.hdec_expiry = until;
-        I::enter(cpu, m, self.tag, memory, &mut self.state)
+        I::enter(Run { cpu, m, tag: self.tag, memory, papr: p }, &mut self.state)
     }
 
     #[inline]

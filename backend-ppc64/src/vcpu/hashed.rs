@@ -3,8 +3,6 @@
 
 use core::arch::asm;
 
-use crate::hash::calls::Counts;
-
 /// Entries of the segment buffer, on every processor that is known here.
 const SEGMENTS: usize = 32;
 /// ESID doubleword: the entry is valid.
@@ -15,8 +13,6 @@ const VALID: u64 = 1 << 27;
 pub struct Hashed {
     /// The segment buffer while the vCPU is not loaded: ESID and VSID doublewords.
     segments: [[u64; 2]; SEGMENTS],
-    /// What was done of its calls, where.
-    pub counts: Counts,
     /// The call in its registers is to be made again before the guest goes on.
     pub again: Again,
 }

@@ -44,6 +44,10 @@ impl<I: Power> Platform<I> for Papr {
         Papr::unknown_calls(self)
     }
 
+    fn early_calls(&self, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+        self.table_calls(tell);
+    }
+
     fn console_input(&self) -> impl IntoIterator<Item = u16> {
         self.vty_input()
     }

@@ -19,9 +19,23 @@ pub trait Power: Isa<Machine: Host, Platform = Papr, Call = Call> {
     /// A VM's entry of the partition table, in register order: second stage, and process table of the guest `papr` serves.
     fn partition(stage2: &Self::Stage2, papr: &Papr) -> [u64; 2];
     /// Runs the vCPU until it leaves with something that is not answered at once.
-    fn enter(cpu: &Cpu, m: &Self::Machine, tag: VmTag, memory: &GuestMemory<Self>, vcpu: &mut State) -> Self::Left;
+    fn enter(run: Run<'_, Self>, vcpu: &mut State) -> Self::Left;
     /// Names an exit.
     fn name(left: &Self::Left, vcpu: &State) -> Exit<Self>;
+}
+
+/// What a vCPU runs with.
+pub struct Run<'a, I: Power> {
+    /// The CPU.
+    pub cpu: &'a Cpu,
+    /// The machine.
+    pub m: &'a I::Machine,
+    /// The VM's tag.
+    pub tag: VmTag,
+    /// Its memory.
+    pub memory: &'a GuestMemory<I>,
+    /// Its personality.
+    pub papr: &'a Papr,
 }
 
 /// A machine that runs guests from the two blocks of [`super::layout`]. State outside of them that it does not switch is

@@ -110,6 +110,12 @@ impl<I: Isa> Operator for Operating<'_, I> {
         Some(info)
     }
 
+    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+        if let Ok(running) = self.running(vm) {
+            running.platform.early_calls(tell);
+        }
+    }
+
     fn pages(&self, vm: usize) -> Option<PageUse> {
         self.running(vm).ok().map(|running| self.page_use(&running))
     }

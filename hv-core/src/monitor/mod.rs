@@ -29,6 +29,8 @@ pub trait Operator {
     fn vms(&self) -> usize;
     /// What is known of one VM, at about this moment; `None` if there is no such VM.
     fn vm_info(&self, vm: usize) -> Option<VmInfo<'_>>;
+    /// See [`crate::isa::Platform::early_calls`].
+    fn early_calls(&self, _vm: usize, _tell: &mut dyn FnMut(&'static str, [u64; 2])) {}
     /// How the memory of one VM is mapped. Walks its tables.
     fn pages(&self, vm: usize) -> Option<PageUse>;
     /// What the pages `gfns` of a VM are. Walks its tables.

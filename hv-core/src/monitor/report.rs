@@ -124,7 +124,12 @@ pub(super) fn stat_one(operator: &dyn Operator, vm: usize, out: &mut dyn Write) 
             ("  deadlines", Cell::Count(exits.deadlines)),
             ("halts", Cell::Count(exits.halts)),
         ],
-    )
+    )?;
+    let mut written = Ok(());
+    operator.early_calls(vm, &mut |name, [at_once, deferred]| {
+        written = written.and_then(|()| writeln!(out, "{name}: {at_once} at once, {deferred} deferred"));
+    });
+    written
 }
 
 /// Where the machine's memory is.

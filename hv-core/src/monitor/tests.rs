@@ -81,6 +81,12 @@ impl Operator for Fake {
             own,
         }
     }
+    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+        if vm == 0 {
+            tell("CALL_A", [49_000, 12]);
+            tell("CALL_B", [0, 1]);
+        }
+    }
     fn pages(&self, vm: usize) -> Option<PageUse> {
         let alpha = PageUse {
             small: 565,
@@ -191,6 +197,8 @@ exits         30850
   interrupts  512
   deadlines   77
 halts         400
+CALL_A: 49000 at once, 12 deferred
+CALL_B: 0 at once, 1 deferred
 ";
     assert_eq!(printed("stat alpha"), want);
     assert_eq!(printed("stat 1"), want, "by the number in list");

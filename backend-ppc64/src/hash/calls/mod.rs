@@ -69,6 +69,21 @@ impl TableCall {
         Self::BulkRemove,
     ];
 
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Remove => "H_REMOVE",
+            Self::Enter => "H_ENTER",
+            Self::Read => "H_READ",
+            Self::ClearMod => "H_CLEAR_MOD",
+            Self::ClearRef => "H_CLEAR_REF",
+            Self::Protect => "H_PROTECT",
+            Self::PageInit => "H_PAGE_INIT",
+            Self::BulkRemove => "H_BULK_REMOVE",
+        }
+    }
+
     /// The call with this number.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
