@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn code_does_not_overlap() {
         let places = EXIT.iter().flat_map(|vector| [*vector, RELOCATED + vector]).chain(TRAP);
-        let mut all: Vec<_> = places.map(|at| at..at + 32).chain([TRAMPOLINE..TRAMPOLINE + 64]).collect();
+        let mut all: Vec<_> =
+            places.map(|at| at..at + 32).chain(core::iter::once(TRAMPOLINE..TRAMPOLINE + 64)).collect();
         all.sort_by_key(|place| place.start);
         assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start));
         assert!(all.iter().all(|place| place.start >= 0x100 && place.end <= LOW.end as usize));
