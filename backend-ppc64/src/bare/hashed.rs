@@ -27,7 +27,7 @@ use crate::vcpu::hashed::{Again, Hashed};
 use crate::vcpu::layout::Registers;
 use crate::vcpu::msr;
 use crate::vcpu::power::{Host, Run};
-use crate::vcpu::sprs::authority_mask;
+use crate::vcpu::sprs::{authority_mask, machine_state};
 
 /// How a guest left.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +121,7 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
 
 /// Makes the call in its registers, first as in real mode, where nothing may be waited for.
 fn call(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: u32, registers: &mut Registers) -> Called {
-    let real = RealMode::on(run.cpu, super::machine::machine_state());
+    let real = RealMode::on(run.cpu, machine_state());
     let mut counts = Counts::default();
     let mut make = |ctx| calls::call(ctx, run.m, run.memory, table, &mut registers.gpr, &mut counts);
     let called = match real.map_or(Called::Defer, |real| make(Context::Real(real))) {

@@ -31,7 +31,7 @@ use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
 use crate::vcpu::layout::{HvGuestState, Registers};
 use crate::vcpu::power::Host;
-use crate::vcpu::sprs::{self, mfspr, mtspr};
+use crate::vcpu::sprs::{self, mtspr};
 
 /// More than VMs can have tags.
 const TAGS: usize = 256;
@@ -258,19 +258,4 @@ impl Machine for Bare {
         // SAFETY: interrupts are off, so whatever comes only ends the sleep.
         unsafe { asm!("ptesync", "stop", options(nostack)) };
     }
-}
-
-/// The machine state register.
-#[must_use]
-pub fn machine_state() -> u64 {
-    let state: u64;
-    // SAFETY: reads a register.
-    unsafe { asm!("mfmsr {0}", out(reg) state, options(nomem, nostack)) };
-    state
-}
-
-/// The hardware's number of the calling CPU.
-#[must_use]
-pub fn this_thread() -> u32 {
-    mfspr!(1023) as u32
 }

@@ -1,7 +1,7 @@
 //! Trivet in hypervisor mode of a bare machine under skiboot: POWER9 and POWER10.
 //!
-//! What a platform with nested HV does for [`crate::nested`] is done here: [`enter`] is its `H_ENTER_NESTED`, of the same two
-//! blocks; [`machine`] owns the partition table, translation caches and CPUs; [`opal`] is firmware.
+//! What a platform with nested HV does for `nested` is done here: `enter` is its `H_ENTER_NESTED`, of the same two
+//! blocks; `machine` owns the partition table, translation caches and CPUs; `opal` is firmware.
 
 pub mod linear;
 pub mod stubs;

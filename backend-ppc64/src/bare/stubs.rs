@@ -1,4 +1,4 @@
-//! The code of the vectors by which guests leave, as words. Pure; [`super::vectors`] writes it where it runs.
+//! The code of the vectors by which guests leave, as words. Pure; `vectors.rs` writes it where it runs.
 
 use core::ops::Range;
 

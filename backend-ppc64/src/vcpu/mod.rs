@@ -1,5 +1,5 @@
 //! What all kinds of POWER guests share: the virtual CPU, its state, the meaning of exits, and what guests find in place of
-//! firmware. What runs a guest is behind [`power::Host`].
+//! firmware. What runs a guest is behind `power::Host`.
 
 pub mod exits;
 pub mod layout;

@@ -187,3 +187,16 @@ pub fn set_data_fault(dar: u64, dsisr: u64) {
 pub fn authority_mask() -> u64 {
     mfspr!(29)
 }
+
+/// The hardware's number of the calling CPU.
+pub fn this_thread() -> u32 {
+    mfspr!(1023) as u32
+}
+
+/// The machine state register.
+pub fn machine_state() -> u64 {
+    let state: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mfmsr {0}", out(reg) state, options(nomem, nostack)) };
+    state
+}

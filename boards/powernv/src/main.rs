@@ -15,13 +15,13 @@ mod fail;
 
 use core::ops::Range;
 
-use backend_ppc64::bare::machine::{Bare, this_thread};
+use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::bare::opal::Opal;
 use backend_ppc64::bare::{Ppc64Bare, vectors};
 use backend_ppc64::boot::handed;
 use backend_ppc64::boot::inventory::Inventory;
 use backend_ppc64::nested::console::Terminal;
-use backend_ppc64::vcpu::sprs::timebase;
+use backend_ppc64::vcpu::sprs::{this_thread, timebase};
 use board_kit::guests::{self, Found};
 use board_kit::memory;
 use hv_core::epoch::MAX_CPUS;
