@@ -22,7 +22,11 @@ impl Rates {
     /// Ticks of the timer in `ticks` of the TSC: at least 1, at most what the timer counts, never too many.
     #[must_use]
     pub fn timer(self, ticks: u64) -> u32 {
-        let counts = u128::from(ticks) * u128::from(self.timer_per_second) / u128::from(self.ticks_per_second.max(1));
+        let per_second = self.ticks_per_second.max(1);
+        // What would overflow counts for less: an alarm may ring early.
+        let (seconds, rest) = (ticks / per_second, ticks % per_second);
+        let rest = rest.saturating_mul(self.timer_per_second) / per_second;
+        let counts = seconds.saturating_mul(self.timer_per_second).saturating_add(rest);
         u32::try_from(counts).unwrap_or(u32::MAX).max(1)
     }
 }
