@@ -1,4 +1,4 @@
-//! What guests show of memory management: huge pages, and memory that two of them share.
+//! What guests show of memory management: huge pages, memory that two of them share, memory above a hole.
 //!
 //! Each run ends with the monitor's `memory`, whose second and third tables say how each VM's memory is mapped.
 
@@ -23,6 +23,9 @@ pub fn run(profile: Profile) -> Result<()> {
     for board in Board::all()? {
         huge(&board, profile)?;
         shared(&board, profile)?;
+        if board.guest.architecture == "amd64" {
+            above(&board, profile)?;
+        }
     }
     Ok(())
 }
@@ -80,6 +83,34 @@ fn shared(board: &Board, profile: Profile) -> Result<()> {
         "ok {:6.1} s  shared memory: {teams} teams, huge in a, small in b, both see both's writes",
         begun.elapsed().as_secs_f64()
     );
+    Ok(())
+}
+
+/// RAM goes on above x86's hole, and the shared window behind it.
+fn above(board: &Board, profile: Profile) -> Result<()> {
+    let begun = Instant::now();
+    let manifest = "xtask/manifests/above.toml";
+    let steps = [
+        "--exec",
+        "grep RAM /proc/iomem",
+        "--exec",
+        "devmem 0x180000000 64 0x74726976 && devmem 0x180000000 64",
+        "--monitor",
+        "memory map",
+    ];
+    let text = trivet(board, profile, manifest, &steps)?;
+    let wanted = [
+        "-bfffffff : System RAM",
+        "100000000-17fffffff : System RAM",
+        "0x0000000074726976",
+        "above: memory, 3072.0 MiB",
+        "above: memory above the hole, 2048.0 MiB",
+        "above: shared window, 16.0 MiB",
+    ];
+    if let Some(missing) = wanted.iter().find(|wanted| !text.contains(**wanted)) {
+        bail!("no {missing:?} from a guest with RAM above the hole:\n{text}");
+    }
+    println!("ok {:6.1} s  memory above the hole: 3 GiB below, 2 GiB above", begun.elapsed().as_secs_f64());
     Ok(())
 }
 
