@@ -20,10 +20,15 @@ const MAPPING: [&str; 2] = ["$d", "$x"];
 /// More findings than this add nothing.
 const SHOWN: usize = 8;
 
+/// Whom to tell of a forbidden instruction: where it is, of what kind, its bytes.
+type Found<'a> = &'a mut dyn FnMut(u64, &'static str, &[u8]);
+/// Reads code that begins at an address.
+type Reader = fn(&[u8], u64, Found<'_>);
+
 /// Checks the image's bytes.
 pub fn check(image: &[u8], path: &Path) -> Result<()> {
     let file = object::File::parse(image).with_context(|| format!("{} is no ELF file", path.display()))?;
-    let read: fn(&[u8], u64, &mut dyn FnMut(u64, &'static str, &[u8])) = match file.architecture() {
+    let read: Reader = match file.architecture() {
         object::Architecture::PowerPc64 => |code, at, found| words(code, at, power, found),
         object::Architecture::Aarch64 => |code, at, found| words(code, at, arm, found),
         object::Architecture::X86_64 => x86,
@@ -79,7 +84,7 @@ pub fn check(image: &[u8], path: &Path) -> Result<()> {
 }
 
 /// Reads code whose instructions are words.
-fn words(code: &[u8], at: u64, kind: fn(u32) -> Option<&'static str>, found: &mut dyn FnMut(u64, &'static str, &[u8])) {
+fn words(code: &[u8], at: u64, kind: fn(u32) -> Option<&'static str>, found: Found<'_>) {
     for (word, address) in code.as_chunks::<4>().0.iter().zip((at..).step_by(4)) {
         if let Some(kind) = kind(u32::from_le_bytes(*word)) {
             found(address, kind, word);
@@ -88,7 +93,7 @@ fn words(code: &[u8], at: u64, kind: fn(u32) -> Option<&'static str>, found: &mu
 }
 
 /// Reads code of x86's 64-bit mode.
-fn x86(code: &[u8], at: u64, found: &mut dyn FnMut(u64, &'static str, &[u8])) {
+fn x86(code: &[u8], at: u64, found: Found<'_>) {
     for instruction in &mut Decoder::with_ip(64, code, at, DecoderOptions::NONE) {
         if let Some(kind) = stateful(&instruction) {
             let start = usize::try_from(instruction.ip() - at).unwrap_or(usize::MAX);
