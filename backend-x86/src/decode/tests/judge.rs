@@ -218,7 +218,10 @@ fn the_judge_agrees_about_what_is_trapped() {
                 }
             }
             for (other, bytes, _) in trapped.into_iter().filter(|(other, ..)| *other != what) {
-                assert_eq!(length(bytes, mode, what), Err(Error::Unknown), "{other:?} is not {what:?}");
+                // An emulator was seen to call the one the other.
+                let alike = (what, other) == (Trapped::Wbinvd, Trapped::Invd);
+                let expected = if alike { Ok(2) } else { Err(Error::Unknown) };
+                assert_eq!(length(bytes, mode, what), expected, "{other:?} is not {what:?}");
             }
         }
     }
