@@ -41,20 +41,28 @@ const FLAGS: u32 = 1 << 0 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 10 | 1 << 12 | 1 << 
 /// FADT boot architecture: no VGA, no message-signaled interrupts. No keyboard controller: its bit is clear.
 const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 3;
 
-/// `_S5`: what sleep control is written with. And the console: PNP0501, its ports, its interrupt (an edge, active high).
+/// `_S5`: what sleep control is written with. The console: PNP0501, its ports, its interrupt (an edge, active high). And the
+/// calendar clock: PNP0B00, its ports, and no interrupt: a system that is not told so looks for one.
 #[rustfmt::skip] // one object a line
-const AML: [u8; 70] = {
+const AML: [u8; 113] = {
     const END: u8 = 0x79;
     let [port_low, port_high] = uart::PORT.to_le_bytes();
+    let [clock_low, clock_high] = rtc::INDEX.to_le_bytes();
     [
         0x08, b'_', b'S', b'5', b'_', 0x12, 7, 4, 0x0a, power::SOFT_OFF, 0, 0, 0, // Name (_S5, Package () {5, 0, 0, 0})
-        0x10, 56, b'_', b'S', b'B', b'_', // Scope (_SB)
+        0x10, 0x43, 6, b'_', b'S', b'B', b'_', // Scope (_SB)
         0x5b, 0x82, 49, b'C', b'O', b'M', b'1', // Device (COM1)
         0x08, b'_', b'H', b'I', b'D', 0x0c, 0x41, 0xd0, 0x05, 0x01, // Name (_HID, EisaId ("PNP0501"))
         0x08, b'_', b'U', b'I', b'D', 0, // Name (_UID, Zero)
         0x08, b'_', b'C', b'R', b'S', 0x11, 22, 0x0a, 19, // Name (_CRS, ResourceTemplate () {
         0x47, 1, port_low, port_high, port_low, port_high, 1, uart::PORTS as u8, // IO (Decode16, ...)
         0x89, 6, 0, 0b0011, 1, uart::PIN as u8, 0, 0, 0, // Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive)
+        END, 0, // })
+        0x5b, 0x82, 40, b'R', b'T', b'C', b'0', // Device (RTC0)
+        0x08, b'_', b'H', b'I', b'D', 0x0c, 0x41, 0xd0, 0x0b, 0x00, // Name (_HID, EisaId ("PNP0B00"))
+        0x08, b'_', b'U', b'I', b'D', 0, // Name (_UID, Zero)
+        0x08, b'_', b'C', b'R', b'S', 0x11, 13, 0x0a, 10, // Name (_CRS, ResourceTemplate () {
+        0x47, 1, clock_low, clock_high, clock_low, clock_high, 1, 2, // IO (Decode16, ...)
         END, 0, // })
     ]
 };

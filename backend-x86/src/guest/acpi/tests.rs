@@ -89,7 +89,7 @@ fn processors_and_the_io_apic_are_the_librarys() {
 }
 
 #[test]
-fn the_console_and_soft_off_are_the_librarys() {
+fn the_console_the_clock_and_soft_off_are_the_librarys() {
     let off = [5_u8, 0, 0, 0];
     let s5 = aml::Package::new(vec![&off[0], &aml::ZERO, &aml::ZERO, &aml::ZERO]);
     let (io, line) = (aml::IO::new(0x3f8, 0x3f8, 1, 8), aml::Interrupt::new(true, true, false, false, 4));
@@ -100,9 +100,17 @@ fn the_console_and_soft_off_are_the_librarys() {
         aml::Name::new("_CRS".into(), &resources),
     ];
     let com1 = aml::Device::new("COM1".into(), names.iter().map(|name| name as &dyn Aml).collect());
+    let ports = aml::IO::new(0x70, 0x70, 1, 2);
+    let (hid, resources) = (aml::EISAName::new("PNP0B00"), aml::ResourceTemplate::new(vec![&ports]));
+    let names = [
+        aml::Name::new("_HID".into(), &hid),
+        aml::Name::new("_UID".into(), &aml::ZERO),
+        aml::Name::new("_CRS".into(), &resources),
+    ];
+    let clock = aml::Device::new("RTC0".into(), names.iter().map(|name| name as &dyn Aml).collect());
     let mut expected = Vec::new();
     aml::Name::new("_S5_".into(), &s5).to_aml_bytes(&mut expected);
-    aml::Scope::new("_SB_".into(), vec![&com1]).to_aml_bytes(&mut expected);
+    aml::Scope::new("_SB_".into(), vec![&com1, &clock]).to_aml_bytes(&mut expected);
     assert_eq!(AML[..], expected);
 }
 
