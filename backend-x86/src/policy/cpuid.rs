@@ -3,9 +3,12 @@
 //! Of a leaf in [`RULES`] the bits `keep` are the processor's, the bits `set` are 1. Then [`answer`] fills in what is about
 //! the vCPU itself. Not shown for now, though processors have it:
 //! - XSAVE, and with it AVX and protection keys: the switch saves what FXSAVE does;
-//! - machine checks, performance counters, debug stores, monitor/mwait: nobody emulates them;
+//! - performance counters, debug stores, monitor/mwait: nobody emulates them;
 //! - speculation controls: their registers are not switched;
 //! - VMX and SVM: no nesting.
+//!
+//! Machine checks are shown, because systems call a processor without them broken; there is no bank that one could come from
+//! ([`super::msr`]).
 
 /// EAX, EBX, ECX, EDX.
 pub type Registers = [u32; 4];
@@ -56,8 +59,8 @@ const fn bits<const N: usize>(list: [u32; N]) -> u32 {
 const L1_ECX: u32 = bits([0, 1, 9, 13, 17, 19, 20, 22, 23, 25, 30]);
 /// x2APIC, TSC deadline, running under a hypervisor.
 const L1_ECX_SET: u32 = bits([21, 24, 31]);
-/// Leaf 1, EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, SEP, PGE, CMOV, PAT, PSE36, CLFSH, MMX, FXSR, SSE, SSE2, SS.
-const L1_EDX: u32 = bits([0, 1, 2, 3, 4, 5, 6, 8, 11, 13, 15, 16, 17, 19, 23, 24, 25, 26, 27]);
+/// Leaf 1, EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, MCE, CX8, SEP, PGE, MCA, CMOV, PAT, PSE36, CLFSH, MMX, FXSR, SSE, SSE2, SS.
+const L1_EDX: u32 = bits([0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26, 27]);
 /// APIC, MTRR.
 const L1_EDX_SET: u32 = bits([9, 12]);
 /// Leaf 7, EBX: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
@@ -157,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_not_switched_or_emulated_is_not_shown() {
         let hidden_1_ecx = bits([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 26, 27, 28, 29]);
-        let hidden_1_edx = bits([7, 14, 18, 21, 22, 29, 31]);
+        let hidden_1_edx = bits([18, 21, 22, 29, 31]);
         assert_eq!((show(1, 0)[2] & hidden_1_ecx, show(1, 0)[3] & hidden_1_edx), (0, 0));
         let hidden_7_ebx = bits([1, 2, 4, 5, 11, 14, 16, 17, 21, 25, 26, 27, 28, 30, 31]);
         assert_eq!((show(7, 0)[1] & hidden_7_ebx, show(7, 0)[2], show(7, 0)[3]), (0, 4, 16));
@@ -165,6 +168,15 @@ mod tests {
         assert_eq!(show(0x8000_0001, 0)[2] & bits([1, 2, 3, 4, 9, 10, 11, 12, 13, 15, 22, 23, 24]), 0);
         assert_eq!((show(0x8000_0001, 0)[1], show(0x8000_000a, 0), show(0x8000_001f, 0)), (0, [0; 4], [0; 4]));
         assert_eq!((show(LAST_EXTENDED, 0)[1], show(LAST_EXTENDED, 0)[0]), (0, 0xffff));
+    }
+
+    #[test]
+    fn machine_checks_are_shown_where_the_processor_has_them() {
+        let both = bits([7, 14]);
+        assert_eq!((show(1, 0)[3] & both, show(0x8000_0001, 0)[3] & both), (both, both));
+        let without = |leaf, _| if leaf & 0x7fff_ffff == 0 { [leaf | 0x20, 0, 0, 0] } else { [0; 4] };
+        let [basic, extended] = [1, 0x8000_0001].map(|leaf| answer(without, leaf, 0, &WHO)[3]);
+        assert_eq!((basic & both, extended & both), (0, 0));
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub const fn owner(msr: u32) -> Owner {
         // IA32_MTRRCAP: no ranges.
         0xfe => Owner::Constant(0),
         0x2ff => Owner::Fixed(MTRR_DEFAULT),
+        // IA32_MCG_CAP: no bank, no control register. IA32_MCG_STATUS: no machine check is being handled.
+        0x179 => Owner::Constant(0),
+        0x17a => Owner::Fixed(0),
         // IA32_MISC_ENABLE: fast strings. IA32_DEBUGCTL.
         0x1a0 => Owner::Fixed(1),
         0x1d9 => Owner::Fixed(0),
@@ -136,8 +139,8 @@ mod tests {
 
     #[test]
     fn what_nobody_names_is_refused() {
-        // SPEC_CTRL, SMBASE, MCG_CAP, PMCs, VM_CR, VM_HSAVE_PA, VMX capabilities, KVM's clock.
-        for msr in [0x48, 0x9e, 0x179, 0xc1, 0x186, 0x309, 0x480, 0xc001_0114, 0xc001_0117, 0x4b56_4d01, 0, u32::MAX] {
+        // SPEC_CTRL, SMBASE, MCG_CTL, PMCs, VM_CR, VM_HSAVE_PA, VMX capabilities, KVM's clock.
+        for msr in [0x48, 0x9e, 0x17b, 0xc1, 0x186, 0x309, 0x480, 0xc001_0114, 0xc001_0117, 0x4b56_4d01, 0, u32::MAX] {
             assert_eq!(owner(msr), Owner::Nobody, "{msr:#x}");
         }
         assert_eq!([0x7ff, 0x800, 0x8ff, 0x900].map(|msr| owner(msr) == Owner::Apic), [false, true, true, false]);
@@ -145,6 +148,13 @@ mod tests {
             (owner(0xc000_0080), owner(0xc000_0102), owner(0xc000_0104)),
             (Owner::Switched, Owner::Switched, Owner::Nobody)
         );
+    }
+
+    #[test]
+    fn no_bank_reports_machine_checks() {
+        assert_eq!((owner(0x179), owner(0x17a)), (Owner::Constant(0), Owner::Fixed(0)));
+        // Banks' control, status, address and misc; AMD's second place for them.
+        assert!((0x400..0x480).chain(0xc000_2000..0xc000_2200).all(|msr| owner(msr) == Owner::Nobody));
     }
 
     #[test]

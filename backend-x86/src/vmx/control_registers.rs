@@ -4,8 +4,8 @@
 //! ```text
 //!   CR0   the guest's:  PG AM WP TS EM MP PE ...      Trivet's:  CD NW   caches stay on, whatever a guest says
 //!                                                                NE      VMX operation wants it
-//!   CR4   the guest's:  what CPUID shows it           Trivet's:  VMXE; MCE, because machine checks are the machine's;
-//!                                                                and what it is not shown
+//!   CR4   the guest's:  what CPUID shows it           Trivet's:  MCE        machine checks are the machine's
+//!                                                                VMXE, and what it is not shown, which stay 0
 //! ```
 //!
 //! Of a bit that is Trivet's the guest reads what it wrote, from the shadow. A write that changes one ends the run; the shadow
@@ -86,9 +86,15 @@ pub const fn written_cr0(value: u64) -> Result<u64, GeneralProtection> {
     if value >> 32 != 0 || paged_unprotected || through_uncached { Err(GeneralProtection) } else { Ok(value) }
 }
 
+/// Whether the guest may write `value` to CR4, of which `mask` is Trivet's: of that it may have MCE, for show, and nothing else.
+/// The rest hardware checks.
+pub const fn written_cr4(value: u64, mask: u64) -> Result<u64, GeneralProtection> {
+    if value & mask & !MCE != 0 { Err(GeneralProtection) } else { Ok(value) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{CD, Fixed, MCE, NE, NW, PE, PG, VMXE, seen, written_cr0};
+    use super::{CD, Fixed, MCE, NE, NW, PE, PG, VMXE, seen, written_cr0, written_cr4};
     use crate::bus::GeneralProtection;
 
     /// A Skylake's.
@@ -130,6 +136,8 @@ mod tests {
         let wrote = CD | 0x10 | PE;
         assert_eq!(seen(FIXED.cr0(wrote), wrote, mask), wrote, "CD as written, NE not");
         assert_eq!(seen(FIXED.cr4(0x20), 0, FIXED.cr4_mask()), 0x20, "no VMXE, no MCE");
+        let wrote = 0x20 | MCE;
+        assert_eq!(seen(FIXED.cr4(wrote), wrote, FIXED.cr4_mask()), wrote, "MCE as written");
     }
 
     #[test]
@@ -140,5 +148,17 @@ mod tests {
         for good in [PE, PG | PE, CD | NW, CD | PE | PG] {
             assert_eq!(written_cr0(good), Ok(good));
         }
+    }
+
+    #[test]
+    fn machine_checks_are_the_only_bit_of_cr4_that_is_for_show() {
+        for good in [0, MCE, MCE | 0x20, 0x37_0fbf & !FIXED.cr4_mask() | MCE] {
+            assert_eq!(written_cr4(good, FIXED.cr4_mask()), Ok(good), "{good:#x}");
+        }
+        // UMIP on a processor without it; LA57, VMXE, SMXE, OSXSAVE, PKE, CET; what there is not.
+        for bit in [11, 12, 13, 14, 18, 22, 23, 32, 63] {
+            assert_eq!(written_cr4(1 << bit | MCE | 0x20, FIXED.cr4_mask()), Err(GeneralProtection), "{bit}");
+        }
+        assert_eq!((FIXED.cr4(0) & MCE, FIXED.cr4(MCE) & MCE), (MCE, MCE), "the machine's is on all the time");
     }
 }

@@ -5,7 +5,7 @@ use hv_core::isa::VmTag;
 use hv_core::machine::Instant;
 
 use super::beside;
-use super::control_registers::{Fixed, seen, written_cr0};
+use super::control_registers::{Fixed, seen, written_cr0, written_cr4};
 use super::controls::{entry, primary};
 use super::fields::{Field, Segment as Name};
 use super::vcpu::{AFTER_SS, AFTER_STI, BLOCKS_NMIS, Injecting, SHADOWS, Vmx};
@@ -248,16 +248,19 @@ impl WorldSwitch for Vmx {
         self.offset_tsc(offset);
     }
 
-    /// See `control_registers`: of a CR0 that it may write the shadow is made, and the instruction runs again.
+    /// See `control_registers`: of what it may write the shadow is made, and the instruction runs again.
     fn control(&mut self, access: ControlAccess, general: &mut General) -> Result<Flow, GeneralProtection> {
-        // CR4 ends the run for bits that the guest does not have. Nothing else of control registers does, CR8 apart.
-        let ControlAccess::Write(0, from) = access else { return Err(GeneralProtection) };
+        // Nothing else of control registers ends the run, CR8 apart.
+        let ControlAccess::Write(number @ (0 | 4), from) = access else { return Err(GeneralProtection) };
         let value = match from {
             4 => self.rsp(),
             n => general[usize::from(n & 15)],
         };
-        let value = written_cr0(value)?;
-        self.vmcs.set(Field::CR0_SHADOW, value);
+        let (shadow, value) = match number {
+            0 => (Field::CR0_SHADOW, written_cr0(value)?),
+            _ => (Field::CR4_SHADOW, written_cr4(value, self.vmcs.get(Field::CR4_MASK))?),
+        };
+        self.vmcs.set(shadow, value);
         Ok(Flow::Same)
     }
 }
