@@ -30,6 +30,7 @@ mod double;
 mod fuzz;
 
 use alloc::vec::Vec;
+use core::array;
 
 use hv_core::heap::list;
 use hv_core::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
@@ -98,7 +99,7 @@ impl Papr {
         }
         let seat = |_| {
             let (prodded, dispatches) = (AtomicBool::new(false), AtomicU32::new(0));
-            let table_calls = [const { [const { AtomicU64::new(0) }; 2] }; TableCall::ALL.len()];
+            let table_calls = array::from_fn(|_| array::from_fn(|_| AtomicU64::new(0)));
             Some(Seat { prodded, dispatches, areas: Mutex::new(vpa::Areas::default()), table_calls })
         };
         Some(Self {
