@@ -17,7 +17,7 @@ use clap::Args;
 use crate::board::Board;
 use crate::error::{refuse, suggestion};
 use crate::setup;
-use crate::test::Depth;
+use crate::test::{self, Depth};
 use story::Story;
 
 /// The command's arguments.
@@ -95,7 +95,7 @@ const DEMOS: [Demo; 5] = [
         name: "lives",
         about: "guests started and ended over and over; nothing is lost",
         is_for: every,
-        usual: Usual::On("pc"),
+        usual: Usual::On("virt"),
         play: lives::play,
     },
     Demo {
@@ -158,7 +158,7 @@ pub fn short(name: &str, depth: Depth) -> Result<()> {
         Usual::On(_) | Usual::Everywhere => true,
     };
     let has = |board: &Board| DEMOS.iter().any(|demo| demo.name == name && (demo.is_for)(board) && here(demo, board));
-    Board::all()?.into_iter().filter(has).try_for_each(|board| {
+    test::booted(depth)?.into_iter().filter(has).try_for_each(|board| {
         run(&DemoArgs { name: Some(name.to_owned()), board: board.name, machine: None, list: false, short: true })
     })
 }

@@ -229,7 +229,7 @@ pub fn machines(depth: Depth) -> Result<()> {
         stdout: &["8"],
         error: "",
     };
-    for board in Board::all()? {
+    for board in super::booted(depth)? {
         for machine in board.machines.iter().filter(|machine| machine.name != board.default_machine) {
             // Bochs takes minutes for it. Its columns of the conformance table are for every change.
             if depth == Depth::Usual && machine.bochs.is_some() {

@@ -18,13 +18,13 @@ const WINDOW: u64 = 1 << 30;
 /// Small pages in a huge one.
 const TEAM: u64 = 512;
 
-/// Runs the demonstrations on every board.
-pub fn run(profile: Profile) -> Result<()> {
-    for board in Board::all()? {
-        huge(&board, profile)?;
-        shared(&board, profile)?;
+/// Runs the demonstrations on these boards.
+pub fn run(profile: Profile, boards: &[Board]) -> Result<()> {
+    for board in boards {
+        huge(board, profile)?;
+        shared(board, profile)?;
         if board.guest.architecture == "amd64" {
-            above(&board, profile)?;
+            above(board, profile)?;
         }
     }
     Ok(())

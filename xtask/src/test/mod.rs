@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::board::Board;
+use crate::board::{Board, Machine};
 use crate::conformance::{self, Format};
 use crate::error::refuse;
 use crate::fmt::Mode;
@@ -42,7 +42,7 @@ struct Step {
 
 /// The cheap ones first, so that a slip shows at once.
 const STEPS: &[Step] = &[
-    Step { name: "set-up", run: |_| set_up() },
+    Step { name: "set-up", run: set_up },
     Step { name: "format", run: |_| fmt::run(Mode::Check) },
     Step { name: "lint", run: |_| lint::run() },
     Step { name: "host tests", run: host_tests },
@@ -61,26 +61,26 @@ const STEPS: &[Step] = &[
     Step { name: "build, release", run: |_| build(Profile::Release, &Board::all()?) },
     Step { name: "size", run: |_| size::run(None) },
     Step { name: "bad input", run: |_| boots::refused() },
-    Step { name: "guests, release", run: |_| boots::good(Profile::Release, &Board::all()?) },
-    Step { name: "memory, release", run: |_| memory::run(Profile::Release) },
-    Step { name: "failures, release", run: |_| boots::failing(Profile::Release, &Board::all()?) },
+    Step { name: "guests, release", run: |depth| boots::good(Profile::Release, &booted(depth)?) },
+    Step { name: "memory, release", run: |depth| memory::run(Profile::Release, &booted(depth)?) },
+    Step { name: "failures, release", run: |depth| boots::failing(Profile::Release, &booted(depth)?) },
     Step { name: "demo: pressure", run: |depth| demo::short("pressure", depth) },
     Step { name: "demo: exhaustion", run: |depth| demo::short("exhaustion", depth) },
     Step { name: "demo: dirty", run: |depth| demo::short("dirty", depth) },
     Step { name: "demo: lives", run: |depth| demo::short("lives", depth) },
     Step { name: "demo: garbage", run: |depth| demo::short("garbage", depth) },
-    Step { name: "kernel messages", run: |_| messages() },
-    Step { name: "damaged bundles, release", run: |_| damage::run(Profile::Release, &Board::all()?) },
-    Step { name: "console input, release", run: |_| console::run(Profile::Release, &Board::all()?) },
+    Step { name: "kernel messages", run: messages },
+    Step { name: "damaged bundles, release", run: |depth| damage::run(Profile::Release, &booted(depth)?) },
+    Step { name: "console input, release", run: |depth| console::run(Profile::Release, &booted(depth)?) },
     Step { name: "registers of neighbours", run: |depth| state::run(Profile::Release, depth) },
     Step { name: "machines", run: boots::machines },
-    Step { name: "conformance, boards, release", run: |_| tables(Profile::Release, &Board::all()?) },
+    Step { name: "conformance, boards, release", run: |depth| tables(Profile::Release, depth, &Board::all()?) },
     Step { name: "build, dev", run: |depth| build(Profile::Dev, &dev_boards(depth)?) },
     Step { name: "guests, dev", run: |depth| boots::good(Profile::Dev, &dev_boards(depth)?) },
     Step { name: "failures, dev", run: |depth| boots::failing(Profile::Dev, &dev_boards(depth)?) },
     Step { name: "damaged bundles, dev", run: |depth| damage::run(Profile::Dev, &dev_boards(depth)?) },
     Step { name: "console input, dev", run: |depth| console::run(Profile::Dev, &dev_boards(depth)?) },
-    Step { name: "conformance, boards, dev", run: |depth| tables(Profile::Dev, &dev_boards(depth)?) },
+    Step { name: "conformance, boards, dev", run: |depth| tables(Profile::Dev, depth, &dev_boards(depth)?) },
     Step { name: "bench", run: |_| measured() },
 ];
 
@@ -119,9 +119,9 @@ pub fn run(depth: Depth, only: Option<&str>) -> Result<()> {
 }
 
 /// Everything that has to be installed or fetched, so that no later step's time includes it.
-fn set_up() -> Result<()> {
+fn set_up(depth: Depth) -> Result<()> {
     for board in Board::all()? {
-        for machine in &board.machines {
+        for machine in board.machines.iter().filter(|machine| is_usual(machine) || depth == Depth::Deep) {
             println!("{} {}: {}", board.name, machine.name, setup::need_to_run(&board, machine)?.about);
         }
         println!("{}: {}", board.name, guests::default(&board)?.version);
@@ -155,6 +155,17 @@ fn museum(depth: Depth) -> Result<()> {
     museum::run(&MuseumArgs { gate: depth == Depth::Usual, ..MuseumArgs::default() })
 }
 
+/// Boards whose guests boot with `--deep` only: on a busy machine a boot on them was seen to stand still, and nobody knows why
+/// yet (boards/pc/README.md). Their sizes, counts and conformance tables are for every change.
+const YOUNG: [&str; 2] = ["pc", "powernv"];
+
+/// The boards whose guests are booted.
+pub fn booted(depth: Depth) -> Result<Vec<Board>> {
+    let mut boards = Board::all()?;
+    boards.retain(|board| depth == Depth::Deep || !YOUNG.contains(&board.name.as_str()));
+    Ok(boards)
+}
+
 /// The board whose dev image is always tried.
 const DEV: &str = "pseries";
 
@@ -184,8 +195,8 @@ fn measured() -> Result<()> {
 }
 
 /// What a guest's kernel complains of, on every board that has a machine to compare with.
-fn messages() -> Result<()> {
-    for board in Board::all()? {
+fn messages(depth: Depth) -> Result<()> {
+    for board in booted(depth)? {
         if board.machine(None)?.direct.is_some() {
             dmesg::run(&board.name, None)?;
         }
@@ -197,7 +208,13 @@ fn host(column: &str) -> Result<()> {
     conformance::run(column, None, Format::Human, Profile::Release)
 }
 
-fn tables(profile: Profile, boards: &[Board]) -> Result<()> {
-    let mut columns = boards.iter().flat_map(|board| board.columns().map(|(column, _)| column));
-    columns.try_for_each(|column| conformance::run(column, None, Format::Human, profile))
+/// Bochs takes minutes for what QEMU does in seconds, and has to be there: its columns are tried with `--deep`.
+fn is_usual(machine: &Machine) -> bool {
+    machine.bochs.is_none()
+}
+
+fn tables(profile: Profile, depth: Depth, boards: &[Board]) -> Result<()> {
+    let columns = boards.iter().flat_map(Board::columns);
+    let mut tried = columns.filter(|(_, machine)| is_usual(machine) || depth == Depth::Deep);
+    tried.try_for_each(|(column, _)| conformance::run(column, None, Format::Human, profile))
 }
