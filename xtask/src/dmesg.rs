@@ -253,6 +253,7 @@ mod tests {
         assert!(said("sh: dmesg: not found\n", WARNING).is_err());
         assert!(said("<x>[ 0.1] odd\n", WARNING).is_err());
     }
+
     #[test]
     fn what_the_other_kernel_says_too_is_no_complaint_of_its_own_however_urgent() {
         let one = "<4>[ 0.1] none at 0x10\n<4>[ 0.2] mine\n<6>[ 0.3] fine\n";

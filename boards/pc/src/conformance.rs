@@ -1,4 +1,4 @@
-//! The conformance table in place of guests: columns `pc-svm`, `pc-vmx`, `pc-bochs-amd`.
+//! The conformance table in place of guests: columns `pc-svm`, `pc-vmx`, `pc-vmx-trap`, `pc-bochs-amd`.
 
 use backend_x86::machine::X86Machine;
 use backend_x86::stage2::format::{Entries, EptMarks, EptTrap, Npt};

@@ -42,7 +42,7 @@ pub struct DemoArgs {
 /// Where a demo is played that nobody asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Usual {
-    /// On every board that has it.
+    /// On every board that has it and whose guests are booted (`test::booted`).
     Everywhere,
     /// On this board.
     On(&'static str),
@@ -151,7 +151,8 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("did not hold: {}", failed.join(", ")) }
 }
 
-/// A step of `cargo xtask test`: the short form on the boards where it is usual, or on every one that has it.
+/// A step of `cargo xtask test`: the short form on the boards where it is usual, of those whose guests are booted; deeper, on
+/// every one that has it.
 pub fn short(name: &str, depth: Depth) -> Result<()> {
     let here = |demo: &Demo, board: &Board| match demo.usual {
         Usual::On(only) if depth == Depth::Usual => board.name == only,

@@ -231,8 +231,7 @@ pub fn machines(depth: Depth) -> Result<()> {
     };
     for board in super::booted(depth)? {
         for machine in board.machines.iter().filter(|machine| machine.name != board.default_machine) {
-            // Bochs takes minutes for it. Its columns of the conformance table are for every change.
-            if depth == Depth::Usual && machine.bochs.is_some() {
+            if depth == Depth::Usual && !super::is_usual(machine) {
                 continue;
             }
             println!("{}", machine.name);

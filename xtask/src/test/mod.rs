@@ -208,7 +208,7 @@ fn host(column: &str) -> Result<()> {
     conformance::run(column, None, Format::Human, Profile::Release)
 }
 
-/// Bochs takes minutes for what QEMU does in seconds, and has to be there: its columns are tried with `--deep`.
+/// Bochs takes minutes for what QEMU does in seconds, and has to be there: it is for `--deep`.
 fn is_usual(machine: &Machine) -> bool {
     machine.bochs.is_none()
 }

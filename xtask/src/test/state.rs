@@ -16,8 +16,8 @@ use crate::image::{self, Profile, Variant};
 /// How long the run may take; it takes two seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs it on every board whose guests are booted, wherever something else switches the registers; deeper, on every machine. The guests fail the run by
-/// themselves.
+/// Runs it on every board whose guests are booted, wherever something else switches the registers; deeper, on every machine.
+/// The guests fail the run by themselves.
 pub fn run(profile: Profile, depth: Depth) -> Result<()> {
     for board in super::booted(depth)? {
         let image = image::build(&board, profile, Variant::Guests)?;

@@ -1,8 +1,8 @@
 //! The way from a guest's exit to its next entry, for this board's instruction set.
 //!
 //! Everything that [`Hypervisor::run`] calls and that is generic over the instruction set is compiled with this package,
-//! for speed (see the profile in the workspace's manifest): the vCPU loop, exits, faults, walks, hypercalls. What happens
-//! rarely it reaches by [`hv_core::hypervisor::Rare`], whose functions are compiled with the board, for size.
+//! for less speed than elsewhere (see the profile in the workspace's manifest): the vCPU loop, exits, faults, walks, hypercalls.
+//! What happens rarely it reaches by [`hv_core::hypervisor::Rare`], whose functions are compiled with the board, for least size.
 #![no_std]
 #![forbid(unsafe_code)]
 
