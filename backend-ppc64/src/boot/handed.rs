@@ -1,8 +1,6 @@
 //! What whoever entered the image left in memory for it.
 #![expect(unsafe_code, reason = "memory that firmware hands over")]
 
-use core::ops::Range;
-
 /// The flattened tree at real address `at`.
 ///
 /// # Safety
@@ -15,15 +13,4 @@ pub unsafe fn tree(at: u64) -> &'static [u8] {
         let size = u32::from_be_bytes(start.add(4).cast::<[u8; 4]>().read_unaligned());
         core::slice::from_raw_parts(start, size as usize)
     }
-}
-
-/// The bytes of a range of real memory.
-///
-/// # Safety
-/// It is RAM, which nobody writes from now on.
-#[must_use]
-pub unsafe fn bytes(range: &Range<u64>) -> &'static [u8] {
-    let start = core::ptr::with_exposed_provenance::<u8>(range.start as usize);
-    // SAFETY: as promised.
-    unsafe { core::slice::from_raw_parts(start, range.end.saturating_sub(range.start) as usize) }
 }

@@ -7,7 +7,7 @@
 use core::fmt::Write as _;
 
 use conformance::cases::Case;
-use conformance::probe::Image;
+use conformance::probe::{Image, Nowhere};
 #[cfg(not(feature = "figures"))]
 use conformance::report::{self, Tally};
 use conformance::rig::{Codec, Rig};
@@ -40,8 +40,33 @@ pub struct Setup<I: Isa> {
     pub start: fn(CpuId, Duty<I::Machine>) -> Result<(), StartCpuError>,
     /// The formats of its tables.
     pub codecs: &'static [Codec],
-    /// The probe, of its own architecture.
-    pub probe: Image,
+    /// What is its own about the probe.
+    pub probe: Probe,
+}
+
+/// A probe, whose assembly the board includes.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// Its first instruction.
+    pub entry: Gpa,
+    /// What an access becomes where nothing is.
+    pub nowhere: Nowhere,
+    /// The instruction that returns.
+    pub returns: u64,
+}
+
+unsafe extern "C" {
+    static trivet_probe: u8;
+    static trivet_probe_end: u8;
+}
+
+impl Probe {
+    fn image(self) -> Image {
+        let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
+        // SAFETY: the assembly between the two symbols, in the image's read-only data.
+        let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
+        Image { code, entry: self.entry, nowhere: self.nowhere, returns: Some(self.returns) }
+    }
 }
 
 /// How a column's guests come to a claim: what a fault at this address of the VM with this second stage claims.
@@ -58,10 +83,10 @@ where
 /// The same on tables of any kind, and before it the cases of this column alone.
 pub fn run_with<B: Board>(setup: &Setup<B::Isa>, claims: Claims<B::Isa>, own: impl Iterator<Item = Case<B::Isa>>) -> ! {
     let machine = setup.machine;
-    let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(None, &"the boot CPU was taken twice") };
+    let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(&"the boot CPU was taken twice") };
     let has_other = setup.cpus > 1;
     if has_other && let Err(why) = (setup.start)(OTHER, serve) {
-        refuse::<B>(None, &format_args!("CPU {} does not start: {why}", OTHER.0));
+        refuse::<B>(&format_args!("CPU {} does not start: {why}", OTHER.0));
     }
     let column = || Column { setup, cpu: &cpu, has_other, claims };
     B::power_off(if good::<B>(column, own) { Verdict::Success } else { Verdict::Failure })
@@ -119,7 +144,7 @@ impl<I: Isa> Rig<I> for Column<'_, I> {
     }
 
     fn probe(&self) -> Result<Image, &'static str> {
-        Ok(self.setup.probe)
+        Ok(self.setup.probe.image())
     }
 
     /// Guests that choose sizes choose pages.

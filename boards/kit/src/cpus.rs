@@ -5,13 +5,23 @@ use alloc::boxed::Box;
 
 use hv_core::epoch::Cpu;
 use hv_core::heap::{boxed, list};
+use hv_core::hypervisor::Hypervisor;
+use hv_core::isa::Isa;
 use hv_core::machine::{CpuId, Machine, StartCpuError};
+use spin::Once;
 
 /// Stack of a further CPU in bytes.
 const STACK: usize = 32 << 10;
 
 /// What a CPU does once it is up. It does not come back.
 pub type Duty<M> = fn(&'static M, &Cpu) -> !;
+
+/// The hypervisor, for a CPU that joins its scheduler. It is there before such a CPU is started.
+#[must_use]
+pub fn hypervisor<I: Isa>(place: &'static Once<Hypervisor<I>>, cpu: &Cpu) -> &'static Hypervisor<I> {
+    let Some(hypervisor) = place.get() else { panic!("CPU {} came up before the hypervisor", cpu.id().0) };
+    hypervisor
+}
 
 /// What the entry code reads: a stack, and the argument of the first Rust function on it.
 #[repr(C)]

@@ -4,13 +4,14 @@ use core::fmt::Display;
 
 use hv_core::device::console::{write_panic, write_refusal};
 use hv_core::hypervisor::Hypervisor;
-use hv_core::link::{ENDED_BADLY, ENDED_WELL, ENDS_MARK, LinkMode};
+use hv_core::link::{ENDED_BADLY, ENDED_WELL, ENDS_MARK};
 use hv_core::machine::{Board, Console, Verdict};
 use spin::Once;
 
-/// Says why Trivet does not run what it was given, and ends the run. `mode` is the bundle's, if it is known.
-pub fn refuse<B: Board>(mode: Option<LinkMode>, why: &dyn Display) -> ! {
-    write_refusal(B::console(), mode, why);
+/// Says why Trivet does not run what it was given, and ends the run.
+pub fn refuse<B: Board>(why: &dyn Display) -> ! {
+    // Mostly before the bundle has told how the console is used. No terminal minds what a receiver of frames needs.
+    write_refusal(B::console(), None, why);
     B::power_off(Verdict::Failure)
 }
 

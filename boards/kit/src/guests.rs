@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
+use core::slice::from_ref;
 
 use hv_core::device::console::Consoles;
 use hv_core::epoch::Cpu;
@@ -14,7 +15,7 @@ use hv_core::page::Packed;
 use spin::Once;
 
 use crate::ends::refuse;
-use crate::{heap, log};
+use crate::{heap, log, memory};
 
 /// What the boot has found and used, for the account that the operator sees. In bytes.
 #[derive(Clone, Debug)]
@@ -41,24 +42,23 @@ pub fn start<B: Board>(
 ) -> (&'static Hypervisor<B::Isa>, Cpu) {
     let opened = match Bundle::open(bundle) {
         Ok(opened) => opened,
-        Err(why) => refuse::<B>(None, &why),
+        Err(why) => refuse::<B>(&why),
     };
     let config = opened.config();
     let consoles = Consoles::new(B::console(), config.link, config.vms.iter().map(|vm| vm.name.as_str()));
-    let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
     let footprint = Footprint {
-        total: found.memory.iter().map(size).sum(),
+        total: memory::total(found.memory),
         firmware: found.firmware,
         bundle: bundle.len() as u64,
         own: OwnMemory {
-            image: size(&found.image) - heap::SIZE,
+            image: memory::total(from_ref(&found.image)) - heap::SIZE,
             metadata: found.metadata,
             heap: heap::SIZE,
             tables: 0,
         },
     };
     let hypervisor = hypervisor::<B>(machine, place, consoles, opened, footprint);
-    let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(None, &"the boot CPU was taken twice") };
+    let Some(cpu) = machine.epoch().cpu(CpuId(0)) else { refuse::<B>(&"the boot CPU was taken twice") };
     let mut running = 1;
     for id in 1..found.cpus as u16 {
         match B::start_cpu(CpuId(id)) {
@@ -82,9 +82,9 @@ fn hypervisor<B: Board>(
     footprint: Footprint,
 ) -> &'static Hypervisor<B::Isa> {
     let hooks = Hooks { drain_log: log::drain, power_off: B::power_off };
-    let Some(store) = Packed::new() else { refuse::<B>(None, &"there is no heap for the swap store") };
+    let Some(store) = Packed::new() else { refuse::<B>(&"there is no heap for the swap store") };
     let Some(sched) = Hypervisor::scheduler(machine, &bundle) else {
-        refuse::<B>(None, &"there is no heap for so many vCPUs")
+        refuse::<B>(&"there is no heap for so many vCPUs")
     };
     place.call_once(|| Hypervisor::new(machine, consoles, sched, bundle, Arc::new(store), footprint, hooks))
 }

@@ -1,6 +1,6 @@
 //! What boards share. A board finds out what its machine is, and wires it to this; nothing here knows which machine it is.
 //!
-//! - [`memory`]: free memory becomes the frame allocator.
+//! - [`memory`]: what is free becomes the frame allocator, and the bundle is read.
 //! - [`cpus`]: what a further CPU is started with.
 //! - [`guests`]: the bundle becomes a running hypervisor.
 //! - `column`: the conformance table in place of guests.

@@ -1,4 +1,4 @@
-//! Free memory becomes the frame allocator.
+//! The machine's memory: what is free becomes the frame allocator, what the loader has put into it is read.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -8,6 +8,23 @@ use hv_core::machine::Board;
 use hv_core::page::Frames;
 
 use crate::ends::refuse;
+
+/// How many bytes these are.
+#[must_use]
+pub fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|r| r.end.saturating_sub(r.start)).sum()
+}
+
+/// What the loader has put at `range`: the bundle.
+///
+/// # Safety
+/// It is RAM, mapped where it is, that is given out to nobody, and nobody writes it from now on.
+#[must_use]
+pub unsafe fn handed(range: &Range<u64>) -> &'static [u8] {
+    let start = core::ptr::with_exposed_provenance::<u8>(range.start as usize);
+    // SAFETY: as promised.
+    unsafe { core::slice::from_raw_parts(start, range.end.saturating_sub(range.start) as usize) }
+}
 
 /// The frame allocator over `free` (in bytes), its account taken from the start of the largest range; and that account's
 /// size in bytes. Ends the run if that cannot be.
@@ -20,12 +37,12 @@ pub unsafe fn frames<B: Board>(free: &[Range<u64>]) -> (Frames, u64) {
         .filter_map(|r| PfnRange::new(Pfn(r.start >> PAGE_SHIFT), (r.end - r.start) >> PAGE_SHIFT))
         .collect();
     let Some(largest) = ranges.iter().copied().max_by_key(PfnRange::pages) else {
-        refuse::<B>(None, &"the machine has no free memory");
+        refuse::<B>(&"the machine has no free memory");
     };
     let bytes = (Frames::metadata_words(&ranges) * 8).next_multiple_of(1 << PAGE_SHIFT) as u64;
     let pages = bytes >> PAGE_SHIFT;
     if largest.pages() <= pages {
-        refuse::<B>(None, &"the machine has too little memory");
+        refuse::<B>(&"the machine has too little memory");
     }
     let rest: Vec<PfnRange> = ranges
         .iter()
@@ -42,6 +59,6 @@ pub unsafe fn frames<B: Board>(free: &[Range<u64>]) -> (Frames, u64) {
     };
     match Frames::new(&rest, metadata) {
         Ok(frames) => (frames, bytes),
-        Err(why) => refuse::<B>(None, &format_args!("the machine's memory cannot be managed: {why:?}")),
+        Err(why) => refuse::<B>(&format_args!("the machine's memory cannot be managed: {why:?}")),
     }
 }

@@ -2,17 +2,17 @@
 
 use backend_x86::host::{apic, descriptors, secondary};
 use backend_x86::machine::X86Machine;
-use board_kit::cpus::{Duty, Orders, StartBlock};
+use board_kit::cpus::{self, Duty, Orders, StartBlock};
+use board_kit::ends::refuse;
 use hv_core::epoch::Cpu;
 use hv_core::machine::{CpuId, StartCpuError};
 
-use crate::fail::refuse;
-use crate::{HYPERVISOR, MACHINE, START_PAGE};
+use crate::{HYPERVISOR, MACHINE, Pc, START_PAGE};
 
 /// Readies the calling CPU, which is `id`: the extension by which guests run.
 pub fn open(machine: &X86Machine, id: CpuId) {
     if let Err(why) = machine.arrive(id) {
-        refuse(&why);
+        refuse::<Pc>(&why);
     }
 }
 
@@ -41,6 +41,5 @@ extern "C" fn trivet_secondary_main(orders: &'static Orders<X86Machine>) -> ! {
 
 /// The usual duty: joins the scheduler.
 pub fn schedule(_: &'static X86Machine, cpu: &Cpu) -> ! {
-    let Some(hypervisor) = HYPERVISOR.get() else { panic!("CPU {} came up before the hypervisor", cpu.id().0) };
-    pc_loop::run(hypervisor, cpu)
+    pc_loop::run(cpus::hypervisor(&HYPERVISOR, cpu), cpu)
 }

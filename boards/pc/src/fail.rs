@@ -1,6 +1,5 @@
 //! The ways in which a run ends: well, refused, or by a failure of Trivet's own.
 
-use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use backend_x86::host::acpi::PowerOff;
@@ -25,22 +24,13 @@ pub fn power_off(verdict: Verdict) -> ! {
     power::end(verdict, POWER_OFF.get().copied())
 }
 
-/// Says why Trivet does not run what it was given, and ends the run.
-pub fn refuse(why: &dyn Display) -> ! {
-    ends::refuse::<Pc>(None, why)
-}
-
-fn report(what: &dyn Display) -> ! {
-    ends::report::<Pc>(&HYPERVISOR, what)
-}
-
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    report(info)
+    ends::report::<Pc>(&HYPERVISOR, info)
 }
 
 /// An exception that the hypervisor itself should never take.
 #[unsafe(no_mangle)]
 extern "C" fn trivet_trap(trap: &Trap) -> ! {
-    report(trap)
+    ends::report::<Pc>(&HYPERVISOR, trap)
 }

@@ -14,8 +14,6 @@ mod conformance;
 mod cpus;
 mod fail;
 
-use core::ops::Range;
-
 use backend_x86::X86;
 use backend_x86::host::inventory::Inventory;
 use backend_x86::host::memory::{Mapped, rtc};
@@ -23,6 +21,7 @@ use backend_x86::host::serial::Serial;
 use backend_x86::host::{apic, descriptors, map, mmu, routes, timers, vectors};
 use backend_x86::machine::clock::{self, microseconds};
 use backend_x86::machine::{Found as Parts, X86Machine};
+use board_kit::ends::refuse;
 use board_kit::guests::{self, Found};
 use board_kit::memory;
 use hv_core::hypervisor::Hypervisor;
@@ -32,7 +31,6 @@ use spin::Once;
 
 #[cfg(feature = "conformance")]
 use conformance::run as without_guests;
-use fail::refuse;
 
 /// The board.
 enum Pc {}
@@ -84,7 +82,7 @@ extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
     // SAFETY: what the loader and firmware left is read before memory is given out.
     let inventory = match Inventory::read(&unsafe { Mapped::new() }, magic, information.into(), apic::id()) {
         Ok(found) => found,
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Pc>(&why),
     };
     if let Some(how) = inventory.power_off {
         fail::end_by(how);
@@ -97,7 +95,7 @@ extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
     let usable = map::usable(&inventory.memory);
     // SAFETY: once, and no other CPU is up.
     if let Err(why) = unsafe { mmu::switch(&usable, &image) } {
-        refuse(&why);
+        refuse::<Pc>(&why);
     }
     let mut holes = alloc::vec![image.clone()];
     holes.extend(inventory.bundle.clone());
@@ -113,20 +111,13 @@ extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
         without_guests(machine, inventory.cpus.len());
     };
     if !usable.iter().any(|r| r.start <= range.start && range.end <= r.end) {
-        refuse(&"the bundle of guests lies outside of memory");
+        refuse::<Pc>(&"the bundle of guests lies outside of memory");
     }
-    // SAFETY: the bundle's memory is RAM that the loader filled, no allocator hands it out, and nobody writes it.
-    let bundle = unsafe {
-        core::slice::from_raw_parts(
-            core::ptr::with_exposed_provenance::<u8>(range.start as usize),
-            (range.end - range.start) as usize,
-        )
-    };
-    let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
-    let total: u64 = inventory.memory.iter().map(size).sum();
+    // SAFETY: it is RAM that the loader filled, no allocator hands it out, and nobody writes it.
+    let bundle = unsafe { memory::handed(&range) };
     let found = Found {
         memory: &inventory.memory,
-        firmware: total - usable.iter().map(size).sum::<u64>(),
+        firmware: memory::total(&inventory.memory) - memory::total(&usable),
         image,
         metadata,
         cpus: inventory.cpus.len(),
@@ -141,13 +132,13 @@ extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
 fn machine(inventory: &Inventory, frames: Frames) -> &'static X86Machine {
     let rates = match timers::find(inventory.timer) {
         Ok(rates) => rates,
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Pc>(&why),
     };
     clock::counts(rates.ticks_per_second);
     let calendar = backend_x86::host::rtc::seconds(rtc);
     match X86Machine::new(&Parts { cpus: inventory.cpus.clone(), rates, calendar }, frames) {
         Ok(machine) => MACHINE.call_once(|| machine),
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Pc>(&why),
     }
 }
 
@@ -167,5 +158,5 @@ fn console_interrupt(inventory: &Inventory) {
 /// Ends a run that was given no guests.
 #[cfg(not(feature = "conformance"))]
 fn without_guests(_: &'static X86Machine, _cpus: usize) -> ! {
-    refuse(&"the machine was started without a bundle of guests (QEMU: -initrd; GRUB: module2)")
+    refuse::<Pc>(&"the machine was started without a bundle of guests (QEMU: -initrd; GRUB: module2)")
 }

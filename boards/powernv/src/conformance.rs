@@ -6,8 +6,8 @@ use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::hash::Config;
 use backend_ppc64::hash::words::LARGE_PAGE;
 use backend_ppc64::radix::PartitionScoped;
-use board_kit::column::{self, Setup};
-use conformance::probe::{Image, Nowhere, RAM_PAGES};
+use board_kit::column::{self, Probe, Setup};
+use conformance::probe::{Nowhere, RAM_PAGES};
 use conformance::rig::{Codec, FIRST, SECOND};
 use hv_core::addr::{Gpa, PAGE_SHIFT};
 use hv_core::flat::Tree;
@@ -15,11 +15,6 @@ use hv_core::flat::Tree;
 use crate::{Powernv, cpus};
 
 core::arch::global_asm!(include_str!("../../../tests/guests/ppc64/probe.S"), options(raw));
-
-unsafe extern "C" {
-    static trivet_probe: u8;
-    static trivet_probe_end: u8;
-}
 
 /// The probe's first instruction: the reset vector.
 const ENTRY: Gpa = Gpa(0x100);
@@ -33,10 +28,7 @@ const HASHED: &[u8] = b"hashed";
 
 /// Runs the table on a machine with so many CPUs and this device tree, and ends the run.
 pub fn run(machine: &'static Bare, cpus: usize, tree: &[u8]) -> ! {
-    let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
-    // SAFETY: the assembly between the two symbols, in the image's read-only data.
-    let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
-    let probe = Image { code, entry: ENTRY, nowhere: Nowhere::Exception, returns: Some(BLR) };
+    let probe = Probe { entry: ENTRY, nowhere: Nowhere::Exception, returns: BLR };
     let setup = Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe };
     if has_hashed_guests(tree) {
         for tag in [FIRST, SECOND] {

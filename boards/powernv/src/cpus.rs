@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use backend_ppc64::bare::machine::Bare;
-use board_kit::cpus::{Duty, Orders, StartBlock};
+use board_kit::cpus::{self, Duty, Orders, StartBlock};
 use hv_core::epoch::Cpu;
 use hv_core::machine::{CpuId, Machine, StartCpuError};
 
@@ -52,6 +52,5 @@ extern "C" fn trivet_secondary_main(orders: &'static Orders<Bare>) -> ! {
 
 /// The usual duty: joins the scheduler.
 pub fn schedule(_: &'static Bare, cpu: &Cpu) -> ! {
-    let Some(hypervisor) = HYPERVISOR.get() else { panic!("CPU {} came up before the hypervisor", cpu.id().0) };
-    powernv_loop::run(hypervisor, cpu)
+    powernv_loop::run(cpus::hypervisor(&HYPERVISOR, cpu), cpu)
 }

@@ -1,6 +1,5 @@
 //! Firmware, and the ways in which a run ends: well, refused, or by a failure of Trivet's own.
 
-use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use backend_ppc64::bare::opal::Opal;
@@ -34,22 +33,13 @@ pub fn power_off(verdict: Verdict) -> ! {
     firmware().power_off()
 }
 
-/// Says why Trivet does not run what it was given, and ends the run.
-pub fn refuse(why: &dyn Display) -> ! {
-    ends::refuse::<Powernv>(None, why)
-}
-
-fn report(what: &dyn Display) -> ! {
-    ends::report::<Powernv>(&HYPERVISOR, what)
-}
-
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    report(info)
+    ends::report::<Powernv>(&HYPERVISOR, info)
 }
 
 /// An interrupt that the hypervisor itself should never take.
 #[unsafe(no_mangle)]
 extern "C" fn trivet_trap(trap: &Trap) -> ! {
-    report(trap)
+    ends::report::<Powernv>(&HYPERVISOR, trap)
 }

@@ -13,8 +13,6 @@ mod conformance;
 mod cpus;
 mod fail;
 
-use core::ops::Range;
-
 use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::bare::opal::Opal;
 use backend_ppc64::bare::{Ppc64Bare, vectors};
@@ -22,6 +20,7 @@ use backend_ppc64::boot::handed;
 use backend_ppc64::boot::inventory::Inventory;
 use backend_ppc64::nested::console::Terminal;
 use backend_ppc64::vcpu::sprs::{this_thread, timebase};
+use board_kit::ends::refuse;
 use board_kit::guests::{self, Found};
 use board_kit::memory;
 use hv_core::epoch::MAX_CPUS;
@@ -32,7 +31,6 @@ use spin::Once;
 
 #[cfg(feature = "conformance")]
 use conformance::run as without_guests;
-use fail::refuse;
 
 /// The board.
 enum Powernv {}
@@ -81,7 +79,7 @@ extern "C" fn trivet_boot(r3: u64, _r4: u64, _r5: u64, _base: u64, hv: u64, r8: 
     let tree = unsafe { handed::tree(r3) };
     let mut inventory = match Inventory::read(tree) {
         Ok(found) => found,
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Powernv>(&why),
     };
     boot_cpu_first(&mut inventory.cpus);
     // SAFETY: firmware's own interrupts are over, and low memory is ours. None comes before the machine is there.
@@ -99,17 +97,16 @@ extern "C" fn trivet_boot(r3: u64, _r4: u64, _r5: u64, _base: u64, hv: u64, r8: 
     let Some(range) = inventory.bundle else {
         without_guests(machine, inventory.cpus.len(), tree);
     };
-    // SAFETY: the bundle's memory is RAM that firmware filled, no allocator hands it out, and nobody writes it.
-    let bytes = unsafe { handed::bytes(&range) };
-    let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
+    // SAFETY: it is RAM that firmware filled, no allocator hands it out, and nobody writes it.
+    let bundle = unsafe { memory::handed(&range) };
     let found = Found {
         memory: &inventory.memory,
-        firmware: size(&vectors::LOW) + inventory.reserved.iter().map(size).sum::<u64>(),
+        firmware: vectors::LOW.end + memory::total(&inventory.reserved),
         image,
         metadata,
         cpus: inventory.cpus.len(),
     };
-    let (hypervisor, cpu) = guests::start::<Powernv>(machine, &HYPERVISOR, bytes, &found);
+    let (hypervisor, cpu) = guests::start::<Powernv>(machine, &HYPERVISOR, bundle, &found);
     powernv_loop::run(hypervisor, &cpu)
 }
 
@@ -127,12 +124,12 @@ fn boot_cpu_first(cpus: &mut alloc::vec::Vec<u32>) {
 fn machine(inventory: &Inventory, frames: Frames) -> &'static Bare {
     match Bare::new(inventory, frames, fail::firmware()) {
         Ok(machine) => MACHINE.call_once(|| machine),
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Powernv>(&why),
     }
 }
 
 /// Ends a run that was given no guests.
 #[cfg(not(feature = "conformance"))]
 fn without_guests(_: &'static Bare, _cpus: usize, _tree: &[u8]) -> ! {
-    refuse(&"the machine was started without a bundle of guests (-initrd)")
+    refuse::<Powernv>(&"the machine was started without a bundle of guests (-initrd)")
 }

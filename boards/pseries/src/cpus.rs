@@ -2,7 +2,7 @@
 
 use backend_ppc64::nested::machine::Nested;
 use backend_ppc64::nested::{irq, rtas};
-use board_kit::cpus::{Duty, Orders, StartBlock};
+use board_kit::cpus::{self, Duty, Orders, StartBlock};
 use hv_core::epoch::Cpu;
 use hv_core::machine::{CpuId, StartCpuError};
 
@@ -32,6 +32,5 @@ extern "C" fn trivet_secondary_main(orders: &'static Orders<Nested>) -> ! {
 
 /// The usual duty: joins the scheduler.
 pub fn schedule(_: &'static Nested, cpu: &Cpu) -> ! {
-    let Some(hypervisor) = HYPERVISOR.get() else { panic!("CPU {} came up before the hypervisor", cpu.id().0) };
-    pseries_loop::run(hypervisor, cpu)
+    pseries_loop::run(cpus::hypervisor(&HYPERVISOR, cpu), cpu)
 }

@@ -24,6 +24,7 @@ use backend_ppc64::nested::hcall::{H_SET_MODE, hcall};
 use backend_ppc64::nested::machine::Nested;
 use backend_ppc64::nested::{Ppc64, irq, rtas};
 use backend_ppc64::vcpu::sprs::timebase;
+use board_kit::ends::refuse;
 use board_kit::guests::{self, Found};
 use board_kit::memory;
 use hv_core::hypervisor::Hypervisor;
@@ -33,7 +34,6 @@ use spin::Once;
 
 #[cfg(feature = "conformance")]
 use conformance::run as without_guests;
-use fail::refuse;
 
 /// The board.
 enum Pseries {}
@@ -110,17 +110,16 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
     let Some(range) = bundle else {
         without_guests(machine, inventory.cpus.len());
     };
-    // SAFETY: the bundle's memory is RAM that firmware filled, no allocator hands it out, and nobody writes it.
-    let bytes = unsafe { handed::bytes(&range) };
-    let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
+    // SAFETY: it is RAM that firmware filled, no allocator hands it out, and nobody writes it.
+    let bundle = unsafe { memory::handed(&range) };
     let found = Found {
         memory: &inventory.memory,
-        firmware: size(&LOW) + inventory.reserved.iter().map(size).sum::<u64>(),
+        firmware: LOW.end + memory::total(&inventory.reserved),
         image,
         metadata,
         cpus: inventory.cpus.len(),
     };
-    let (hypervisor, cpu) = guests::start::<Pseries>(machine, &HYPERVISOR, bytes, &found);
+    let (hypervisor, cpu) = guests::start::<Pseries>(machine, &HYPERVISOR, bundle, &found);
     pseries_loop::run(hypervisor, &cpu)
 }
 
@@ -130,14 +129,14 @@ extern "C" fn trivet_boot(r3: u64, r4: u64, r5: u64, _base: u64, hv: u64, r8: u6
 fn machine(inventory: &Inventory, frames: Frames) -> &'static Nested {
     match Nested::new(inventory, frames) {
         Ok(machine) => MACHINE.call_once(|| machine),
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Pseries>(&why),
     }
 }
 
 /// Ends a run that was given no guests.
 #[cfg(not(feature = "conformance"))]
 fn without_guests(_: &'static Nested, _cpus: usize) -> ! {
-    refuse(&"the machine was started without a bundle of guests (-initrd)")
+    refuse::<Pseries>(&"the machine was started without a bundle of guests (-initrd)")
 }
 
 /// Asks Open Firmware for the tree. Its memory is free afterwards.
@@ -146,7 +145,7 @@ fn by_client_interface(entry: u64) -> (Inventory, Range<u64>) {
     let client = unsafe { Client::new(entry) };
     let tree = match client.flatten() {
         Ok(tree) => tree,
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Pseries>(&why),
     };
     (inventory(&tree), 0..0)
 }
@@ -161,6 +160,6 @@ fn by_tree(at: u64) -> (Inventory, Range<u64>) {
 fn inventory(tree: &[u8]) -> Inventory {
     match Inventory::read(tree) {
         Ok(found) => found,
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Pseries>(&why),
     }
 }

@@ -2,19 +2,14 @@
 
 use backend_arm::machine::ArmMachine;
 use backend_arm::stage2::format::{Entries, Forced, Hardware, Trap};
-use board_kit::column::{self, Setup};
-use conformance::probe::{Image, Nowhere};
+use board_kit::column::{self, Probe, Setup};
+use conformance::probe::Nowhere;
 use conformance::rig::Codec;
 use hv_core::addr::Gpa;
 
 use crate::{Virt, cpus};
 
 core::arch::global_asm!(include_str!("../../../tests/guests/arm64/probe.S"), options(raw));
-
-unsafe extern "C" {
-    static trivet_probe: u8;
-    static trivet_probe_end: u8;
-}
 
 /// The probe's first instruction is its first byte.
 const ENTRY: Gpa = Gpa(0);
@@ -29,9 +24,6 @@ const CODECS: &[Codec] = &[
 
 /// Runs the table on a machine with so many CPUs, and ends the run.
 pub fn run(machine: &'static ArmMachine, cpus: usize) -> ! {
-    let (start, end) = (&raw const trivet_probe, &raw const trivet_probe_end);
-    // SAFETY: the assembly between the two symbols, in the image's read-only data.
-    let code = unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) };
-    let probe = Image { code, entry: ENTRY, nowhere: Nowhere::Exception, returns: Some(RET) };
+    let probe = Probe { entry: ENTRY, nowhere: Nowhere::Exception, returns: RET };
     column::run::<Virt>(&Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe })
 }

@@ -3,12 +3,12 @@
 use backend_arm::el2::firmware;
 use backend_arm::el2::gic::HostGic;
 use backend_arm::machine::ArmMachine;
-use board_kit::cpus::{Duty, Orders, StartBlock};
+use board_kit::cpus::{self, Duty, Orders, StartBlock};
+use board_kit::ends::refuse;
 use hv_core::epoch::Cpu;
 use hv_core::machine::{CpuId, StartCpuError};
 
-use crate::fail::refuse;
-use crate::{GIC, HYPERVISOR, MACHINE};
+use crate::{GIC, HYPERVISOR, MACHINE, Virt};
 
 unsafe extern "C" {
     fn trivet_secondary();
@@ -17,7 +17,7 @@ unsafe extern "C" {
 /// Readies the calling CPU, which is `id`: its second stage, its interrupts.
 pub fn open(machine: &ArmMachine, gic: &HostGic, id: CpuId) {
     if let Err(why) = machine.arrive() {
-        refuse(&why);
+        refuse::<Virt>(&why);
     }
     // SAFETY: once on each CPU, by itself.
     unsafe { gic.open(id) };
@@ -41,6 +41,5 @@ extern "C" fn trivet_secondary_main(orders: &'static Orders<ArmMachine>) -> ! {
 
 /// The usual duty: joins the scheduler.
 pub fn schedule(_: &'static ArmMachine, cpu: &Cpu) -> ! {
-    let Some(hypervisor) = HYPERVISOR.get() else { panic!("CPU {} came up before the hypervisor", cpu.id().0) };
-    virt_loop::run(hypervisor, cpu)
+    virt_loop::run(cpus::hypervisor(&HYPERVISOR, cpu), cpu)
 }

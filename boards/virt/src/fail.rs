@@ -1,6 +1,5 @@
 //! The ways in which a run ends: well, refused, or by a failure of Trivet's own.
 
-use core::fmt::Display;
 use core::panic::PanicInfo;
 
 use backend_arm::el2::firmware;
@@ -25,18 +24,9 @@ pub fn power_off(verdict: Verdict) -> ! {
     firmware::end(verdict, CONDUIT.get().copied().unwrap_or_default())
 }
 
-/// Says why Trivet does not run what it was given, and ends the run.
-pub fn refuse(why: &dyn Display) -> ! {
-    ends::refuse::<Virt>(None, why)
-}
-
-fn report(what: &dyn Display) -> ! {
-    ends::report::<Virt>(&HYPERVISOR, what)
-}
-
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    report(info)
+    ends::report::<Virt>(&HYPERVISOR, info)
 }
 
 /// An exception that the hypervisor itself should never take.
@@ -46,5 +36,5 @@ extern "C" fn trivet_trap(trap: &Trap) -> ! {
         // There is no semihosting. The verdict went with it.
         power_off(Verdict::Failure);
     }
-    report(trap)
+    ends::report::<Virt>(&HYPERVISOR, trap)
 }

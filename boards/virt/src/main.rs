@@ -13,8 +13,6 @@ mod conformance;
 mod cpus;
 mod fail;
 
-use core::ops::Range;
-
 use backend_arm::Arm64;
 use backend_arm::el2::gic::HostGic;
 use backend_arm::el2::inventory::Inventory;
@@ -22,6 +20,7 @@ use backend_arm::el2::pl011::Pl011;
 use backend_arm::el2::{firmware, map, mmu};
 use backend_arm::machine::clock::microseconds;
 use backend_arm::machine::{ArmMachine, Found as Parts};
+use board_kit::ends::refuse;
 use board_kit::guests::{self, Found};
 use board_kit::memory;
 use hv_core::hypervisor::Hypervisor;
@@ -31,7 +30,6 @@ use spin::Once;
 
 #[cfg(feature = "conformance")]
 use conformance::run as without_guests;
-use fail::refuse;
 
 /// The board.
 enum Virt {}
@@ -77,7 +75,7 @@ extern "C" fn trivet_boot(tree: u64, level: u64) -> ! {
     let blob = unsafe { blob(tree) };
     let inventory = match Inventory::read(blob, firmware::this_cpu()) {
         Ok(found) => found,
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Virt>(&why),
     };
     fail::end_by(inventory.conduit);
     if let Some(uart) = &inventory.uart {
@@ -85,14 +83,14 @@ extern "C" fn trivet_boot(tree: u64, level: u64) -> ! {
         unsafe { CONSOLE.is_at(uart) };
     }
     if level != 2 {
-        refuse(&format_args!("it was entered at EL{level} and needs EL2 (on QEMU: -M virt,virtualization=on)"));
+        refuse::<Virt>(&format_args!("it was entered at EL{level} and needs EL2 (on QEMU: -M virt,virtualization=on)"));
     }
 
     let image = (&raw const __image_start as u64)..(&raw const __image_end as u64);
     let usable = map::usable(&inventory.memory);
     // SAFETY: once, and no other CPU is up.
     if let Err(why) = unsafe { mmu::switch(&usable, &image) } {
-        refuse(&why);
+        refuse::<Virt>(&why);
     }
     let tree = tree..tree.saturating_add(blob.len() as u64);
     let mut holes = alloc::vec![image.clone(), tree];
@@ -105,7 +103,7 @@ extern "C" fn trivet_boot(tree: u64, level: u64) -> ! {
     // SAFETY: once; what is not memory is mapped as devices.
     let gic = match unsafe { HostGic::new(&inventory.gic, &inventory.cpus) } {
         Ok(gic) => GIC.call_once(|| gic),
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Virt>(&why),
     };
     let machine = machine(&inventory, frames);
     cpus::open(machine, gic, CpuId(0));
@@ -120,19 +118,13 @@ extern "C" fn trivet_boot(tree: u64, level: u64) -> ! {
         without_guests(machine, inventory.cpus.len());
     };
     if !usable.iter().any(|r| r.start <= range.start && range.end <= r.end) {
-        refuse(&"the bundle of guests lies outside of memory");
+        refuse::<Virt>(&"the bundle of guests lies outside of memory");
     }
-    // SAFETY: the bundle's memory is RAM that the loader filled, no allocator hands it out, and nobody writes it.
-    let bundle = unsafe {
-        core::slice::from_raw_parts(
-            core::ptr::with_exposed_provenance::<u8>(range.start as usize),
-            (range.end - range.start) as usize,
-        )
-    };
-    let size = |r: &Range<u64>| r.end.saturating_sub(r.start);
+    // SAFETY: it is RAM that the loader filled, no allocator hands it out, and nobody writes it.
+    let bundle = unsafe { memory::handed(&range) };
     let found = Found {
         memory: &inventory.memory,
-        firmware: inventory.reserved.iter().map(size).sum(),
+        firmware: memory::total(&inventory.reserved),
         image,
         metadata,
         cpus: inventory.cpus.len(),
@@ -152,14 +144,14 @@ fn machine(inventory: &Inventory, frames: Frames) -> &'static ArmMachine {
     };
     match ArmMachine::new(&parts, frames) {
         Ok(machine) => MACHINE.call_once(|| machine),
-        Err(why) => refuse(&why),
+        Err(why) => refuse::<Virt>(&why),
     }
 }
 
 /// Ends a run that was given no guests.
 #[cfg(not(feature = "conformance"))]
 fn without_guests(_: &'static ArmMachine, _cpus: usize) -> ! {
-    refuse(&"the machine was started without a bundle of guests (-initrd)")
+    refuse::<Virt>(&"the machine was started without a bundle of guests (-initrd)")
 }
 
 /// The device tree at `at`, as long as its header says.
