@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result, bail};
 use hv_core::link::Outcome;
 
 use super::Form;
-use super::stage::{Stage, kernel, monitor, patience, power_off};
+use super::stage::{Place, Stage, kernel, monitor, patience, power_off};
 use super::story::Story;
-use crate::board::Board;
 use crate::run::talk::Talk;
 use crate::run::watch::Waited;
 use crate::run::world::{State, World};
@@ -49,17 +48,17 @@ struct Found {
 }
 
 /// Plays it.
-pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let key = match form {
         Form::Whole => "l",
         Form::Short => "s",
     };
     let manifest = format!(
         "[[vm]]\nname = 'writer'\nvcpus = 2\nmemory = '64MiB'\nhuge = 'always'\nkernel = '{}'\ninitrd = 'none'\n",
-        kernel(board, "writer")?.display()
+        kernel(place.board, "writer")?.display()
     );
-    let limit = patience(board, LIMIT)?;
-    let stage = Stage { board, manifest, cpus: 2, memory: 512, timeout: limit };
+    let limit = patience(place, LIMIT);
+    let stage = Stage { place, manifest, cpus: 2, memory: 512, timeout: limit };
     let found = stage.play(|talk| watch(talk, key, limit, story))?;
     let expected: BTreeSet<u64> = (FIRST..FIRST + PAGES).filter(|page| written(*page)).collect();
     let inside: BTreeSet<u64> = found.pages.iter().copied().filter(|page| *page >= FIRST).collect();

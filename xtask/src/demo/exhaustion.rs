@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result, bail};
 use hv_core::link::Outcome;
 
 use super::Form;
-use super::stage::{Stage, monitor, power_off, shell};
+use super::stage::{Place, Stage, monitor, power_off, shell};
 use super::story::Story;
-use crate::board::Board;
 use crate::run::talk::Talk;
 use crate::run::watch::Waited;
 use crate::run::world::{End, State, World};
@@ -38,7 +37,7 @@ struct Found {
 }
 
 /// Plays it.
-pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let (machine, guest) = match form {
         Form::Whole => (512, 1536),
         Form::Short => (256, 512),
@@ -46,7 +45,7 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
     let manifest = format!(
         "[[vm]]\nname = 'a'\nvcpus = 2\nmemory = '{guest}MiB'\nout-of-memory = 'stop'\n[[vm]]\nname = 'b'\nmemory = '256MiB'\n"
     );
-    let stage = Stage { board, manifest, cpus: 2, memory: machine, timeout: LIMIT };
+    let stage = Stage { place, manifest, cpus: 2, memory: machine, timeout: LIMIT };
     let found = stage.play(|talk| exhaust(talk, guest * 3 / 4, story))?;
     story.fact("machine and greedy guest, in MiB", format_args!("{machine}, {guest}"));
     let held = found.end == "ran out of the machine's memory";

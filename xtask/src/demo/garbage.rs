@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use hv_core::link::Outcome;
 
 use super::Form;
-use super::stage::{Stage, kernel, monitor, power_off, shell};
+use super::stage::{Place, Stage, kernel, monitor, power_off, shell};
 use super::story::Story;
 use crate::board::Board;
 use crate::run::talk::Talk;
@@ -46,7 +46,7 @@ pub fn is_for(board: &Board) -> bool {
 }
 
 /// Plays it.
-pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let (seeds, rounds) = match form {
         Form::Whole => (&SEEDS[..], 2_000_000),
         Form::Short => (&SEEDS[..1], 500_000),
@@ -56,9 +56,9 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
         let manifest = format!(
             "[[vm]]\nname = 'hostile'\nvcpus = 2\nmemory = '64MiB'\nkernel = '{}'\ninitrd = 'none'\n\
              cmdline = 'seed={seed} rounds={rounds}'\n[[vm]]\nname = 'honest'\nmemory = '256MiB'\n",
-            kernel(board, "fuzz")?.display()
+            kernel(place.board, "fuzz")?.display()
         );
-        let stage = Stage { board, manifest, cpus: 2, memory: 512, timeout: LIMIT };
+        let stage = Stage { place, manifest, cpus: 2, memory: 512, timeout: LIMIT };
         let (found, outcome) = stage.play(|talk| Ok((watch(talk, story)?, power_off(talk)?)))?;
         all.steps += found.steps;
         all.refused += found.refused;

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::Form;
-use super::stage::{Stage, kernel, monitor, power_off};
+use super::stage::{Place, Stage, kernel, monitor, power_off};
 use super::story::Story;
-use crate::board::Board;
 use crate::run::talk::Talk;
 use crate::run::watch::Waited;
 use crate::run::world::{End, State};
@@ -62,12 +61,12 @@ struct Count {
 }
 
 /// Plays it.
-pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let lives = match form {
         Form::Whole => 200,
         Form::Short => 16,
     };
-    let sleeper = kernel(board, "writer")?;
+    let sleeper = kernel(place.board, "writer")?;
     let mut manifest = format!(
         "[[vm]]\nname = 'sleeper'\nmemory = '64MiB'\nkernel = '{}'\ninitrd = 'none'\ncmdline = 'sleep'\n",
         sleeper.display()
@@ -75,7 +74,7 @@ pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
     for name in names() {
         manifest += &format!("[[vm]]\nname = '{name}'\nmemory = '256MiB'\n");
     }
-    let stage = Stage { board, manifest, cpus: 2, memory: 1024, timeout: LIMIT };
+    let stage = Stage { place, manifest, cpus: 2, memory: 1024, timeout: LIMIT };
     let (count, before, after, outcome) = stage.play(|talk| {
         // Each lives once to its shell before anything is measured; how much its console says is known from then on.
         let whole = (1..=VMS).map(|vm| first_life(talk, vm)).collect::<Result<Vec<_>>>()?;

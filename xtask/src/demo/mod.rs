@@ -18,6 +18,7 @@ use crate::board::Board;
 use crate::error::{refuse, suggestion};
 use crate::setup;
 use crate::test::{self, Depth};
+use stage::Place;
 use story::Story;
 
 /// The command's arguments.
@@ -66,7 +67,7 @@ struct Demo {
     /// `test --deep` plays it on all.
     usual: Usual,
     /// Fails if it did not hold. What it tells goes through the story.
-    play: fn(&Board, Form, &mut Story) -> Result<()>,
+    play: fn(&Place<'_>, Form, &mut Story) -> Result<()>,
 }
 
 const DEMOS: [Demo; 5] = [
@@ -121,8 +122,8 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         let names: Vec<&str> = names.collect();
         return Err(refuse(format!("there is no demo {name:?}{hint} (demos: {})", names.join(", "))));
     }
-    let mut board = Board::named(&args.board)?;
-    board.default_machine = board.machine(args.machine.as_deref())?.name.clone();
+    let board = Board::named(&args.board)?;
+    let place = Place { board: &board, machine: board.machine(args.machine.as_deref())? };
     if args.list {
         let there = DEMOS.iter().filter(|demo| (demo.is_for)(&board));
         there.for_each(|demo| println!("{:12} {}", demo.name, demo.about));
@@ -135,13 +136,13 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     if chosen.is_empty() {
         return Err(refuse(format!("board {} has no guest for this demo", board.name)));
     }
-    setup::need_to_run(&board, board.machine(None)?)?;
+    setup::need_to_run(place.board, place.machine)?;
     let form = if args.short { Form::Short } else { Form::Whole };
     let mut failed = Vec::new();
     for demo in chosen {
         println!("{}: {}", demo.name, demo.about);
         let mut story = Story::new();
-        let done = (demo.play)(&board, form, &mut story);
+        let done = (demo.play)(&place, form, &mut story);
         story.end(demo.name, done.is_ok());
         if let Err(error) = done {
             println!("FAILED: {error:#}");

@@ -12,9 +12,8 @@ use anyhow::Result;
 use hv_core::link::Outcome;
 
 use super::Form;
-use super::stage::{Beside, Stage, monitor, power_off, shell, shell_while};
+use super::stage::{Beside, Place, Stage, monitor, power_off, shell, shell_while};
 use super::story::Story;
-use crate::board::Board;
 use crate::run::talk::Talk;
 use crate::tables::{frames, row};
 
@@ -38,13 +37,13 @@ struct Sizes {
 }
 
 /// Plays it.
-pub fn play(board: &Board, form: Form, story: &mut Story) -> Result<()> {
+pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let sizes = match form {
         Form::Whole => Sizes { machine: 512, guest: 1536, written: 1024, rounds: 3, limit: Duration::from_secs(1200) },
         Form::Short => Sizes { machine: 256, guest: 512, written: 256, rounds: 1, limit: Duration::from_secs(300) },
     };
     let manifest = format!("[[vm]]\nname = 'big'\nvcpus = 2\nmemory = '{}MiB'\n", sizes.guest);
-    let stage = Stage { board, manifest, cpus: CPUS, memory: sizes.machine, timeout: sizes.limit };
+    let stage = Stage { place, manifest, cpus: CPUS, memory: sizes.machine, timeout: sizes.limit };
     let mut chores = Chores::default();
     let (text, outcome) = stage.play(|talk| {
         rounds(talk, &sizes, &mut chores, story)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use hv_core::link::{CommandResult, LinkMode, Outcome};
 
-use crate::board::Board;
+use crate::board::{Board, Machine};
 use crate::bundle::{Temporary, pack};
 use crate::emulator::{Emulator, Launch};
 use crate::guests;
@@ -22,10 +22,19 @@ use crate::units::Size;
 /// How long a machine that was told to switch itself off may take.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
+/// What a demo is played on.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The board.
+    pub board: &'a Board,
+    /// Which of its machines.
+    pub machine: &'a Machine,
+}
+
 /// What is booted.
 pub struct Stage<'a> {
     /// On what.
-    pub board: &'a Board,
+    pub place: &'a Place<'a>,
     /// The guests, as a manifest. Kernels and RAM disks that it does not name are the default guest's, with the program
     /// `pages` in it.
     pub manifest: String,
@@ -40,11 +49,10 @@ pub struct Stage<'a> {
 impl Stage<'_> {
     /// Boots it, plays, and ends it whatever came of it. What a failed run has said last is printed.
     pub fn play<T>(&self, act: impl FnOnce(&mut Talk<'_>) -> Result<T>) -> Result<T> {
-        let board = self.board;
+        let Place { board, machine } = *self.place;
         let pages = guests::initrd_with(board, "pages", &image::guest(board, "pages")?)?;
         let initrd = Temporary::write("demo.cpio", &pages)?;
         let manifest = Temporary::write("demo.toml", self.manifest.as_bytes())?;
-        let machine = board.machine(None)?;
         let wish = Wish {
             guests: Some(manifest.path().to_owned()),
             kernel: None,
@@ -79,8 +87,8 @@ impl Stage<'_> {
 }
 
 /// How long something may take that takes `usual` at most on most machines: some are slow.
-pub fn patience(board: &Board, usual: Duration) -> Result<Duration> {
-    Ok(usual.max(Duration::from_secs(board.machine(None)?.timeout.unwrap_or(0))))
+pub fn patience(place: &Place<'_>, usual: Duration) -> Duration {
+    usual.max(Duration::from_secs(place.machine.timeout.unwrap_or(0)))
 }
 
 /// A bare-metal guest for a manifest.
