@@ -4,7 +4,7 @@
 //! it enters. So that nobody uses what a flush names after the flush has returned (R9):
 //!
 //! ```text
-//!   enterer:  inside = tag, entries += 1; full fence; generation read: not what this vCPU saw here last? drop what is cached;
+//!   enterer:  entries += 1, inside = tag; full fence; generation read: not what this vCPU saw here last? drop what is cached;
 //!             enter; leave; inside = 0
 //!   flusher:  tables changed; generation += 1; full fence; for each CPU with inside == tag: kick, wait until inside or
 //!             entries changed
@@ -79,12 +79,14 @@ impl Inside {
     #[inline]
     pub fn entering(&self, cpu: CpuId, tag: VmTag, seen: &mut Seen) -> Cached {
         let Some(place) = self.places.get(usize::from(cpu.0)) else { return Cached::Stale };
-        // One writer: this CPU.
-        place.entries.store(place.entries.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        // Orders the publication before the look at the generation, and before the processor's walks of the tables: an
-        // exchange is a full fence. Pairs with the fence in `flush`.
-        place.tag.swap(tag.0.get().into(), Ordering::SeqCst);
-        let now = Seen(Some((cpu, self.generation(tag).load(Ordering::SeqCst))));
+        // One writer: this CPU. Either store orders what the guest before did before what a flusher does once it sees somebody
+        // else inside, or the same guest again.
+        place.entries.store(place.entries.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
+        place.tag.store(tag.0.get().into(), Ordering::Release);
+        // Orders the publication before the look at the generation, and before the processor's walks of the tables. Pairs with
+        // the fence in `flush`. Not an exchange for both: loom takes fences only as seriously as that (scenarios `inside-*`).
+        fence(Ordering::SeqCst);
+        let now = Seen(Some((cpu, self.generation(tag).load(Ordering::Acquire))));
         if *seen == now {
             return Cached::Valid;
         }
@@ -105,8 +107,8 @@ impl Inside {
     /// that might still use it. `kick` makes a CPU leave its guest soon.
     pub fn flush(&self, tag: VmTag, mut kick: impl FnMut(CpuId)) {
         // After the change of the tables; whoever reads the new number sees the change.
-        self.generation(tag).fetch_add(1, Ordering::SeqCst);
-        // Orders both before the look at who is inside. Pairs with the exchange in `entering`.
+        self.generation(tag).fetch_add(1, Ordering::Release);
+        // Orders both before the look at who is inside. Pairs with the fence in `entering`.
         fence(Ordering::SeqCst);
         let tag = u32::from(tag.0.get());
         for (cpu, place) in (0..).map(CpuId).zip(&self.places) {
@@ -115,7 +117,7 @@ impl Inside {
                 continue;
             }
             kick(cpu);
-            while place.tag.load(Ordering::Acquire) == tag && place.entries.load(Ordering::Relaxed) == entries {
+            while place.tag.load(Ordering::Acquire) == tag && place.entries.load(Ordering::Acquire) == entries {
                 spin_loop();
             }
         }

@@ -15,6 +15,7 @@ mod hardware;
 mod hash;
 mod hpt;
 mod huge;
+mod inside;
 mod interrupts;
 mod moves;
 mod ready;
@@ -52,6 +53,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     hpt::ALL,
     interrupts::ALL,
     apic::ALL,
+    inside::ALL,
     derived::ALL,
     hardware::ALL,
     dirty::ALL,
