@@ -8,10 +8,11 @@ use hv_core::machine::Machine;
 use crate::guest::{EXACT, Guest, Mode, PAGE, RW};
 use crate::{cases, on_guest};
 
-cases! { 4:
+cases! { 5:
     "defer-what-is-locked-changing-nothing", "R21", Never, locked;
     "defer-a-bulk-as-a-whole", "R21", Never, bulk;
     "defer-an-enter-into-a-group-that-is-locked", "R21", Never, group;
+    "defer-an-enter-of-a-page-that-the-store-has", "R21", Never, stored;
     "real-mode-is-refused-where-translation-is-on", "R21", Never, translation;
 }
 
@@ -74,6 +75,23 @@ fn group(g) {
     // The only free entry is the one that is locked: whether the group is full is not known yet (exhibit D5).
     all_defer(g, index, &[(TableCall::Enter, &[0, index, place.v, PAGE << 12 | RW])])?;
     g.enter(PAGE, 0, RW)?.is(0, "D5: a group with room was called full")
+}
+
+fn stored(g) {
+    g.touch(PAGE)?;
+    g.memory.reclaim(g.b.cpu, g.b.m, u64::MAX);
+    check(g.memory.stats().swapped == 1, "the page did not go to the store")?;
+    let (real, v) = (RealMode::on(g.b.cpu, 0).ok_or(Stop::Fail("no real mode"))?, g.place(PAGE)?.v);
+    let args = [0, g.slot(PAGE)?, v, PAGE << 12 | RW];
+    let before = g.digest();
+    let (done, answer) = g.call_in(Context::Real(real), TableCall::Enter, &args);
+    check(done == Called::Defer, "real mode waited for the store, or went without")?;
+    check(answer.r[..4] == args && g.digest() == before, "R21: a deferral changed something")?;
+    check(g.memory.stats().swapped == 1, "R21: real mode took a frame")?;
+    let entered = Guest { mode: Mode::Virtual, ..*g }.call(TableCall::Enter, &args);
+    entered.is(0, "virtual mode does not finish it")?;
+    check(g.words(entered.r[0])?.is_valid(), "virtual mode did not bring the page back")?;
+    check(g.memory.stats().swapped == 0, "the store has what is there")
 }
 
 fn translation(g) {

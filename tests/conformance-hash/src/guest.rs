@@ -1,5 +1,7 @@
 //! The guest of the cases: one segment as wide as its memory, and calls in either mode.
 
+use alloc::sync::Arc;
+
 use backend_ppc64::hash::calls::{Called, Context, Counts, RealMode, TableCall, call};
 use backend_ppc64::hash::entry::Patience;
 use backend_ppc64::hash::fault::{Found, Missed, State};
@@ -13,6 +15,7 @@ use hv_core::host::HugePolicy;
 use hv_core::isa::{Isa, Stage2};
 use hv_core::machine::Machine;
 use hv_core::mmu::{GuestMemory, MemoryConfig, Outcome};
+use hv_core::page::Packed;
 use hv_core::radix::format::{Leaf, Pte};
 use hv_core::sync::Ordering;
 use hv_core::vcpu::exit::{Access, Fault};
@@ -84,8 +87,9 @@ where
     I::Stage2: MayBeHashed,
 {
     [Mode::Real, Mode::Virtual].into_iter().try_for_each(|mode| {
+        let store = Packed::new().ok_or(Stop::Fail("no heap for a store"))?;
         let config = MemoryConfig { huge, ..MemoryConfig::from(PAGES << 12) };
-        b.with_config(config, |memory| {
+        b.with_config(config.swap(b.own(|| Arc::new(store))?), |memory| {
             let table = memory.stage2().hashed().ok_or(Stop::Skip("this VM's table is not hashed"))?;
             let run = run(&Guest { b, memory, table, mode });
             let epoch = b.m.epoch();

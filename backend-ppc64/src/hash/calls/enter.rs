@@ -8,7 +8,7 @@
 //! An entry is put absent and then answered like a fault, by the same function, which publishes in a commit section or
 //! not at all. So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host
 //! side allows no access) is H_SUCCESS and an absent entry: the first access finds it and takes the long way. No call
-//! loops.
+//! loops. A page that the store has is brought back first, if it can be: real mode defers.
 
 use hv_core::addr::{GfnRange, Gpa, PAGE_SIZE};
 use hv_core::epoch::WalkGuard;
@@ -31,6 +31,15 @@ const ZERO_PAGE: u64 = 1 << (63 - 48);
 /// Bytes written at once.
 const PIECE: usize = 256;
 
+/// What is behind an entry that is to be put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    /// The store has it.
+    Stored,
+    /// It is there, or has never been, or is on its way.
+    Other,
+}
+
 impl<I: Isa> Vm<'_, I>
 where
     I::Machine: Processor,
@@ -51,8 +60,13 @@ where
         let at = block.start().addr().ok_or(Status::Parameter)?;
         let room = if flags & EXACT != 0 { Room::Exactly(index) } else { Room::InGroupOf(index) };
         let claim = {
-            let walk = self.walk();
-            self.fits(&walk, &block)?;
+            let mut walk = self.walk();
+            if self.fits(&walk, &block)? == Page::Stored {
+                drop(walk);
+                self.bring(at)?;
+                walk = self.walk();
+                self.fits(&walk, &block)?;
+            }
             if flags & ZERO_PAGE == 0 {
                 self.put(&walk, room, (v, r))?
             } else {
@@ -69,18 +83,26 @@ where
     }
 
     /// May the guest ask for a page of this size there? If a smaller one is behind it now it may not.
-    fn fits(&self, walk: &WalkGuard<'_>, block: &GfnRange) -> Result<(), Status> {
+    fn fits(&self, walk: &WalkGuard<'_>, block: &GfnRange) -> Result<Page, Status> {
         let (space, gfn, size) = (self.memory.space(), block.start(), block.pages());
         let slot = space.slots.find(walk, gfn).filter(|slot| slot.gfns().covers(block)).ok_or(Status::Parameter)?;
         let hvn = slot.hvn(gfn).ok_or(Status::Parameter)?;
         let askew = |other: u64| (gfn.0 ^ other) & (size - 1) != 0;
-        let fits = match space.host.peek(self.m, walk, hvn) {
-            Peek::Page(page) => page.order.pages() >= size && !askew(page.pfn.0),
+        let found = match space.host.peek(self.m, walk, hvn) {
+            Peek::Page(page) if page.order.pages() >= size && !askew(page.pfn.0) => Page::Other,
             // As large as it will be when it is there: the granule.
-            Peek::Absent | Peek::Swapped | Peek::Retry => true,
-            Peek::OutOfReach => false,
+            Peek::Absent | Peek::Retry => Page::Other,
+            Peek::Swapped => Page::Stored,
+            Peek::Page(_) | Peek::OutOfReach => return Err(Status::Parameter),
         };
-        if fits && !askew(hvn.0) { Ok(()) } else { Err(Status::Parameter) }
+        if askew(hvn.0) { Err(Status::Parameter) } else { Ok(found) }
+    }
+
+    /// Has a page brought back from the store, for a guest that puts an entry is about to go by it. Not in real mode. Once: what
+    /// cannot be brought, or goes again, is for the fault of the access.
+    fn bring(&self, at: Gpa) -> Result<(), Stop> {
+        let _ = self.memory.read(self.ctx.cpu()?, self.m, at, &mut [0]);
+        Ok(())
     }
 
     /// Puts the entry where there is room.
