@@ -1,6 +1,6 @@
 //! The instruction set in hypervisor mode.
 
-use hv_core::isa::Isa;
+use hv_core::isa::{Isa, VmTag};
 use hv_core::vcpu::exit::{Exit, Fault};
 
 use super::hashed::{self, Left};
@@ -37,6 +37,19 @@ impl Power for Ppc64Bare {
             Kind::Hashed(table) => table.partition_entry(),
         };
         [first, papr.process_table()]
+    }
+
+    fn set_partition(m: &Bare, tag: VmTag, stage2: &BareStage2, papr: &Papr) -> [u64; 2] {
+        let set = || {
+            let entry = Self::partition(stage2, papr);
+            m.set_partition(tag, entry);
+            entry
+        };
+        match stage2.kind() {
+            Kind::Radix(_) => set(),
+            // Or hardware might be told of a table that the guest has left since (resize.rs).
+            Kind::Hashed(table) => table.tables().telling(set),
+        }
     }
 
     #[inline]

@@ -24,8 +24,8 @@ use super::opal::Opal;
 use super::{enter, linear, tlb};
 use crate::boot::inventory::Inventory;
 use crate::hash::{Config, Gone, Layout, Processor};
-use crate::papr::Characteristics;
 use crate::papr::fdt::Table;
+use crate::papr::{Characteristics, Papr};
 use crate::real::inside::Inside;
 use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
@@ -196,6 +196,11 @@ impl Processor for Bare {
     }
 
     fn flush_entries(&self, tag: VmTag, _: &[Gone]) {
+        tlb::drop_hashed(tag);
+    }
+
+    fn go_by(&self, tag: VmTag, entry: u64) {
+        self.partitions.set(tag, [entry, Papr::NO_PROCESS_TABLE]);
         tlb::drop_hashed(tag);
     }
 }

@@ -57,7 +57,7 @@ impl HashStage2 {
     ) -> Result<Claim, NoRoom> {
         let (index, mut entry) = match room {
             Room::Exactly(index) => {
-                let entry = self.parts().entry(m, g, index).lock(patience).ok_or(NoRoom::Busy)?;
+                let entry = self.lock(m, g, index, patience).ok_or(NoRoom::Busy)?;
                 Some((index, entry)).filter(|(_, entry)| entry.words().is_free()).ok_or(NoRoom::Full)?
             }
             Room::InGroupOf(index) => self.in_group(m, g, patience, index)?,
@@ -77,15 +77,14 @@ impl HashStage2 {
     ) -> Result<(u64, Locked<'g>), NoRoom> {
         let group = index - index % GROUP;
         for index in group..group + GROUP {
-            let entry = self.parts().entry(m, g, index);
-            if entry.look().is_free()
-                && let Some(locked) = entry.try_lock().filter(|locked| locked.words().is_free())
+            if self.parts().entry(m, g, index).look().is_free()
+                && let Some(locked) = self.try_lock(m, g, index).filter(|locked| locked.words().is_free())
             {
                 return Ok((index, locked));
             }
         }
         for index in group..group + GROUP {
-            let locked = self.parts().entry(m, g, index).lock(patience).ok_or(NoRoom::Busy)?;
+            let locked = self.lock(m, g, index, patience).ok_or(NoRoom::Busy)?;
             if locked.words().is_free() {
                 return Ok((index, locked));
             }
@@ -120,7 +119,7 @@ impl HashStage2 {
             if entry.is_linked() {
                 // Only now: until here a zap of the page has to find the record, and wait (R9). The walk that this is done in
                 // would hold up whoever frees the page as well.
-                let mut chain = self.parts().chain(m, g, entry.words().gfn());
+                let mut chain = self.chain(m, g, entry.words().gfn());
                 if marks & R != 0 {
                     chain.set_used();
                 }

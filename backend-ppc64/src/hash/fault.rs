@@ -110,11 +110,11 @@ impl HashStage2 {
             return Found::Reflect(status);
         }
         let place = segment.place(address, self.parts().groups());
-        let Some((index, entry)) = self.find(m, g, &place) else {
+        let Some((index, _)) = self.find(m, g, &place) else {
             // An entry that forbade something has gone since: then there is none, which the next try will say.
             return if status & NO_ENTRY != 0 { Found::Reflect(status) } else { Found::Again };
         };
-        let Some(entry) = entry.lock(Patience::Some) else { return Found::Again };
+        let Some(entry) = self.lock(m, g, index, Patience::Some) else { return Found::Again };
         let words = *entry.words();
         if words.is_free() || !place.is(words.v, words.view) {
             return Found::Again;

@@ -91,6 +91,27 @@ impl Segment {
     }
 }
 
+/// The group, in a table of `to` groups, of an entry that is in `group` in one of `from`, if its words are an entry's. What v
+/// leaves out of the address is known by where it stands: no table has fewer groups than that needs.
+pub fn moved(v: u64, view: u64, group: u64, from: u64, to: u64) -> Option<u64> {
+    let base = words::PageSize::of(v, view)?.base;
+    let whole = (v & AVPN) >> AVPN_SHIFT;
+    let terabyte = match v >> SEGMENT_SHIFT {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let above = if terabyte { TERABYTE_OFFSET } else { OFFSET } - ABBREVIATED;
+    let vsid = whole >> above;
+    let scattered = if terabyte { vsid ^ vsid << 25 } else { vsid };
+    let shift = PAGE_SHIFT + u32::from(base.get());
+    let turned = if v & SECONDARY == 0 { 0 } else { u64::MAX };
+    let low = (group ^ turned ^ scattered) & from.wrapping_sub(1);
+    let offset = (whole & ((1 << above) - 1)) << ABBREVIATED;
+    let page = offset >> shift | low & ((1 << ABBREVIATED.saturating_sub(shift)) - 1);
+    Some((scattered ^ page ^ turned) & to.wrapping_sub(1))
+}
+
 impl Place {
     /// The same address's other place.
     #[must_use]

@@ -21,7 +21,8 @@ use hv_core::radix::format::Prot;
 use hv_core::sync::{AtomicU64, Ordering, spin_loop};
 
 use super::claim::Words;
-use super::entry::Locked;
+use super::entry::{Entry, Locked};
+use super::stage2::HashStage2;
 use super::table::Parts;
 use super::words::ORDERS;
 
@@ -67,19 +68,6 @@ impl Parts {
         m.pte(g, self.heads, (gfn.0 & self.heads().wrapping_sub(1)) as usize)
     }
 
-    /// The chain of a guest frame. Its lock is never held for long.
-    pub fn chain<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'g>, gfn: Gfn) -> Chain<'g, M> {
-        let head = self.head(m, g, gfn);
-        loop {
-            let word = head.load(Ordering::Relaxed);
-            let free = word & LOCK == 0;
-            if free && head.compare_exchange(word, word | LOCK, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                return Chain { parts: *self, m, g, head, word };
-            }
-            spin_loop();
-        }
-    }
-
     /// True if nothing at all is noted of a guest frame. One load.
     #[inline]
     pub fn is_unused<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, gfn: Gfn) -> bool {
@@ -97,7 +85,28 @@ impl Parts {
     }
 }
 
-impl<M: Machine> Chain<'_, M> {
+impl HashStage2 {
+    /// The chain of a guest frame. Its lock is never held for long.
+    pub fn chain<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'g>, gfn: Gfn) -> Chain<'g, M> {
+        let head = self.parts().head(m, g, gfn);
+        loop {
+            let word = head.load(Ordering::Relaxed);
+            let free = word & LOCK == 0;
+            if free && head.compare_exchange(word, word | LOCK, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                // Only now: what is linked here belongs to this table (resize.rs).
+                return Chain { parts: self.parts(), m, g, head, word };
+            }
+            spin_loop();
+        }
+    }
+}
+
+impl<'g, M: Machine> Chain<'g, M> {
+    /// One of its entries.
+    pub fn entry(&self, index: u64) -> Entry<'g> {
+        self.parts.entry(self.m, self.g, index)
+    }
+
     /// Its entries' numbers, from the first one on. The one that was given may be unlinked before the next is asked
     /// for.
     pub fn entries(&self) -> Entries {
@@ -191,6 +200,11 @@ impl Locked<'_> {
     /// True if it is absent and may be cached still.
     pub fn is_stale(&self) -> bool {
         self.links().load(Ordering::Relaxed) & STALE != 0
+    }
+
+    /// Notes that it is absent and has been flushed.
+    pub(super) fn set_fresh(&mut self) {
+        self.links().store(0, Ordering::Relaxed);
     }
 
     /// What the host side allows, of an entry in the reverse map.

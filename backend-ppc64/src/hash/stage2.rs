@@ -11,6 +11,7 @@ use hv_core::radix::format::{Leaf, Prot, Pte, TableRef};
 
 use super::claim::{Claim, Hashed};
 use super::entry::{Entry, Locked, Patience};
+use super::resize::Tables;
 use super::rmap::{Chain, Stale, reaches};
 use super::table::{Parts, Processor};
 use super::words::{C, LARGE_PAGE, R, first_pfn, prot, rc, real};
@@ -19,15 +20,21 @@ use super::words::{C, LARGE_PAGE, R, first_pfn, prot, rc, real};
 #[derive(Debug)]
 pub struct HashStage2 {
     tag: VmTag,
-    parts: Parts,
+    tables: Tables,
     granule: Order,
 }
 
 impl HashStage2 {
-    /// Where it is.
+    /// Where it is now.
     #[must_use]
-    pub fn parts(&self) -> &Parts {
-        &self.parts
+    pub fn parts(&self) -> Parts {
+        self.tables.parts()
+    }
+
+    /// Which table is the guest's, of those that it has had.
+    #[must_use]
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// Whose it is.
@@ -46,7 +53,8 @@ impl HashStage2 {
     /// and 4 KiB as the page size of the virtual real mode area (Power ISA v3.0B, Book III 5.7.6.1).
     #[must_use]
     pub fn partition_entry(&self) -> u64 {
-        self.parts.table.base().0 << PAGE_SHIFT | u64::from(self.parts.table.order().get().saturating_sub(6))
+        let table = self.parts().table;
+        table.base().0 << PAGE_SHIFT | u64::from(table.order().get().saturating_sub(6))
     }
 
     /// Publishes into an entry that is locked.
@@ -67,7 +75,7 @@ impl HashStage2 {
             debug_assert!(false, "R4: {x:?} does not fit what is there: {now:?}");
             return Err(MapError::Retry);
         }
-        let mut chain = self.parts.chain(m, g, now.gfn());
+        let mut chain = self.chain(m, g, now.gfn());
         let allowed = if now.is_valid() {
             if entry.allowed().contains(x.prot()) {
                 return Ok(());
@@ -97,12 +105,13 @@ impl HashStage2 {
         r: &GfnRange,
         mut f: impl FnMut(Gfn, &mut Chain<'_, M>, Option<Locked<'_>>),
     ) {
-        let mut chains = self.parts.chains(r).peekable();
+        let parts = self.parts();
+        let mut chains = parts.chains(r).peekable();
         while chains.peek().is_some() {
             // A walk of its own for so many: who frees waits no longer than that.
             let guard = m.epoch().enter(cpu);
             for gfn in chains.by_ref().take(LARGE_PAGE.pages() as usize) {
-                if !self.parts.is_unused(m, &guard, gfn) {
+                if !parts.is_unused(m, &guard, gfn) {
                     while let Err(locked) = self.each_of(m, &guard, gfn, r, &mut f) {
                         locked.wait();
                     }
@@ -121,11 +130,11 @@ impl HashStage2 {
         r: &GfnRange,
         f: &mut impl FnMut(Gfn, &mut Chain<'_, M>, Option<Locked<'_>>),
     ) -> Result<(), Entry<'g>> {
-        let mut chain = self.parts.chain(m, g, gfn);
+        let mut chain = self.chain(m, g, gfn);
         f(gfn, &mut chain, None);
         let mut at = chain.entries();
         while let Some(index) = chain.next(&mut at) {
-            let entry = self.parts.entry(m, g, index);
+            let entry = chain.entry(index);
             if !reaches(&entry.look(), r) {
                 continue;
             }
@@ -163,13 +172,12 @@ where
             free(cpu, m, tag, parts.into_iter().flatten());
             return None;
         };
-        let parts = Parts { table, notes, heads, layout: m.layout() };
-        Some(Self { tag, parts, granule: config.granule })
+        let parts = Parts { table, notes, heads, layout: m.layout(), number: 0 };
+        Some(Self { tag, tables: Tables::new(parts), granule: config.granule })
     }
 
     fn destroy(self, cpu: &Cpu, m: &I::Machine) {
-        let Parts { table, notes, heads, .. } = self.parts;
-        free(cpu, m, self.tag, [table, notes, heads]);
+        free(cpu, m, self.tag, self.tables.all().into_iter().flatten());
     }
 
     fn dirty_method(&self) -> DirtyMethod {
@@ -183,7 +191,7 @@ where
 
     fn map(&self, g: &WalkGuard<'_>, m: &I::Machine, claim: I::Claim, x: Mapping) -> Result<(), MapError> {
         let claim = claim.claim().ok_or(MapError::Retry)?;
-        let entry = self.parts.entry(m, g, claim.index()).lock(Patience::Some).ok_or(MapError::Retry)?;
+        let entry = self.lock(m, g, claim.index(), Patience::Some).ok_or(MapError::Retry)?;
         self.publish(m, g, entry, &claim, &x)
     }
 
@@ -249,8 +257,7 @@ where
     }
 
     fn table_frames(&self) -> u64 {
-        let Parts { table, notes, heads, .. } = self.parts;
-        table.order().pages() + notes.order().pages() + heads.order().pages()
+        self.tables.all().into_iter().flatten().map(|table| table.order().pages()).sum()
     }
 
     fn census(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, into: &mut Census) {
@@ -277,8 +284,8 @@ where
     }
 }
 
-/// Frees tables, no more than three, that no CPU will use again.
-fn free<M: Machine>(cpu: &Cpu, m: &M, tag: VmTag, tables: impl IntoIterator<Item = TableRef>) {
+/// Frees tables, no more than five, that no CPU will use again.
+pub(super) fn free<M: Machine>(cpu: &Cpu, m: &M, tag: VmTag, tables: impl IntoIterator<Item = TableRef>) {
     let mut batch = FlushBatch::whole(tag);
     for table in tables {
         // A new batch has room for more.

@@ -33,6 +33,9 @@ pub trait Processor: Machine {
     /// accesses that used them: afterwards R and C are final (R14). Hardware's work alone: it waits for no software,
     /// and is called with entries locked, inside walks, and in real mode.
     fn flush_entries(&self, tag: VmTag, entries: &[Gone]);
+    /// Has hardware find the VM's table by this first doubleword of its partition entry from now on. CPUs that are in the guest
+    /// may go by the old one until the next [`Machine::flush`] of everything.
+    fn go_by(&self, tag: VmTag, entry: u64);
 }
 
 /// An entry that is no longer valid in memory, and may be cached.
@@ -80,6 +83,8 @@ pub struct Parts {
     pub heads: TableRef,
     /// The entries' form.
     pub layout: Layout,
+    /// How many tables the guest has had before this one.
+    pub number: u64,
 }
 
 impl Parts {

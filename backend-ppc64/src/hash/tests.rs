@@ -5,7 +5,7 @@ use hv_core::radix::format::{Leaf, Prot, Rc};
 use hv_core::vcpu::exit::Access;
 
 use super::Config;
-use super::place::{Segment, VRMA};
+use super::place::{Segment, VRMA, moved};
 use super::words::{
     C, LARGE, LARGE_PAGE, Layout, MEDIUM_PAGE, N, PP0, PageSize, R, SECONDARY, SMALL_PAGE, allows, first_gfn,
     is_memory, prot, real,
@@ -39,6 +39,38 @@ fn places_are_where_the_architecture_hashes_to() {
     let place = Segment::new(0x123 << 12 | 0x100).unwrap().place(0x0abc_d000, groups);
     assert_eq!(place.group, (0x123 ^ 0xa) & 0x7ff);
     assert_eq!(place.v, (0x123_u64 << 28 | 0x0abc_d000) >> 24 << 8 | LARGE);
+}
+
+/// What v leaves out of an address is known by the group that it stands in: in every table each entry belongs where a search
+/// from its address looks.
+#[test]
+fn an_entry_moves_to_where_its_address_hashes_to() {
+    let sizes = [1_u64 << 11, 1 << 12, 1 << 18];
+    for (descriptor, low) in
+        [(0, 0), (0x110, 1 << 12), (0x100, 0), (0x100 | 1 << 62, 0), (1 << 62, 0), (0x110 | 1 << 62, 1 << 12)]
+    {
+        for n in 0..200_u64 {
+            let vsid = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) << 12 & !0xff_f000 | n << 24;
+            let segment = Segment::new(descriptor | vsid).unwrap();
+            let address = n.wrapping_mul(0xd134_2543_de82_ef95) >> 24;
+            for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
+                let (old, new) = (segment.place(address, from), segment.place(address, to));
+                assert_eq!(
+                    moved(old.v, low, old.group, from, to),
+                    Some(new.group),
+                    "{descriptor:x} {address:x} {from}"
+                );
+                let (old, new) = (old.secondary(from), new.secondary(to));
+                assert_eq!(
+                    moved(old.v, low, old.group, from, to),
+                    Some(new.group),
+                    "{descriptor:x} {address:x} {from}"
+                );
+            }
+        }
+    }
+    assert_eq!(moved(LARGE, 2 << 12, 0, 1 << 11, 1 << 11), None, "no size");
+    assert_eq!(moved(2 << 62, 0, 0, 1 << 11, 1 << 11), None, "no segment");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub const LARGE: u64 = 1 << 2;
 pub const ABSENT: u64 = 1 << 5;
 /// v, software: somebody changes the entry.
 pub const LOCK: u64 = 1 << 6;
+/// v, the guest's: the entry stays where it is, whatever else goes (LoPAPR leaves the bit to software).
+pub const BOLTED: u64 = 1 << 4;
 /// v: size of the segment: 0 is 256 MiB, 1 is 1 TiB, others are reserved.
 pub const SEGMENT: u64 = 3 << 62;
 /// Bit number of [`SEGMENT`]'s low bit.

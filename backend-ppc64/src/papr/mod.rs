@@ -90,6 +90,9 @@ struct Seat {
 }
 
 impl Papr {
+    /// Doubleword 1 of the partition table entry of a VM whose table is a hashed one.
+    pub const NO_PROCESS_TABLE: u64 = mode::NEVER_A_PROCESS_TABLE;
+
     /// The state of a VM that has just been switched on, with `vcpus` virtual CPUs; `None` for 0, or if there is no heap for
     /// them.
     #[must_use]

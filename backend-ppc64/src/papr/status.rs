@@ -9,6 +9,8 @@ use hv_core::vcpu::services::MemError;
 pub enum Status {
     /// Done.
     Success = 0,
+    /// What it would end has not been begun.
+    Closed = 2,
     /// The hardware, or what stands for it, could not.
     Hardware = -1,
     /// No such call, or not offered.
@@ -21,6 +23,8 @@ pub enum Status {
     PtegFull = -6,
     /// The entry is free, or another than the one that was meant.
     NotFound = -7,
+    /// The machine has no memory for it.
+    NoMemory = -9,
     /// What it depends on is not there, or is still in use.
     Resource = -16,
     /// The second parameter is wrong.

@@ -99,8 +99,7 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
     fn enter(&mut self, cpu: &Cpu, m: &I::Machine, memory: &GuestMemory<I>, p: &Papr, until: Instant) -> I::Left {
         let partition = I::partition(memory.stage2(), p);
         if self.partition != Some(partition) {
-            m.set_partition(self.tag, partition);
-            self.partition = Some(partition);
+            self.partition = Some(I::set_partition(m, self.tag, memory.stage2(), p));
         }
         let mut lpcr = p.lpcr();
         let mut until = until.0;

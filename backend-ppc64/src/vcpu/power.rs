@@ -18,6 +18,12 @@ pub trait Power: Isa<Machine: Host, Platform = Papr, Call = Call> {
     type Left;
     /// A VM's entry of the partition table, in register order: second stage, and process table of the guest `papr` serves.
     fn partition(stage2: &Self::Stage2, papr: &Papr) -> [u64; 2];
+    /// Has hardware go by that entry, and returns it.
+    fn set_partition(m: &Self::Machine, tag: VmTag, stage2: &Self::Stage2, papr: &Papr) -> [u64; 2] {
+        let entry = Self::partition(stage2, papr);
+        m.set_partition(tag, entry);
+        entry
+    }
     /// Runs the vCPU until it leaves with something that is not answered at once.
     fn enter(run: Run<'_, Self>, vcpu: &mut State) -> Self::Left;
     /// Names an exit.

@@ -54,6 +54,9 @@ impl Processor for FakeMachine {
         // No table is held back.
         drop(self.flush(batch));
     }
+
+    /// This hardware is told at each access.
+    fn go_by(&self, _tag: VmTag, _entry: u64) {}
 }
 
 /// Protection that lets the guest do anything; memory that is cached.
@@ -68,7 +71,7 @@ impl FakeStage2 for HashStage2 {
     type Claim = Claim;
 
     fn view(&self) -> View {
-        View::Hpt(*self.parts())
+        View::Hpt(self.parts())
     }
 
     /// The entry that the access found. If there is none, the fault is the guest's own affair: it puts one, of 4 KiB.
@@ -117,7 +120,7 @@ impl FakeStage2 for HashStage2 {
             }
         }
         for head in 0..parts.heads() {
-            let chain = parts.chain(m, &walk, Gfn(head));
+            let chain = self.chain(m, &walk, Gfn(head));
             let mut at = chain.entries();
             while let Some(index) = chain.next(&mut at) {
                 let gfn = parts.entry(m, &walk, index).look().gfn();

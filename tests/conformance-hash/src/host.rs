@@ -38,7 +38,7 @@ fn hvn<I: hv_core::isa::Isa>(g: &Guest<'_, I>, gfn: u64) -> Result<Hvn, Stop> {
 }
 
 /// True if a look tells that the page was used.
-fn used<I: hv_core::isa::Isa>(g: &Guest<'_, I>, gfn: u64) -> Result<bool, Stop> {
+pub fn used<I: hv_core::isa::Isa>(g: &Guest<'_, I>, gfn: u64) -> Result<bool, Stop> {
     let range = HvnRange::new(hvn(g, gfn)?, 1).ok_or(Stop::Fail("no range"))?;
     let mut told = false;
     age(g.b.cpu, g.b.m, g.memory.space(), range, &mut |_, _| told = true);

@@ -18,6 +18,7 @@ mod guest;
 mod host;
 mod init;
 mod remove;
+mod resize;
 
 use backend_ppc64::hash::{Hashed, MayBeHashed, Processor};
 use conformance::cases::Case;
@@ -33,7 +34,7 @@ where
 {
     let enter = enter::cases::<I>().into_iter().chain(enter_refused::cases());
     let others = remove::cases().into_iter().chain(change::cases()).chain(init::cases());
-    enter.chain(others).chain(faults::cases()).chain(host::cases()).chain(defer::cases())
+    enter.chain(others).chain(faults::cases()).chain(host::cases()).chain(defer::cases()).chain(resize::cases())
 }
 
 /// A module's list: names, rules and functions of a guest, each run in both modes, on memory in small pages or in large

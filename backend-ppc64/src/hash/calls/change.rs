@@ -83,7 +83,7 @@ where
         entry.set_view(entry.words().view & !mark);
         if valid {
             if used {
-                self.table.parts().chain(self.m, &walk, entry.words().gfn()).set_used();
+                self.table.chain(self.m, &walk, entry.words().gfn()).set_used();
             }
             if !entry.words().is_valid() {
                 entry.make_valid(entry.words().r);

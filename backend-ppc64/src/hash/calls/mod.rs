@@ -13,6 +13,7 @@ mod change;
 mod enter;
 mod page_init;
 mod remove;
+mod resize;
 
 use hv_core::addr::Gpa;
 use hv_core::context::Atomic;
@@ -54,11 +55,15 @@ pub enum TableCall {
     PageInit = 0x2c,
     /// H_BULK_REMOVE(four pairs)
     BulkRemove = 0x124,
+    /// H_RESIZE_HPT_PREPARE(flags, size)
+    ResizePrepare = 0x36c,
+    /// H_RESIZE_HPT_COMMIT(flags, size)
+    ResizeCommit = 0x370,
 }
 
 impl TableCall {
     /// Every call.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Remove,
         Self::Enter,
         Self::Read,
@@ -67,6 +72,8 @@ impl TableCall {
         Self::Protect,
         Self::PageInit,
         Self::BulkRemove,
+        Self::ResizePrepare,
+        Self::ResizeCommit,
     ];
 
     /// Its name.
@@ -81,6 +88,8 @@ impl TableCall {
             Self::Protect => "H_PROTECT",
             Self::PageInit => "H_PAGE_INIT",
             Self::BulkRemove => "H_BULK_REMOVE",
+            Self::ResizePrepare => "H_RESIZE_HPT_PREPARE",
+            Self::ResizeCommit => "H_RESIZE_HPT_COMMIT",
         }
     }
 
@@ -228,6 +237,8 @@ where
         TableCall::Protect => vm.protect(gpr),
         TableCall::PageInit => vm.page_init(gpr),
         TableCall::BulkRemove => vm.bulk_remove(gpr),
+        TableCall::ResizePrepare => vm.resize_prepare(gpr),
+        TableCall::ResizeCommit => vm.resize_commit(gpr),
     };
     let status = match done {
         Ok(()) => Status::Success,
@@ -265,7 +276,7 @@ where
     where
         'a: 'g,
     {
-        self.table.parts().entry(self.m, g, index).lock(self.ctx.patience()).ok_or(Defer)
+        self.table.lock(self.m, g, index, self.ctx.patience()).ok_or(Defer)
     }
 
     /// Locks an entry that is in use, and that the flags' condition on the AVPN does not exclude.

@@ -1,6 +1,6 @@
 //! The tree's firmware, interrupt controller and virtual devices.
 
-use super::{RTAS_REGION, TreeConfig};
+use super::{RTAS_REGION, Table, TreeConfig};
 use crate::papr::rtas::token;
 use crate::papr::{VTY_SOURCE, VTY_UNIT};
 use hv_core::flat::Writer;
@@ -14,6 +14,16 @@ const INTERRUPT_CONTROLLER: u32 = 1;
 /// The groups of hypervisor calls that are there. Kernels use a group only if it is named here; that there is a list at
 /// all is how they know that they are partitions.
 const HYPERTAS: [&str; 4] = ["hcall-term", "hcall-interrupt", "hcall-splpar", "hcall-set-mode"];
+/// The same, with the groups for a hashed table.
+const HYPERTAS_HASHED: [&str; 7] = [
+    "hcall-term",
+    "hcall-interrupt",
+    "hcall-splpar",
+    "hcall-set-mode",
+    "hcall-pft",
+    "hcall-bulk",
+    "hcall-hpt-resize",
+];
 
 /// `/rtas`: run-time firmware, already in memory.
 pub fn rtas(root: &mut Writer, c: &TreeConfig<'_>) {
@@ -29,7 +39,10 @@ pub fn rtas(root: &mut Writer, c: &TreeConfig<'_>) {
         node.cell("rtas-event-scan-rate", 1);
         // ibm,os-term is safe to call: it does what it says.
         node.bytes("ibm,extended-os-term", &[]);
-        node.texts("ibm,hypertas-functions", &HYPERTAS);
+        match c.table {
+            Table::Radix => node.texts("ibm,hypertas-functions", &HYPERTAS),
+            Table::Hashed { .. } => node.texts("ibm,hypertas-functions", &HYPERTAS_HASHED),
+        }
         for token in token::ALL {
             node.cell(token.name(), token as u32);
         }

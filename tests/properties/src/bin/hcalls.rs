@@ -82,6 +82,9 @@ impl Random {
     }
 }
 
+/// The calls that may also be told that the machine has no memory, or that nothing was prepared.
+const RESIZES: [TableCall; 2] = [TableCall::ResizePrepare, TableCall::ResizeCommit];
+
 /// One VM, and who draws.
 struct World<'a> {
     m: &'a FakeMachine,
@@ -145,6 +148,10 @@ impl World<'_> {
             TableCall::Enter => [flags, place.group * GROUP + self.random.below(GROUP), v, r, 0, 0, 0, 0],
             TableCall::Remove | TableCall::Protect => [flags, index, place.v, 0, 0, 0, 0, 0],
             TableCall::Read | TableCall::ClearMod | TableCall::ClearRef => [flags, index, 0, 0, 0, 0, 0, 0],
+            TableCall::ResizePrepare | TableCall::ResizeCommit => {
+                let sizes = [18, 18, 19, 19, 20, 17, 0, 46, 47];
+                [self.random.of(&[0, 0, 0, 0, 0, 0, 0, 1]), self.random.of(&sizes), 0, 0, 0, 0, 0, 0]
+            }
             TableCall::PageInit => [flags, gfn << 12, self.gfn() << 12, 0, 0, 0, 0, 0],
             TableCall::BulkRemove => std::array::from_fn(|n| match n % 2 {
                 0 => {
@@ -198,6 +205,7 @@ impl World<'_> {
             (Called::Done, 0) if number == TableCall::Enter => self.put.push(gpr[4]),
             (Called::Done, 0) => {}
             (Called::Done, -4 | -6 | -7) if gpr[4..] == before[4..] || number == TableCall::BulkRemove => {}
+            (Called::Done, 2 | -9 | -16) if RESIZES.contains(&number) && gpr[4..] == before[4..] => {}
             (Called::Need(..), _) if gpr == before => {}
             (done, status) => return Err(why(&format!("{done:?} with {status}"))),
         }
