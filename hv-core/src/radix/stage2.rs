@@ -102,18 +102,13 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         match changed.filter(|_| F::dirty() == DirtyMethod::HardwareBits) {
             // Leaves always find room, so either reaches the end.
             Some(changed) => {
-                let mut leaves = Each(|key, order, leaf: Leaf| {
-                    note(f, key, order);
-                    if leaf.rc.contains(Rc::CHANGED) {
-                        changed(Gfn(key), order);
-                    }
-                });
+                let mut leaves = Leaves { batch: f, marks: Rc::CHANGED, tell: Some(changed) };
                 self.table.unmap(m, &guard, from, to, &mut leaves);
             }
             None => {
                 // Whole leaf tables first, without a look at their leaves: the batch that holds a table flushes the whole VM.
                 self.table.detach(m, &guard, from, to, &mut Tables { batch: f, end: Cell::new(Unmapped::All) });
-                self.table.unmap(m, &guard, from, to, &mut Each(|key, order, _| note(f, key, order)));
+                self.table.unmap(m, &guard, from, to, &mut Leaves { batch: f, marks: Rc::empty(), tell: None });
             }
         }
         let mut tables = Tables { batch: f, end: Cell::new(Unmapped::All) };
@@ -138,10 +133,7 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
         match F::dirty() {
             DirtyMethod::HardwareBits => self.unmark(m, &guard, r, Rc::REFERENCED, f, noted),
             DirtyMethod::WriteProtect => {
-                let mut used = Each(|key, order, _| {
-                    note(f, key, order);
-                    noted(Gfn(key), order);
-                });
+                let mut used = Leaves { batch: f, marks: Rc::empty(), tell: Some(noted) };
                 self.table.unmap(m, &guard, r.start().0, r.end().0, &mut used);
             }
         }
@@ -212,15 +204,25 @@ fn note_run(f: &mut FlushBatch, from: u64, to: u64, order: Order) {
 /// Leaves that one guard's walk of a census counts.
 const PIECE: u32 = 512;
 
-/// Removed leaves, one by one.
-struct Each<E>(E);
+/// Removed leaves, one by one: the batch notes each, and who wants to is told of those with these marks. One type for all who
+/// remove leaves, because each makes a copy of the walk.
+struct Leaves<'a> {
+    batch: &'a mut FlushBatch,
+    marks: Rc,
+    tell: Option<&'a mut dyn FnMut(Gfn, Order)>,
+}
 
-impl<E: FnMut(u64, Order, Leaf)> Removed for Each<E> {
+impl Removed for Leaves<'_> {
     fn room(&self) -> bool {
         true
     }
     fn leaf(&mut self, key: u64, order: Order, leaf: Leaf) {
-        (self.0)(key, order, leaf);
+        note(self.batch, key, order);
+        if let Some(tell) = &mut self.tell
+            && leaf.rc.contains(self.marks)
+        {
+            tell(Gfn(key), order);
+        }
     }
     fn table(&mut self, _table: TableRef) {
         debug_assert!(false, "removing leaves does not unlink tables");
