@@ -169,6 +169,13 @@ pub fn stop() {
     if has_deadline() { at(0) } else { after(0) }
 }
 
+/// Has the calling CPU's APIC look once more whether it has an interrupt for the CPU: a write to the task priority that changes
+/// nothing.
+#[inline]
+pub fn look_again() {
+    write(register::TASK_PRIORITY, 0);
+}
+
 /// Ticks that are left of those of [`after`].
 #[must_use]
 pub fn left() -> u32 {

@@ -23,6 +23,15 @@ pub fn leaves() -> Cpuid {
     }
 }
 
+/// True if QEMU translates the instructions itself (TCG), as the leaf for guests of hypervisors says: `TCGTCGTCGTCG`.
+pub fn is_tcg() -> bool {
+    __cpuid(1).ecx & UNDER_HYPERVISOR != 0 && __cpuid(HYPERVISOR).ebx == u32::from_le_bytes(*b"TCGT")
+}
+
+/// CPUID leaf 1, ECX: the leaves from here on are a hypervisor's.
+const UNDER_HYPERVISOR: u32 = 1 << 31;
+const HYPERVISOR: u32 = 0x4000_0000;
+
 /// Reads a register.
 ///
 /// # Safety

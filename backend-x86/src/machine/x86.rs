@@ -50,6 +50,8 @@ pub struct X86Machine {
     alarms: Alarms,
     rates: Rates,
     has_random: bool,
+    /// An interrupt may have come to a CPU's local APIC without the CPU's hearing of it: see [`X86Machine::look_again`].
+    loses_interrupts: bool,
     /// Calendar time in seconds, less the counter's at that moment.
     calendar: u64,
 }
@@ -110,6 +112,7 @@ impl X86Machine {
             alarms: Alarms::new(cpus).ok_or(MachineError::NoMemory)?,
             rates: Rates { ticks_per_second, ..found.rates },
             has_random: __cpuid(1).ecx & HAS_RANDOM != 0,
+            loses_interrupts: identify::is_tcg(),
             calendar: found.calendar.saturating_sub(clock::now().0 / ticks_per_second),
         })
     }
@@ -136,6 +139,16 @@ impl X86Machine {
     #[inline]
     pub fn left(&self, cpu: &Cpu) {
         self.inside.left(cpu.id());
+    }
+
+    /// Makes up for what QEMU's SVM may lose when a guest is left. Its #VMEXIT changes the word that says what waits for a CPU
+    /// without regard to other threads, up to version 10.1 at least: what a timer or another CPU puts there at that moment
+    /// stays with the local APIC, until that is used again. To be called before the calling CPU enters a guest or sleeps.
+    #[inline]
+    pub fn look_again(&self) {
+        if self.loses_interrupts {
+            apic::look_again();
+        }
     }
 
     /// The tag under which the calling CPU caches for the vCPU that holds `held`, and what to flush before it is used.
@@ -288,6 +301,7 @@ impl Machine for X86Machine {
     /// What wakes it is taken at once: whoever idles looks after the console next, whatever it was.
     fn idle(&self, cpu: &Cpu, until: Instant) {
         self.set_timer(cpu, until);
+        self.look_again();
         self.taken(cpu, vectors::wait());
     }
 }

@@ -26,6 +26,7 @@ use crate::decode::{Flow, Mode, Segment};
 use crate::event::{Event, Exception};
 use crate::exit::{Cause, ControlAccess};
 use crate::features::{Extension, Svm as Has};
+use crate::host::vectors;
 use crate::machine::X86Machine;
 use crate::machine::inside::{Cached, Seen};
 use crate::paging::Paging;
@@ -40,8 +41,10 @@ unsafe extern "C" {
     fn trivet_svm_run(general: *mut General, vmcb: *mut Vmcb);
 }
 
-/// What ends every guest's run.
+/// What ends every guest's run. A virtual interrupt does so whether one pends or not: QEMU may take one that has been
+/// withdrawn ([`X86Machine::look_again`] tells why).
 const INTERCEPTS: Intercepts = Intercepts::INTR
+    .union(Intercepts::VINTR)
     .union(Intercepts::NMI)
     .union(Intercepts::SMI)
     .union(Intercepts::INIT)
@@ -160,18 +163,11 @@ impl Svm {
         } else if let Some(class) = self.awaited {
             interrupt.insert(VirtualInterrupt::PENDING | VirtualInterrupt::priority(class));
         }
-        self.intercept();
     }
 
     fn intercept(&mut self) {
-        let mut what = INTERCEPTS;
-        if self.windows.contains(Windows::INTERRUPT) || self.awaited.is_some() {
-            what |= Intercepts::VINTR;
-        }
-        if self.nmi == Nmi::Blocked {
-            what |= Intercepts::IRET;
-        }
-        self.vmcb[0].control.intercept(what);
+        let nmi = if self.nmi == Nmi::Blocked { Intercepts::IRET } else { Intercepts::empty() };
+        self.vmcb[0].control.intercept(INTERCEPTS | nmi);
     }
 }
 
@@ -200,7 +196,8 @@ impl WorldSwitch for Svm {
         start.vmcb(&mut vmcb.state);
         let control = &mut vmcb.control;
         (control.io_map, control.msr_map) = self.maps.addresses();
-        control.virtual_interrupt = VirtualInterrupt::MASKING;
+        // Nothing comes of its vector, should it be delivered to Trivet itself.
+        control.virtual_interrupt = VirtualInterrupt::MASKING | VirtualInterrupt::vector(vectors::SPURIOUS);
         control.exceptions = EXCEPTIONS;
         control.nested_control = NESTED_PAGING;
         (control.event_injection, control.exit_interrupt_info, control.shadow) = (0, 0, 0);
@@ -231,6 +228,7 @@ impl WorldSwitch for Svm {
             self.refresh(cpu, m, cached);
         }
         self.vmcb[0].control.nested_cr3 = s2.pointer();
+        m.look_again();
         // SAFETY: the vCPU is loaded, the block confines its guest to its second stage, and both arguments are exclusively
         // borrowed and of the layout that is expected.
         unsafe { trivet_svm_run(general, &raw mut self.vmcb[0]) };
