@@ -198,7 +198,7 @@ impl Pc {
         Ok(Answer::Here(()))
     }
 
-    /// True if a refused register is worth a word to the operator: the first time.
+    /// True if a refused access to a register is worth a word to the operator: the first one.
     #[must_use]
     pub fn is_news(&self, msr: u32) -> bool {
         self.noted.is_first(msr)

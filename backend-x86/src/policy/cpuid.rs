@@ -70,8 +70,8 @@ const L7_ECX: u32 = bits([2]);
 const L7_EDX: u32 = bits([4]);
 /// Leaf 0x8000_0001, ECX: LAHF, ABM, SSE4A, PREFETCHW.
 const E1_ECX: u32 = bits([0, 5, 6, 8]);
-/// EDX: SYSCALL, NX, MMXEXT, FFXSR, 1 GiB pages, RDTSCP, long mode; and what AMD repeats there of leaf 1.
-const E1_EDX: u32 = bits([11, 20, 22, 25, 26, 27, 29]) | L1_EDX & 0x0183_f3ff & !bits([11]);
+/// EDX: SYSCALL, NX, MMXEXT, 1 GiB pages, RDTSCP, long mode; and what AMD repeats there of leaf 1.
+const E1_EDX: u32 = bits([11, 20, 22, 26, 27, 29]) | L1_EDX & 0x0183_f3ff & !bits([11]);
 
 /// The table.
 const RULES: [Rule; 17] = [
@@ -166,6 +166,7 @@ mod tests {
         assert_eq!((show(7, 0)[1] & hidden_7_ebx, show(7, 0)[2], show(7, 0)[3]), (0, 4, 16));
         assert_eq!((show(7, 1), show(0xd, 0), show(0xd, 1), show(0xa, 0)), ([0; 4], [0; 4], [0; 4], [0; 4]));
         assert_eq!(show(0x8000_0001, 0)[2] & bits([1, 2, 3, 4, 9, 10, 11, 12, 13, 15, 22, 23, 24]), 0);
+        assert_eq!(show(0x8000_0001, 0)[3] & bits([25]), 0, "EFER.FFXSR is refused");
         assert_eq!((show(0x8000_0001, 0)[1], show(0x8000_000a, 0), show(0x8000_001f, 0)), (0, [0; 4], [0; 4]));
         assert_eq!((show(LAST_EXTENDED, 0)[1], show(LAST_EXTENDED, 0)[0]), (0, 0xffff));
     }

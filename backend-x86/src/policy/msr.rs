@@ -69,8 +69,9 @@ pub const fn owner(msr: u32) -> Owner {
     }
 }
 
-/// EFER as a guest may have it: SCE, LME, NXE, FFXSR. LMA is the processor's.
-const EFER: u64 = 1 << 0 | 1 << 8 | 1 << 11 | 1 << 14;
+/// EFER as a guest may have it: SCE, LME, NXE. LMA is the processor's. What one vendor has only is not among them: a VMX
+/// processor enters no guest with a bit that it does not know (SDM 26.3.1.1).
+const EFER: u64 = 1 << 0 | 1 << 8 | 1 << 11;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_LME: u64 = 1 << 8;
 
@@ -163,7 +164,7 @@ mod tests {
         assert_eq!(efer(0x500, 0x001, Paging::On), Err(GeneralProtection));
         assert_eq!(efer(0x000, 0x100, Paging::On), Err(GeneralProtection));
         assert_eq!(efer(0x000, 0x500, Paging::Off), Ok(0x100), "LMA comes with paging");
-        for bit in [1, 12, 13, 15, 63] {
+        for bit in [1, 12, 13, 14, 15, 63] {
             assert_eq!(efer(0, 1 << bit, Paging::Off), Err(GeneralProtection));
         }
     }

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::__cpuid_count;
 
+use hv_core::log::info;
 use hv_core::machine::Instant;
 use hv_core::vcpu::exit::{End, Next};
 use hv_core::vcpu::services::Services;
@@ -143,8 +144,20 @@ impl X86Vcpu {
         };
         match done {
             Ok(()) => self.pass(Trapped::Wrmsr, s),
-            Err(GeneralProtection) => self.raise(Exception::GeneralProtection(0)),
+            Err(GeneralProtection) => self.refuse_msr(p),
         }
+    }
+
+    /// The guest gets #GP for the register that it asked for; the operator hears of it the first time.
+    #[cold]
+    #[inline(never)]
+    fn refuse_msr(&mut self, p: &Pc) {
+        let msr = self.general[RCX] as u32;
+        if p.is_news(msr) {
+            // A VM's tag is its number plus 1.
+            info!("VM {=u16}: #GP for MSR {=u32:#x}; not told again", self.tag.0.get() - 1, msr);
+        }
+        self.raise(Exception::GeneralProtection(0));
     }
 
     fn read_msr(&mut self, p: &Pc, s: &dyn Services) {
@@ -160,7 +173,7 @@ impl X86Vcpu {
                 (self.general[RAX], self.general[RDX]) = (value & 0xffff_ffff, value >> 32);
                 self.pass(Trapped::Rdmsr, s);
             }
-            Err(GeneralProtection) => self.raise(Exception::GeneralProtection(0)),
+            Err(GeneralProtection) => self.refuse_msr(p),
         }
     }
 
