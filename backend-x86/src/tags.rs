@@ -1,6 +1,6 @@
 //! Tags in a CPU's translation caches (ASIDs, VPIDs), of which a vCPU gets one on each physical CPU that it runs on.
 //!
-//! A [`Pool`] is one physical CPU's: only that CPU touches it, with a vCPU on it. Tags are given out in order. When
+//! A [`Pool`] is one physical CPU's: only that CPU takes tags from it, with a vCPU on it. Tags are given out in order. When
 //! they are used up, everything that this CPU has cached is flushed, and a new generation begins: who holds a tag of an
 //! older one, or of another CPU, does not hold any ([`Held`]). Generations are never reset nor used twice (exhibit F9):
 //! they are 64 bits wide, and those of two CPUs are told apart by the CPU.
@@ -55,6 +55,21 @@ impl Pool {
         Self { cpu, generation: 0, next: u32::MAX, last }
     }
 
+    /// How many tags there are.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.last.get() as u64
+    }
+
+    /// How many were given out, in all generations.
+    #[must_use]
+    pub const fn given(&self) -> u64 {
+        match self.generation.checked_sub(1) {
+            Some(past) => past * self.size() + (self.next - 1) as u64,
+            None => 0,
+        }
+    }
+
     /// The tag to enter a vCPU with that holds `held`, and what to flush before. To be called on the pool's CPU.
     pub fn hold(&mut self, held: &mut Option<Held>) -> (Held, Flush) {
         if let Some(held) = held.filter(|held| held.cpu == self.cpu && held.generation == self.generation) {
@@ -94,6 +109,7 @@ mod tests {
         assert_eq!(pool.hold(&mut b).1, Flush::Nothing);
         assert_ne!(a.unwrap().tag(), b.unwrap().tag());
         assert_eq!(pool.hold(&mut a), (a.unwrap(), Flush::Nothing), "it keeps its tag");
+        assert_eq!((pool.size(), pool.given()), (15, 2));
     }
 
     #[test]
@@ -102,14 +118,14 @@ mod tests {
         let mut vcpus = [None; 5];
         // Who has run under each tag since the last flush.
         let mut owners = [None; 4];
-        let mut x = 1_u32;
+        let (mut x, mut given) = (1_u32, 0);
         for _ in 0..10_000 {
             x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let n = (x >> 16) as usize % vcpus.len();
             if x >> 28 == 0 {
                 vcpus[n] = None;
             }
-            let dropped = vcpus[n].is_none();
+            let (dropped, before) = (vcpus[n].is_none(), vcpus[n]);
             let (held, flush) = pool.hold(&mut vcpus[n]);
             if flush == Flush::All {
                 owners = [None; 4];
@@ -120,6 +136,8 @@ mod tests {
                 "G1: a tag of another's, or one that was given up"
             );
             assert!((1..=3).contains(&held.tag()));
+            given += u64::from(before != Some(held));
+            assert_eq!(pool.given(), given);
         }
     }
 

@@ -71,6 +71,11 @@ pub trait Machine: Sync {
     fn wall_clock(&self) -> u64;
     /// A random number from the machine's own source, if it has one.
     fn random(&self) -> Option<u64>;
+    /// How many tags a CPU's translation caches have, and how many all CPUs have given out since the boot; 0 and 0 where a VM
+    /// has its [`crate::isa::VmTag`] for good. For statistics.
+    fn tags(&self) -> [u64; 2] {
+        [0, 0]
+    }
     /// Sleeps until `until`, a kick or a device's interrupt; may return early.
     fn idle(&self, cpu: &Cpu, until: Instant);
 }

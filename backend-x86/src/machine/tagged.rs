@@ -10,7 +10,7 @@ use hv_core::sync::Mutex;
 use crate::features::{Extension, Features};
 use crate::tags::{Flush, Held, Pool};
 
-/// One CPU's, in its own cache line. Nobody else takes the lock.
+/// One CPU's, in its own cache line. Nobody else takes the lock but for statistics.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Own(Mutex<Pool>);
@@ -41,6 +41,15 @@ impl Tagged {
     pub fn hold(&self, cpu: CpuId, held: &mut Option<Held>) -> (Held, Flush) {
         // Only CPUs that there are have a number.
         self.0[usize::from(cpu.0)].0.lock().hold(held)
+    }
+
+    /// [`hv_core::machine::Machine::tags`].
+    #[must_use]
+    pub fn count(&self) -> [u64; 2] {
+        self.0.iter().fold([0, 0], |[_, given], own| {
+            let pool = own.0.lock();
+            [pool.size(), given + pool.given()]
+        })
     }
 }
 
@@ -78,6 +87,8 @@ mod tests {
         let (first, flush) = tagged.hold(CpuId(0), &mut held);
         assert_eq!((first.tag(), flush), (1, Flush::All));
         assert_eq!(tagged.hold(CpuId(0), &mut held), (first, Flush::Nothing));
+        assert_eq!(tagged.count(), [15, 1]);
         assert_eq!(tagged.hold(CpuId(1), &mut held).1, Flush::All);
+        assert_eq!(tagged.count(), [15, 2]);
     }
 }

@@ -294,6 +294,10 @@ impl Machine for X86Machine {
         self.calendar.saturating_add(clock::now().0 / self.rates.ticks_per_second)
     }
 
+    fn tags(&self) -> [u64; 2] {
+        self.tags.count()
+    }
+
     fn random(&self) -> Option<u64> {
         (0..if self.has_random { TRIES } else { 0 }).find_map(|_| identify::random())
     }

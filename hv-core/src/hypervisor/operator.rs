@@ -116,6 +116,10 @@ impl<I: Isa> Operator for Operating<'_, I> {
         }
     }
 
+    fn tags(&self) -> [u64; 2] {
+        self.hv.machine.tags()
+    }
+
     fn pages(&self, vm: usize) -> Option<PageUse> {
         self.running(vm).ok().map(|running| self.page_use(&running))
     }

@@ -31,6 +31,10 @@ pub trait Operator {
     fn vm_info(&self, vm: usize) -> Option<VmInfo<'_>>;
     /// See [`crate::isa::Platform::early_calls`].
     fn early_calls(&self, _vm: usize, _tell: &mut dyn FnMut(&'static str, [u64; 2])) {}
+    /// See [`crate::machine::Machine::tags`].
+    fn tags(&self) -> [u64; 2] {
+        [0, 0]
+    }
     /// How the memory of one VM is mapped. Walks its tables.
     fn pages(&self, vm: usize) -> Option<PageUse>;
     /// What the pages `gfns` of a VM are. Walks its tables.

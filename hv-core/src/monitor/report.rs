@@ -90,7 +90,11 @@ pub(super) fn stat_all(operator: &dyn Operator, out: &mut dyn Write) -> fmt::Res
         5 => Cell::Count(info.exits.interrupts),
         6 => Cell::Count(info.exits.deadlines),
         _ => Cell::Count(info.exits.halts),
-    })
+    })?;
+    match operator.tags() {
+        [0, _] => Ok(()),
+        [each, given] => writeln!(out, "tags: {each} a CPU, {given} given out"),
+    }
 }
 
 /// Everything about one VM.

@@ -87,6 +87,9 @@ impl Operator for Fake {
             tell("CALL_B", [0, 1]);
         }
     }
+    fn tags(&self) -> [u64; 2] {
+        [15, 1234]
+    }
     fn pages(&self, vm: usize) -> Option<PageUse> {
         let alpha = PageUse {
             small: 565,
@@ -171,6 +174,7 @@ fn stat_shows_counters() {
 VM     CPU TIME  EXITS  FAULTS  CALLS  INTERRUPTS  DEADLINES  HALTS
 alpha   1.234 s  30850    9781  20480         512         77    400
 b       0.000 s      0       0      0           0          0      0
+tags: 15 a CPU, 1234 given out
 ";
     assert_eq!(printed("stat"), want);
     let want = "\

@@ -20,6 +20,10 @@ use hv_core::link::Outcome;
 
 /// VMs that take turns.
 const VMS: usize = 3;
+/// Physical CPUs.
+const CPUS: u16 = 2;
+/// Of so many tags a demo need not see the last one.
+const MANY: u64 = 1000;
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a boot, or an end, may take.
@@ -52,6 +56,15 @@ struct Balance {
     tables: u64,
 }
 
+/// Tags of CPUs' translation caches, where VMs have none of their own.
+#[derive(Clone, Copy, Debug)]
+struct Tags {
+    /// Of a CPU.
+    each: u64,
+    /// Given out since the boot, on all CPUs.
+    given: u64,
+}
+
 /// How many lives ended how.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -74,15 +87,16 @@ pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     for name in names() {
         manifest += &format!("[[vm]]\nname = '{name}'\nmemory = '256MiB'\n");
     }
-    let stage = Stage { place, manifest, cpus: 2, memory: 1024, timeout: LIMIT };
-    let (count, before, after, outcome) = stage.play(|talk| {
+    let stage = Stage { place, manifest, cpus: CPUS, memory: 1024, timeout: LIMIT };
+    let (count, before, after, tags, outcome) = stage.play(|talk| {
         // Each lives once to its shell before anything is measured; how much its console says is known from then on.
         let whole = (1..=VMS).map(|vm| first_life(talk, vm)).collect::<Result<Vec<_>>>()?;
         let before = balance(talk)?;
         story.tell(format_args!("{VMS} VMs have lived once; {} frames are free", before.free));
         let count = take_turns(talk, &whole, lives, story)?;
         let after = balance(talk)?;
-        Ok((count, before, after, power_off(talk)?))
+        let tags = tags(&monitor(talk, "stat")?)?;
+        Ok((count, before, after, tags, power_off(talk)?))
     })?;
     story.fact("VMs that take turns", VMS);
     story.judge("lives ended by the guest, at its shell", count.powered_off, (count.powered_off == lives / 2).into());
@@ -94,8 +108,23 @@ pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     ] {
         story.judge(format!("{what}, before and after"), format_args!("{was} {is}"), (was == is).into());
     }
-    // Nothing to balance: `hv_core::isa::VmTag`.
-    story.fact("VMs' tags (LPIDs)", "each VM's number plus 1, the same in every life: none is given out or comes back");
+    match tags {
+        // Nothing to balance: `hv_core::isa::VmTag`.
+        None => {
+            story.fact("VMs' tags", "each VM's number plus 1, the same in every life: none is given out or comes back")
+        }
+        // None comes back by itself: all do at once, when a CPU has given out its last one. So none is lost if more were given
+        // out than there are, and every life had one.
+        Some(Tags { each, given }) => {
+            let all = each * u64::from(CPUS);
+            let what = format!("tags given out by {CPUS} CPUs, of {each} each");
+            if all < MANY {
+                story.judge(what, given, (given > all).into())
+            } else {
+                story.fact(what, given)
+            };
+        }
+    }
     story.judge("Trivet's verdict", format_args!("{outcome:?}"), (outcome == Outcome::Success).into());
     story.verdict()
 }
@@ -199,9 +228,29 @@ fn balance(talk: &mut Talk<'_>) -> Result<Balance> {
     Ok(Balance { free: frames(&text, "free")?, guests: frames(&text, "guests")?, tables: frames(&text, "tables")? })
 }
 
+/// What `stat` says of tags, if it does.
+fn tags(text: &str) -> Result<Option<Tags>> {
+    let Some(line) = text.lines().find_map(|line| line.strip_prefix("tags: ")) else { return Ok(None) };
+    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect::<Vec<u64>>();
+    match numbers[..] {
+        [each, given] => Ok(Some(Tags { each, given })),
+        _ => bail!("stat says of tags {line:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Plan;
+    use super::{Plan, Tags, tags};
+
+    #[test]
+    fn tags_are_read_where_there_are_any() {
+        assert!(matches!(
+            tags("VM  HALTS\na 1\ntags: 15 a CPU, 1234 given out\n"),
+            Ok(Some(Tags { each: 15, given: 1234 }))
+        ));
+        assert!(matches!(tags("VM  HALTS\na 1\n"), Ok(None)));
+        assert!(tags("tags: 15\n").is_err());
+    }
 
     #[test]
     fn half_of_the_lives_are_stopped_at_many_places() {
