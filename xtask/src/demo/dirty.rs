@@ -1,5 +1,5 @@
-//! `demo dirty`: two vCPUs write pages while the dirty log is harvested twenty times and more. The union of what was
-//! harvested has to be what they wrote: not one page missed, and not one too many.
+//! `demo dirty`: two vCPUs write pages while the dirty log is harvested twenty times and more; in the short form, ten. The
+//! union of what was harvested has to be what they wrote: not one page missed, and not one too many.
 //!
 //! The guest is `tests/guests/writer`. It writes each page of its range once while it is watched, or twice if both vCPUs
 //! do, or never; so a write that a harvest loses is never made up for. Which pages those are is known here too.
@@ -21,8 +21,6 @@ use crate::tables::row;
 
 /// How long the guest may take, on most machines.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Harvests that must have found something while the guest was writing.
-const ROUNDS: usize = 20;
 /// The pages that the guest writes: from 16 MiB, 32 MiB of them.
 const FIRST: u64 = (16 << 20) >> 12;
 const PAGES: u64 = (32 << 20) >> 12;
@@ -49,9 +47,11 @@ struct Found {
 
 /// Plays it.
 pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
-    let key = match form {
-        Form::Whole => "l",
-        Form::Short => "s",
+    // What the guest waits between its pages; and how many harvests must have found something while it wrote. How long one
+    // takes depends on the emulator: where an answer takes 50 ms, about 20 fit into the short form, and 100 into the whole one.
+    let (key, rounds) = match form {
+        Form::Whole => ("l", 20),
+        Form::Short => ("s", 10),
     };
     let manifest = format!(
         "[[vm]]\nname = 'writer'\nvcpus = 2\nmemory = '64MiB'\nhuge = 'always'\nkernel = '{}'\ninitrd = 'none'\n",
@@ -72,7 +72,7 @@ pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let [before, with, after] = &found.huge;
     story.fact("in 2 MiB leaves before the log, and as it begins", format_args!("{before}, {with}"));
     story.judge("in 2 MiB leaves after it", after, (after == before).into());
-    story.judge("harvests while it wrote", found.rounds, (found.rounds >= ROUNDS).into());
+    story.judge("harvests while it wrote", found.rounds, (found.rounds >= rounds).into());
     story.judge("pages missed", missed, (missed == 0).into());
     story.judge("pages reported that nobody wrote", invented, (invented == 0).into());
     story.judge("Trivet's verdict", format_args!("{:?}", found.outcome), (found.outcome == Outcome::Success).into());
