@@ -11,3 +11,4 @@ pub mod pit;
 #[cfg(target_os = "none")]
 mod platform;
 pub mod rtc;
+pub mod told;

@@ -20,6 +20,7 @@ use hv_core::vcpu::services::Services;
 use super::layout::power;
 use super::pit::{self, Pit, Ticks};
 use super::rtc::{self, Rtc};
+use super::told::{self, Told};
 use crate::apic::{self, Apics, Clock, Local, Outcome, Rouse};
 use crate::bus::{GeneralProtection, Level, Width};
 use crate::ioapic::{self, IoApic};
@@ -58,6 +59,8 @@ pub enum Answer<T> {
     Switched,
     /// The vCPU: it is the time-stamp counter.
     Clock,
+    /// Nobody yet, because memory is short: the guest is to try again.
+    Again,
 }
 
 impl Pc {
@@ -162,6 +165,7 @@ impl Pc {
             Owner::Switched => Answer::Switched,
             Owner::Clock => Answer::Clock,
             Owner::Fixed(value) | Owner::Constant(value) => Answer::Here(value),
+            Owner::Told => Answer::Here(0),
             Owner::Apic => Answer::Here(match msr {
                 APIC_BASE => local.base(),
                 TSC_DEADLINE => local.deadline(),
@@ -185,6 +189,10 @@ impl Pc {
             Owner::Switched => return Ok(Answer::Switched),
             Owner::Clock => return Ok(Answer::Clock),
             Owner::Fixed(_) => {}
+            Owner::Told => match told::tell(msr, value, clock.offset, s)? {
+                Told::Done => {}
+                Told::Again => return Ok(Answer::Again),
+            },
             Owner::Apic => match msr {
                 APIC_BASE => local.set_base(&self.apics, value)?,
                 TSC_DEADLINE => local.set_deadline(value, clock),

@@ -10,6 +10,8 @@
 //! Machine checks are shown, because systems call a processor without them broken; there is no bank that one could come from
 //! ([`super::msr`]).
 
+use crate::guest::told;
+
 /// EAX, EBX, ECX, EDX.
 pub type Registers = [u32; 4];
 
@@ -33,7 +35,7 @@ const LAST_HYPERVISOR: u32 = 0x4000_0010;
 /// The last extended leaf: address sizes.
 const LAST_EXTENDED: u32 = 0x8000_0008;
 
-/// The signature of KVM's guest interface, of which no feature is offered. It is what makes Linux use the x2APIC without
+/// The signature of KVM's guest interface, of which the clock is offered. It is what makes Linux use the x2APIC without
 /// interrupt remapping, so that the end of an interrupt is one trapped register instead of an instruction to decode.
 const SIGNATURE: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x0000_004d];
 
@@ -84,6 +86,7 @@ const RULES: [Rule; 17] = [
     Rule { leaf: 0x6, keep: NONE, set: [1 << 2, 0, 0, 0] },
     Rule { leaf: 0x7, keep: [0, L7_EBX, L7_ECX, L7_EDX], set: NONE },
     Rule { leaf: HYPERVISOR, keep: NONE, set: [LAST_HYPERVISOR, SIGNATURE[0], SIGNATURE[1], SIGNATURE[2]] },
+    Rule { leaf: HYPERVISOR + 1, keep: NONE, set: [told::FEATURES, 0, 0, 0] },
     Rule { leaf: 0x8000_0000, keep: [0, !0, !0, !0], set: [LAST_EXTENDED, 0, 0, 0] },
     Rule { leaf: 0x8000_0001, keep: [!0, 0, E1_ECX, E1_EDX], set: NONE },
     Rule { leaf: 0x8000_0002, keep: ALL, set: NONE },
@@ -94,7 +97,6 @@ const RULES: [Rule; 17] = [
     // The time-stamp counter is the machine's clock, so it is invariant.
     Rule { leaf: 0x8000_0007, keep: NONE, set: [0, 0, 0, 1 << 8] },
     Rule { leaf: LAST_EXTENDED, keep: [0xffff, 0, 0, 0], set: NONE },
-    Rule { leaf: LAST_BASIC, keep: NONE, set: NONE },
 ];
 
 /// The first subleaf only, where the processor has more.
@@ -209,7 +211,7 @@ mod tests {
         assert_eq!((show(7), show(4), show(LAST_EXTENDED)[0]), ([0; 4], [0; 4], 0));
         let name: Vec<u8> = show(0x4000_0000)[1..].iter().flat_map(|word| word.to_le_bytes()).collect();
         assert_eq!(&name, b"KVMKVMKVM\0\0\0");
-        assert_eq!(show(0x4000_0001), [0; 4], "of that interface nothing is offered");
+        assert_eq!(show(0x4000_0001), [1 << 3 | 1 << 24, 0, 0, 0], "of that interface its clock is offered");
     }
 
     proptest! {

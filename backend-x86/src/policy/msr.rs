@@ -4,6 +4,7 @@ use hv_core::sync::{AtomicU32, Ordering};
 
 use crate::apic;
 use crate::bus::GeneralProtection;
+use crate::guest::told::{SYSTEM_TIME, WALL_CLOCK};
 
 /// Who answers for a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Owner {
     Clock,
     /// The local APIC: its base, its timer's deadline, its registers.
     Apic,
+    /// What a guest is told of the clock ([`crate::guest::told`]).
+    Told,
     /// Reads as this. What is written is dropped, because systems write there what they would on any processor.
     Fixed(u64),
     /// Reads as this, and cannot be written.
@@ -40,6 +43,7 @@ pub const fn owner(msr: u32) -> Owner {
     match msr {
         TSC => Owner::Clock,
         APIC_BASE | TSC_DEADLINE | apic::FIRST_MSR..=apic::LAST_MSR => Owner::Apic,
+        WALL_CLOCK | SYSTEM_TIME => Owner::Told,
         // SYSENTER_CS, _ESP, _EIP; PAT.
         0x174..=0x176 | 0x277 => Owner::Switched,
         // EFER, STAR, LSTAR, CSTAR, FMASK; FS, GS and kernel GS base; TSC_AUX.
@@ -140,8 +144,8 @@ mod tests {
 
     #[test]
     fn what_nobody_names_is_refused() {
-        // SPEC_CTRL, SMBASE, MCG_CTL, PMCs, VM_CR, VM_HSAVE_PA, VMX capabilities, KVM's clock.
-        for msr in [0x48, 0x9e, 0x17b, 0xc1, 0x186, 0x309, 0x480, 0xc001_0114, 0xc001_0117, 0x4b56_4d01, 0, u32::MAX] {
+        // SPEC_CTRL, SMBASE, MCG_CTL, PMCs, VM_CR, VM_HSAVE_PA, VMX capabilities, KVM's page faults.
+        for msr in [0x48, 0x9e, 0x17b, 0xc1, 0x186, 0x309, 0x480, 0xc001_0114, 0xc001_0117, 0x4b56_4d02, 0, u32::MAX] {
             assert_eq!(owner(msr), Owner::Nobody, "{msr:#x}");
         }
         assert_eq!([0x7ff, 0x800, 0x8ff, 0x900].map(|msr| owner(msr) == Owner::Apic), [false, true, true, false]);

@@ -140,6 +140,7 @@ impl X86Vcpu {
                 self.attention |= Attention::DEADLINE;
                 Ok(())
             }
+            Ok(Answer::Again) => return,
             Err(error) => Err(error),
         };
         match done {
@@ -166,6 +167,7 @@ impl X86Vcpu {
             Ok(Answer::Here(value)) => Ok(value),
             Ok(Answer::Switched) => self.switched(msr),
             Ok(Answer::Clock) => Ok(now.0.wrapping_add(self.tsc_offset)),
+            Ok(Answer::Again) => return,
             Err(error) => Err(error),
         };
         match value {

@@ -159,6 +159,11 @@ fn registers_are_answered_by_their_owners() {
     assert_eq!((write(0x6e0, 9), write(0x10, 0)), (Ok(Answer::Here(())), Ok(Answer::Clock)));
     assert_eq!((write(0xc000_0102, 1), write(0x2ff, 0)), (Ok(Answer::Switched), Ok(Answer::Here(()))));
     assert_eq!((write(0xfe, 0), write(0x48, 0)), (Err(GeneralProtection), Err(GeneralProtection)));
+    assert_eq!(
+        (write(0x4b56_4d01, 0x4001), write(0x4b56_4d00, 0xffff_0000)),
+        (Ok(Answer::Here(())), Err(GeneralProtection))
+    );
+    assert_eq!(vm.s.peek::<2>(0x4008), 500_u16.to_le_bytes(), "its counter is ahead by so much");
     let read = |msr| vm.pc.read_msr(&vm.locals[0], msr, Instant(0));
     assert_eq!((read(0x1b), read(0x2ff)), (Ok(Answer::Here(0xfee0_0900)), Ok(Answer::Here(0x806))));
     assert_eq!(
