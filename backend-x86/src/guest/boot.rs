@@ -3,7 +3,8 @@
 //!
 //! Two pieces beside the kernel. The *tree*, as hv-core calls it, is data: the zero page, the command line, a seed of random
 //! numbers, the ACPI tables. The *code* is what the processor starts with: page tables that map the first 4 GiB to themselves,
-//! and segment descriptors.
+//! segment descriptors, and a few instructions before the kernel's first. These write a few others to where firmware would
+//! take over again: a system that restarts its machine by going there, as a processor does after a reset, ends there.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -14,7 +15,7 @@ use hv_core::isa::{Firmware, Shape};
 use hv_core::vcpu::services::StartAt;
 
 use super::blob::Blob;
-use super::layout::{self, HOLE, LEGACY};
+use super::layout::{self, HOLE, LEGACY, power};
 use super::{acpi, kernel, memory_map};
 
 const PAGE: usize = 0x1000;
@@ -29,6 +30,8 @@ pub const TREE_ROOM: u64 = 4 * PAGE as u64;
 const DIRECTORIES: usize = 2 * PAGE;
 /// Offset of the global descriptor table from the root page table.
 pub const GDT: u64 = 6 * PAGE as u64;
+/// Offset of the first instructions.
+const ENTRY: u64 = GDT + size_of::<[u64; 4]>() as u64;
 /// Room for the code.
 pub const CODE_ROOM: u64 = 7 * PAGE as u64;
 /// Selectors of code and data (`__BOOT_CS`, `__BOOT_DS`), and the descriptors that belong there.
@@ -37,6 +40,24 @@ pub const CODE_SELECTOR: u16 = 0x10;
 pub const DATA_SELECTOR: u16 = 0x18;
 /// The table's descriptors: two that are none, flat 64-bit code, flat data. Accessed already.
 pub const DESCRIPTORS: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+
+/// Where a processor begins after a reset, F000:FFF0, is RAM here. In real mode, from there: MOV DX, [`power::RESET`]; MOV AL,
+/// [`power::RESET_VALUE`]; OUT DX, AL; JMP $.
+const RESET_VECTOR: u32 = 0xf_fff0;
+const RESET: [u8; 8] = {
+    let [low, high] = power::RESET.to_le_bytes();
+    [0xba, low, high, 0xb0, power::RESET_VALUE, 0xee, 0xeb, 0xfe]
+};
+/// In long mode: MOV RAX, these 8 bytes; MOV [`RESET_VECTOR`], RAX; JMP RCX, which is the kernel's first instruction.
+#[rustfmt::skip] // one instruction a line
+const FIRST: [u8; 20] = {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l]) = (RESET, RESET_VECTOR.to_le_bytes());
+    [
+        0x48, 0xb8, a, b, c, d, e, f, g, h,
+        0x48, 0x89, 0x04, 0x25, i, j, k, l,
+        0xff, 0xe1,
+    ]
+};
 
 /// Fields of the zero page.
 mod zero_page {
@@ -117,7 +138,7 @@ pub fn firmware(shape: &Shape<'_>, seed: Option<[u8; 32]>) -> Option<Firmware> {
 /// Makes the pieces; `None` if one does not fit its place, lies where the processor cannot reach it yet, or there is no heap.
 ///
 /// The first vCPU's arguments are RDI, RSI (the zero page), RDX and RCX, but RDX is the root page table: what CR3 has to be, and
-/// [`GDT`] bytes before the descriptors.
+/// [`GDT`] bytes before the descriptors; RCX is the kernel's first instruction.
 #[must_use]
 pub fn build(config: &BootConfig<'_>) -> Option<Firmware> {
     let low = |span: Span, room: u64| span.len() >= room && span.end.0 <= HOLE.start.0;
@@ -125,7 +146,7 @@ pub fn build(config: &BootConfig<'_>) -> Option<Firmware> {
         return None;
     }
     let (tree, root) = (config.tree.start.0, config.code.start.0);
-    let start = StartAt { entry: config.entry, args: [0, tree, root, 0], big_endian: false };
+    let start = StartAt { entry: Gpa(root + ENTRY), args: [0, tree, root, config.entry.0], big_endian: false };
     Some(Firmware { tree: data(config, tree)?, code: tables(root)?, start })
 }
 
@@ -175,7 +196,7 @@ fn data(config: &BootConfig<'_>, base: u64) -> Option<Vec<u8>> {
     Some(blob.into_bytes())
 }
 
-/// Page tables at `root`, and descriptors.
+/// Page tables at `root`, descriptors, the first instructions.
 fn tables(root: u64) -> Option<Vec<u8>> {
     const PRESENT_WRITABLE: u64 = 0b11;
     const LARGE: u64 = 1 << 7;
@@ -191,6 +212,7 @@ fn tables(root: u64) -> Option<Vec<u8>> {
     for (n, descriptor) in DESCRIPTORS.into_iter().enumerate() {
         entry(GDT as usize + 8 * n, descriptor)?;
     }
+    blob.put(ENTRY as usize, &FIRST)?;
     Some(blob.into_bytes())
 }
 

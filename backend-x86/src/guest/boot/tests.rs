@@ -1,6 +1,7 @@
 use hv_core::addr::Gpa;
 use hv_core::guest::loader::{ByteOrder, Plan, Span};
 use hv_core::isa::{Firmware, Shape};
+use iced_x86::{Code, Decoder, DecoderOptions, Register};
 use proptest::prelude::any;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
@@ -53,7 +54,7 @@ fn translate(boot: &Firmware, linear: u64) -> Option<u64> {
 fn the_zero_page_says_where_everything_is() {
     let boot = build(&config()).unwrap();
     let tree = &boot.tree;
-    assert_eq!((boot.start.entry, boot.start.args), (Gpa(0x100_0000), [0, TREE, CODE, 0]));
+    assert_eq!((boot.start.entry, boot.start.args), (Gpa(CODE + GDT + 32), [0, TREE, CODE, 0x100_0000]));
     assert_eq!((number(tree, 0x1fe, 2), &tree[0x202..0x206], number(tree, 0x206, 2)), (0xaa55, &b"HdrS"[..], 0x20f));
     assert_eq!((tree[0x210], tree[0x211], tree[0x1ef]), (0xff, 1, 0));
     assert_eq!((number(tree, 0x218, 4), number(tree, 0xc0, 4)), (0x2345_6000, 1));
@@ -113,6 +114,25 @@ fn the_descriptors_are_flat_and_where_their_selectors_say() {
     let descriptor = |selector: u16| number(&boot.code, GDT as usize + usize::from(selector), 8);
     // Present, code: readable, long; data: writable; both from 0 to the end, accessed.
     assert_eq!((descriptor(0), descriptor(CODE_SELECTOR) >> 40, descriptor(DATA_SELECTOR) >> 40), (0, 0xaf9b, 0xcf93));
+}
+
+#[test]
+fn what_begins_puts_a_restart_where_firmware_would_be_and_goes_to_the_kernel() {
+    let boot = build(&config()).unwrap();
+    let code = &boot.code[(boot.start.entry.0 - CODE) as usize..];
+    let mut first = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
+    let [number, store, jump] = [first.decode(), first.decode(), first.decode()];
+    assert_eq!((number.code(), number.op0_register()), (Code::Mov_r64_imm64, Register::RAX));
+    assert_eq!((store.code(), store.op1_register()), (Code::Mov_rm64_r64, Register::RAX));
+    assert_eq!((store.memory_base(), store.memory_index()), (Register::None, Register::None));
+    assert_eq!(store.memory_displacement64(), 0xf_fff0, "F000:FFF0");
+    assert_eq!((jump.code(), jump.op0_register()), (Code::Jmp_rm64, Register::RCX));
+    let vector = number.immediate64().to_le_bytes();
+    let mut again = Decoder::with_ip(16, &vector, 0xfff0, DecoderOptions::NONE);
+    let [port, value, out, stay] = [again.decode(), again.decode(), again.decode(), again.decode()];
+    assert_eq!((port.op0_register(), port.immediate16()), (Register::DX, 0x602));
+    assert_eq!((value.op0_register(), value.immediate8()), (Register::AL, 1));
+    assert_eq!((out.code(), stay.near_branch_target()), (Code::Out_DX_AL, stay.ip()));
 }
 
 #[test]
