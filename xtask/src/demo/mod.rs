@@ -17,7 +17,7 @@ use clap::Args;
 use crate::board::Board;
 use crate::error::{refuse, suggestion};
 use crate::setup;
-use crate::test::{self, Depth};
+use crate::test::Depth;
 use stage::Place;
 use story::Story;
 
@@ -40,15 +40,6 @@ pub struct DemoArgs {
     pub short: bool,
 }
 
-/// Where a demo is played that nobody asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Usual {
-    /// On every board that has it and whose guests are booted (`test::booted`).
-    Everywhere,
-    /// On this board.
-    On(&'static str),
-}
-
 /// How much is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -65,7 +56,7 @@ struct Demo {
     is_for: fn(&Board) -> bool,
     /// Which of them `cargo xtask test` plays it on: what is no board's own need not be seen on each of them every time.
     /// `test --deep` plays it on all.
-    usual: Usual,
+    usual: &'static [&'static str],
     /// Fails if it did not hold. What it tells goes through the story.
     play: fn(&Place<'_>, Form, &mut Story) -> Result<()>,
 }
@@ -75,35 +66,35 @@ const DEMOS: [Demo; 5] = [
         name: "pressure",
         about: "a guest of three times the machine's memory",
         is_for: every,
-        usual: Usual::On("virt"),
+        usual: &["virt"],
         play: pressure::play,
     },
     Demo {
         name: "exhaustion",
         about: "memory that nobody can compress, until there is none",
         is_for: every,
-        usual: Usual::On("virt"),
+        usual: &["virt"],
         play: exhaustion::play,
     },
     Demo {
         name: "dirty",
         about: "which pages a running guest writes, and not one missed",
         is_for: every,
-        usual: Usual::Everywhere,
+        usual: &["pseries", "virt", "pc"],
         play: dirty::play,
     },
     Demo {
         name: "lives",
         about: "guests started and ended over and over; nothing is lost",
         is_for: every,
-        usual: Usual::On("virt"),
+        usual: &["virt"],
         play: lives::play,
     },
     Demo {
         name: "garbage",
         about: "a guest that writes garbage to all it has, beside an honest one",
         is_for: garbage::is_for,
-        usual: Usual::Everywhere,
+        usual: &["virt", "pc"],
         play: garbage::play,
     },
 ];
@@ -152,15 +143,11 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("did not hold: {}", failed.join(", ")) }
 }
 
-/// A step of `cargo xtask test`: the short form on the boards where it is usual, of those whose guests are booted; deeper, on
-/// every one that has it.
+/// A step of `cargo xtask test`: the short form on the boards where it is usual; deeper, on every one that has it.
 pub fn short(name: &str, depth: Depth) -> Result<()> {
-    let here = |demo: &Demo, board: &Board| match demo.usual {
-        Usual::On(only) if depth == Depth::Usual => board.name == only,
-        Usual::On(_) | Usual::Everywhere => true,
-    };
+    let here = |demo: &Demo, board: &Board| depth == Depth::Deep || demo.usual.contains(&board.name.as_str());
     let has = |board: &Board| DEMOS.iter().any(|demo| demo.name == name && (demo.is_for)(board) && here(demo, board));
-    test::booted(depth)?.into_iter().filter(has).try_for_each(|board| {
+    Board::all()?.into_iter().filter(has).try_for_each(|board| {
         run(&DemoArgs { name: Some(name.to_owned()), board: board.name, machine: None, list: false, short: true })
     })
 }

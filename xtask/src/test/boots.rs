@@ -13,6 +13,8 @@ use crate::workspace;
 /// One run and what is expected of it.
 struct Boot {
     name: &'static str,
+    /// On which boards it is tried for every change.
+    usual: Usual,
     /// Arguments after `run --board B`.
     args: &'static [&'static str],
     status: i32,
@@ -22,6 +24,15 @@ struct Boot {
     error: &'static str,
 }
 
+/// Which boards a boot says something about that it does not say about others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Usual {
+    /// Each: it goes by what an instruction set has of its own.
+    Everywhere,
+    /// Those on which everything is tried ([`super::is_whole`]).
+    Whole,
+}
+
 /// Stands for what `uname -m` says in the board's guests.
 const UNAME: &str = "(uname -m)";
 
@@ -29,6 +40,7 @@ const UNAME: &str = "(uname -m)";
 const GOOD: &[Boot] = &[
     Boot {
         name: "one guest",
+        usual: Usual::Everywhere,
         args: &[
             "--exec",
             "uname -m",
@@ -47,6 +59,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "order and quoting",
+        usual: Usual::Whole,
         args: &[
             "--exec",
             "echo \"it's\"",
@@ -65,6 +78,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "a failing command",
+        usual: Usual::Whole,
         args: &["--exec", "false"],
         status: 1,
         stdout: &[],
@@ -72,6 +86,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "two guests on two CPUs",
+        usual: Usual::Everywhere,
         args: &[
             "--guests",
             "xtask/manifests/two.toml",
@@ -90,6 +105,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "a spinning guest starves nobody",
+        usual: Usual::Whole,
         args: &[
             "--guests",
             "xtask/manifests/two.toml",
@@ -104,6 +120,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "a guest larger than the machine",
+        usual: Usual::Whole,
         args: &[
             "--memory",
             "1GiB",
@@ -120,6 +137,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "four virtual CPUs on two CPUs",
+        usual: Usual::Everywhere,
         args: &["--guests", "xtask/manifests/four.toml", "--exec", "uname -m", "--exec", "nproc"],
         status: 0,
         stdout: &[UNAME, "4"],
@@ -127,6 +145,7 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "eight CPUs",
+        usual: Usual::Everywhere,
         args: &["--cpus", "8", "--guests", "xtask/manifests/eight.toml", "--exec", "nproc"],
         status: 0,
         stdout: &["8"],
@@ -138,6 +157,7 @@ const GOOD: &[Boot] = &[
 const FAILING: &[Boot] = &[
     Boot {
         name: "guest kernel panic",
+        usual: Usual::Everywhere,
         args: &["--exec", "echo c > /proc/sysrq-trigger"],
         status: 1,
         stdout: &[],
@@ -145,6 +165,7 @@ const FAILING: &[Boot] = &[
     },
     Boot {
         name: "shell never reached",
+        usual: Usual::Whole,
         args: &["--timeout", "1", "--exec", "true"],
         status: 1,
         stdout: &[],
@@ -155,6 +176,7 @@ const FAILING: &[Boot] = &[
 /// Only where the monitor has the command.
 const FAILING_DEV: &[Boot] = &[Boot {
     name: "panic of Trivet",
+    usual: Usual::Everywhere,
     args: &["--monitor", "panic"],
     status: 1,
     stdout: &[],
@@ -184,27 +206,27 @@ const REFUSED: &[Boot] = &[
 ];
 
 const fn refusal(name: &'static str, args: &'static [&'static str], error: &'static str) -> Boot {
-    Boot { name, args, status: 2, stdout: &[], error }
+    Boot { name, usual: Usual::Everywhere, args, status: 2, stdout: &[], error }
 }
 
 /// Guests that must work, on these boards.
-pub fn good(profile: Profile, boards: &[Board]) -> Result<()> {
-    all(boards, GOOD, &["--profile", profile.name()])
+pub fn good(profile: Profile, depth: Depth, boards: &[Board]) -> Result<()> {
+    all(boards, depth, GOOD, &["--profile", profile.name()])
 }
 
 /// Failures that must be told apart, on these boards.
-pub fn failing(profile: Profile, boards: &[Board]) -> Result<()> {
-    all(boards, FAILING, &["--profile", profile.name()])?;
+pub fn failing(profile: Profile, depth: Depth, boards: &[Board]) -> Result<()> {
+    all(boards, depth, FAILING, &["--profile", profile.name()])?;
     match profile {
-        Profile::Dev => all(boards, FAILING_DEV, &["--profile", profile.name()]),
+        Profile::Dev => all(boards, depth, FAILING_DEV, &["--profile", profile.name()]),
         Profile::Release => Ok(()),
     }
 }
 
 /// Bad input, and a wrong board.
-pub fn refused() -> Result<()> {
+pub fn refused(depth: Depth) -> Result<()> {
     let boards = Board::all()?;
-    all(&boards, REFUSED, &[])?;
+    all(&boards, depth, REFUSED, &[])?;
     for board in &boards {
         machine_typo(board)?;
     }
@@ -220,16 +242,23 @@ fn machine_typo(board: &Board) -> Result<()> {
 
 /// Each machine of each board boots a guest.
 pub fn machines(depth: Depth) -> Result<()> {
-    const ONE: Boot =
-        Boot { name: "a guest on this machine", args: &["--exec", "uname -m"], status: 0, stdout: &[UNAME], error: "" };
+    const ONE: Boot = Boot {
+        name: "a guest on this machine",
+        usual: Usual::Everywhere,
+        args: &["--exec", "uname -m"],
+        status: 0,
+        stdout: &[UNAME],
+        error: "",
+    };
     const EIGHT: Boot = Boot {
         name: "eight CPUs on this machine",
+        usual: Usual::Everywhere,
         args: &["--cpus", "8", "--guests", "xtask/manifests/eight.toml", "--exec", "nproc"],
         status: 0,
         stdout: &["8"],
         error: "",
     };
-    for board in super::booted(depth)? {
+    for board in Board::all()? {
         for machine in board.machines.iter().filter(|machine| machine.name != board.default_machine) {
             if depth == Depth::Usual && !super::is_usual(machine) {
                 continue;
@@ -243,11 +272,12 @@ pub fn machines(depth: Depth) -> Result<()> {
 }
 
 /// Tries every boot; goes on after a failure.
-fn all(boards: &[Board], boots: &[Boot], more: &[&str]) -> Result<()> {
+fn all(boards: &[Board], depth: Depth, boots: &[Boot], more: &[&str]) -> Result<()> {
     let mut failed = Vec::new();
     for board in boards {
         println!("{}", board.name);
-        for boot in boots {
+        let is_usual = |boot: &&Boot| boot.usual == Usual::Everywhere || super::is_whole(board, depth);
+        for boot in boots.iter().filter(is_usual) {
             if let Err(error) = check(board, boot, more) {
                 println!("FAILED: {error:#}");
                 failed.push(format!("{} on {}", boot.name, board.name));

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
+use super::Depth;
 use crate::board::Board;
 use crate::image::Profile;
 use crate::tables::row;
@@ -18,11 +19,13 @@ const WINDOW: u64 = 1 << 30;
 /// Small pages in a huge one.
 const TEAM: u64 = 512;
 
-/// Runs the demonstrations on these boards.
-pub fn run(profile: Profile, boards: &[Board]) -> Result<()> {
-    for board in boards {
-        huge(board, profile)?;
-        shared(board, profile)?;
+/// Runs the demonstrations: memory above a hole where there is one, the others on the boards on which everything is tried.
+pub fn run(profile: Profile, depth: Depth) -> Result<()> {
+    for board in &Board::all()? {
+        if super::is_whole(board, depth) {
+            huge(board, profile)?;
+            shared(board, profile)?;
+        }
         if board.guest.architecture == "amd64" {
             above(board, profile)?;
         }
