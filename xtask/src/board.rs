@@ -91,6 +91,11 @@ pub struct Emulator {
     pub args: Vec<String>,
     /// Arguments with which virtual time counts instructions; without them nothing can be measured.
     pub bench_args: Option<Vec<String>>,
+    /// The oldest version of it that can count this board's instructions, if not all can.
+    pub bench_since: Option<u32>,
+    /// The machines have memory in such steps, if in larger ones than the board's. One that has more than a run asks for is told
+    /// how much of it to use.
+    pub machine_step: Option<Size>,
     /// Machine memory of benchmarks.
     pub bench_memory: Size,
     /// Machine memory of the conformance table.
@@ -98,6 +103,13 @@ pub struct Emulator {
     /// Who tells how a run went.
     #[serde(default)]
     pub verdict: Verdict,
+}
+
+impl Emulator {
+    /// Arguments with which the installed one counts instructions, of whichever version it is.
+    pub fn counting(&self) -> Option<&[String]> {
+        self.bench_args.as_deref().filter(|_| self.bench_since.is_none())
+    }
 }
 
 /// Who tells how a run went.
@@ -125,6 +137,10 @@ pub struct Machine {
     /// What makes the board's emulator be it.
     #[serde(default)]
     pub args: Vec<String>,
+    /// What firmware hands to Trivet as its command line.
+    pub append: Option<String>,
+    /// What every guest's command line has on it, after the board's.
+    pub guest_cmdline: Option<String>,
     /// What makes the emulator be the same machine as a guest has it: without a hypervisor's part. Not every board has
     /// such a one.
     pub direct: Option<Vec<String>>,

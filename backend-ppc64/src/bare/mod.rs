@@ -5,6 +5,7 @@
 
 pub mod linear;
 pub mod stubs;
+pub mod words;
 
 #[cfg(target_arch = "powerpc64")]
 pub mod enter;

@@ -3,6 +3,7 @@
 
 use backend_ppc64::bare::hashed::claim;
 use backend_ppc64::bare::machine::Bare;
+use backend_ppc64::bare::words::Words;
 use backend_ppc64::hash::Config;
 use backend_ppc64::hash::words::LARGE_PAGE;
 use backend_ppc64::radix::PartitionScoped;
@@ -10,7 +11,6 @@ use board_kit::column::{self, Probe, Setup};
 use conformance::probe::{Nowhere, RAM_PAGES};
 use conformance::rig::{Codec, FIRST, SECOND};
 use hv_core::addr::{Gpa, PAGE_SHIFT};
-use hv_core::flat::Tree;
 
 use crate::{Powernv, cpus};
 
@@ -30,18 +30,11 @@ const HASHED: &[u8] = b"hashed";
 pub fn run(machine: &'static Bare, cpus: usize, tree: &[u8]) -> ! {
     let probe = Probe { entry: ENTRY, nowhere: Nowhere::Exception, returns: BLR };
     let setup = Setup { machine, cpus, start: cpus::start, codecs: CODECS, probe };
-    if has_hashed_guests(tree) {
+    if Words::of(tree).have(HASHED) {
         for tag in [FIRST, SECOND] {
             machine.set_table(tag, Some(Config::for_ram(RAM_PAGES << PAGE_SHIFT, LARGE_PAGE)));
         }
         column::run_with::<Powernv>(&setup, claim, conformance_hash::table())
     }
     column::run::<Powernv>(&setup)
-}
-
-/// True if firmware was given the word.
-fn has_hashed_guests(tree: &[u8]) -> bool {
-    let chosen = Tree::new(tree).and_then(|tree| tree.root()).and_then(|root| root.child("chosen"));
-    let words = chosen.as_ref().and_then(|chosen| chosen.property("bootargs")).unwrap_or_default();
-    words.split(|byte| byte.is_ascii_whitespace() || *byte == 0).any(|word| word == HASHED)
 }

@@ -15,6 +15,7 @@ mod fail;
 
 use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::bare::opal::Opal;
+use backend_ppc64::bare::words::{Words, first};
 use backend_ppc64::bare::{Ppc64Bare, vectors};
 use backend_ppc64::boot::handed;
 use backend_ppc64::boot::inventory::Inventory;
@@ -89,7 +90,7 @@ extern "C" fn trivet_boot(r3: u64, _r4: u64, _r5: u64, _base: u64, hv: u64, r8: 
     let mut holes = alloc::vec![vectors::LOW, image.clone(), r3..r3.saturating_add(tree.len() as u64)];
     holes.extend(inventory.bundle.clone());
     holes.extend(inventory.reserved.iter().cloned());
-    let free = free_ranges(&inventory.memory, &holes);
+    let free = first(free_ranges(&inventory.memory, &holes), Words::of(tree).memory().unwrap_or(u64::MAX));
     // SAFETY: everything else that is in use was left out.
     let (frames, metadata) = unsafe { memory::frames::<Powernv>(&free) };
     let machine = machine(&inventory, frames);

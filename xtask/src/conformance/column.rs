@@ -30,7 +30,7 @@ pub enum Column {
         /// The board.
         board: Arc<Board>,
         /// The machine.
-        machine: Machine,
+        machine: Box<Machine>,
     },
 }
 
@@ -38,7 +38,8 @@ impl Column {
     /// Every column that exists.
     pub fn all() -> Result<Vec<Self>> {
         let boards = Board::all()?.into_iter().map(Arc::new).flat_map(|board| {
-            let columns: Vec<_> = board.columns().map(|(name, machine)| (name.to_owned(), machine.clone())).collect();
+            let columns: Vec<_> =
+                board.columns().map(|(name, machine)| (name.to_owned(), Box::new(machine.clone()))).collect();
             columns.into_iter().map(move |(name, machine)| Self::Board { name, board: Arc::clone(&board), machine })
         });
         let host = ["host-radix", "host-hash", "host-hpt", "host-trap"].map(|name| Self::Host { name });

@@ -77,7 +77,7 @@ impl Plan {
                 }
             }
         }
-        let mut images = Images { board, fetched: None, taken: Vec::new() };
+        let mut images = Images { board, machine, fetched: None, taken: Vec::new() };
         // The user's own files first: a wrong one is refused before anything is fetched.
         for vm in &mut vms {
             for source in [&vm.kernel, &vm.initrd] {
@@ -124,6 +124,7 @@ fn check_file(file: &Path) -> Result<()> {
 /// The images that VMs use, each packed once.
 struct Images<'a> {
     board: &'a Board,
+    machine: &'a Machine,
     fetched: Option<Guest>,
     taken: Vec<Image>,
 }
@@ -141,7 +142,9 @@ impl Images<'_> {
             let what = format!("VM {:?}: its images of {loaded} bytes do not fit into {}", vm.name, Size(vm.memory));
             return Err(refuse(what));
         }
-        let cmdline = format!("{} {}", self.board.guest.cmdline, vm.cmdline);
+        let own = self.machine.guest_cmdline.as_deref();
+        let words = [Some(&*self.board.guest.cmdline), own, Some(&vm.cmdline)];
+        let cmdline = words.into_iter().flatten().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ");
         Ok(VmConfig {
             name: vm.name,
             vcpus: vm.vcpus,
