@@ -21,7 +21,7 @@ use crate::error::refuse;
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
 use crate::setup;
-use peers::Peer;
+use peers::{ENTER_REMOVE, Peer};
 
 /// The counting guest's memory: its image, its present pages, and as many untouched ones.
 const GUEST_MEMORY: u64 = 64 << 20;
@@ -67,18 +67,22 @@ enum Task {
     Logged,
     /// Loads from pages that were swapped out: on a machine that is smaller than the guest.
     Swapped,
+    /// Calls on a hashed table, on boards that measure them.
+    Hashed,
 }
 
-const RUNS: [Run; 4] = [
+const RUNS: [Run; 5] = [
     Run { what: "counting in a guest", counts: Counter::Guest(Task::Faults) },
     Run { what: "counting in a guest with a dirty log", counts: Counter::Guest(Task::Logged) },
     Run { what: "counting in a guest that is swapped out", counts: Counter::Guest(Task::Swapped) },
+    Run { what: "counting in a guest with a hashed table", counts: Counter::Guest(Task::Hashed) },
     Run { what: "counting beneath the guests", counts: Counter::Own },
 ];
 
 /// Measures a board on one of its machines.
 pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
-    let board = Board::named(board)?;
+    let mut board = Board::named(board)?;
+    board.emulator = setup::counter(board.emulator)?;
     let machine = board.machine(machine)?;
     let peers = peers::of(&board)?;
     if machine.bochs.is_none() && board.emulator.bench_args.is_none() {
@@ -86,7 +90,7 @@ pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
     }
     setup::need_to_run(&board, machine)?;
     let mut figures = Vec::new();
-    for run in &RUNS {
+    for run in RUNS.iter().filter(|run| run.is_for(peers)) {
         let first = run.results(&board, machine)?;
         for line in &first {
             println!("{line}");
@@ -103,6 +107,11 @@ pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
 }
 
 impl Run {
+    /// Whether a board with these figures has it.
+    fn is_for(&self, peers: &[Peer]) -> bool {
+        !matches!(self.counts, Counter::Guest(Task::Hashed)) || peers.iter().any(|peer| peer.name == ENTER_REMOVE)
+    }
+
     /// The RESULT lines.
     fn results(&self, board: &Board, machine: &Machine) -> Result<Vec<String>> {
         let (variant, bundle, memory) = match self.counts {
@@ -142,6 +151,7 @@ fn guest(board: &Board, task: Task) -> Result<Vec<u8>> {
         Task::Faults => (GUEST_MEMORY, ""),
         Task::Logged => (GUEST_MEMORY, "logged"),
         Task::Swapped => (SWAPPED_MEMORY, "swapped"),
+        Task::Hashed => (GUEST_MEMORY, "disable_radix hashed"),
     };
     let guest = Image { member: "guest-bench".to_owned(), file: image::guest(board, "bench")? };
     let vm = VmConfig {

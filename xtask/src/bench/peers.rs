@@ -36,6 +36,20 @@ pub const PSERIES: [Peer; 9] = [
     peer("discard", "unmap and free, per 4K page", None, None),
 ];
 
+/// The figures of the powernv board: of a guest with radix tables, and of one with a hashed table what it calls.
+const POWERNV: [Peer; 10] = [
+    peer("boot", "boot to the guest, in instructions", None, None),
+    peer("hypercall", "null hypercall, guest to guest", None, Some(600)),
+    peer("fault-present", "stage-2 fault, page present", None, None),
+    peer("fault-fresh", "stage-2 fault, fresh 4K page", None, Some(3000)),
+    peer("dirty-log-write", "dirty-log write fault", None, None),
+    peer("swap-in", "swap-in fault, one word", None, Some(4000)),
+    peer(ENTER_REMOVE, "H_ENTER and H_REMOVE", None, Some(1500)),
+    peer("harvest", "dirty-log harvest, per dirty page", None, Some(40)),
+    peer("unmap", "unmap, per 4K page", None, Some(40)),
+    peer("discard", "unmap and free, per 4K page", None, None),
+];
+
 /// The figures of the virt board. What is said of KVM's above holds here too. Its processor notes stores by itself, so that the
 /// dirty log costs no faults, and a harvest looks at every leaf in their place.
 const VIRT: [Peer; 13] = [
@@ -72,10 +86,14 @@ const PC: [Peer; 13] = [
     peer("discard", "unmap and free, per 4K page", None, None),
 ];
 
+/// The figure of a guest that calls on its hashed table.
+pub const ENTER_REMOVE: &str = "enter-remove";
+
 /// The figures of a board.
 pub fn of(board: &Board) -> Result<&'static [Peer]> {
     match board.name.as_str() {
         "pc" => Ok(&PC),
+        "powernv" => Ok(&POWERNV),
         "pseries" => Ok(&PSERIES),
         "virt" => Ok(&VIRT),
         name => Err(refuse(format!("nothing is known that board {name} could be measured against"))),

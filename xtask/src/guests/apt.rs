@@ -11,6 +11,15 @@ use crate::{process, workspace};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// Which of the distribution's packages are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Those of the release that the system is.
+    Own,
+    /// Newer ones that were built for it.
+    Backports,
+}
+
 /// A private apt.
 pub struct Apt {
     dir: PathBuf,
@@ -29,12 +38,12 @@ pub struct Offer {
 
 impl Apt {
     /// Prepares a private apt in `dir` for packages of `architecture`, with the mirrors that the system's apt uses.
-    pub fn new(architecture: &str, dir: &Path) -> Result<Self> {
+    pub fn new(architecture: &str, suite: Suite, dir: &Path) -> Result<Self> {
         for sub in ["lists/partial", "archives/partial"] {
             workspace::make_dir(&dir.join(sub))?;
         }
         workspace::write_file(&dir.join("status"), b"")?;
-        workspace::write_file(&dir.join("sources.list"), sources(&system_targets()?, architecture)?.as_bytes())?;
+        workspace::write_file(&dir.join("sources.list"), sources(&system_targets()?, architecture, suite)?.as_bytes())?;
         let at = |name: &str| dir.join(name).display().to_string();
         let options = [
             ("APT::Architecture", architecture.to_owned()),
@@ -133,7 +142,7 @@ fn system_targets() -> Result<String> {
 }
 
 /// The private source list, made from Debian's own entries of the system's: so no mirror's name is built in.
-fn sources(targets: &str, architecture: &str) -> Result<String> {
+fn sources(targets: &str, architecture: &str, suite: Suite) -> Result<String> {
     let mut lines: Vec<String> = Vec::new();
     for target in targets.lines() {
         let [uri, release, component, origin, "Packages"] = target.split('|').collect::<Vec<_>>()[..] else { continue };
@@ -141,6 +150,12 @@ fn sources(targets: &str, architecture: &str) -> Result<String> {
         let folder = uri.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let unknown = origin.is_empty() || origin.starts_with('$');
         let debian = origin == "Debian" || unknown && ["debian", "debian-security"].contains(&folder);
+        // They lie beside the release that they are for, which has updates and security's in suites of other names.
+        let release = match suite {
+            Suite::Own => release.to_owned(),
+            Suite::Backports if release.contains('-') => continue,
+            Suite::Backports => format!("{release}-backports"),
+        };
         let line = format!("deb [arch={architecture} signed-by={KEYRING}] {uri} {release} {component}");
         if debian && component == "main" && !lines.contains(&line) {
             lines.push(line);
@@ -148,7 +163,7 @@ fn sources(targets: &str, architecture: &str) -> Result<String> {
     }
     if lines.is_empty() {
         return Err(refuse(
-            "the system's apt knows no Debian mirror to fetch a guest from; bring your own with --kernel FILE --initrd FILE",
+            "the system's apt knows no Debian mirror to fetch from; a guest of your own is taken with --kernel FILE --initrd FILE",
         ));
     }
     Ok(lines.join("\n") + "\n")
@@ -156,7 +171,7 @@ fn sources(targets: &str, architecture: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{field, sources};
+    use super::{Suite, field, sources};
 
     #[test]
     fn only_debians_own_lists_are_taken() {
@@ -166,11 +181,13 @@ mod tests {
                        http://m/debian-security|bookworm-security|main||Packages\n\
                        http://other/node|nodistro|main||Packages\n\
                        http://other/debian/|x|main|Other|Packages\n";
-        let list = sources(targets, "ppc64el").unwrap();
+        let list = sources(targets, "ppc64el", Suite::Own).unwrap();
         let uris: Vec<_> = list.lines().map(|line| line.split(' ').nth(3).unwrap()).collect();
         assert_eq!(uris, ["http://m/debian/", "http://m/debian-security"]);
         assert!(list.lines().all(|line| line.contains("arch=ppc64el signed-by=")));
-        assert!(sources("http://other/node|n|main||Packages", "ppc64el").is_err());
+        assert!(sources("http://other/node|n|main||Packages", "ppc64el", Suite::Own).is_err());
+        let list = sources(targets, "amd64", Suite::Backports).unwrap();
+        assert!(list.ends_with(" http://m/debian/ bookworm-backports main\n") && list.lines().count() == 1, "{list}");
     }
 
     #[test]

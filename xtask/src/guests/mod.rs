@@ -3,11 +3,11 @@
 //! Debian's packages of a foreign architecture, fetched by apt into a private state (`apt.rs`), recorded with version
 //! and SHA-256 (`lock.rs`), unpacked without being installed. The RAM disk is made here (`initramfs.rs`).
 
-mod apt;
+pub mod apt;
 pub mod bzimage;
 mod cpio;
 mod initramfs;
-mod lock;
+pub mod lock;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::board::{Board, KernelForm};
 use crate::progress::step;
 use crate::{process, workspace};
-use apt::Apt;
+use apt::{Apt, Suite};
 use cpio::{Archive, Kind};
 pub use initramfs::READY;
 use lock::{Lock, Package, sha256};
@@ -85,7 +85,7 @@ pub fn fetched(board: &Board) -> Result<Option<String>> {
 fn fetch(board: &Board, dir: &Path, lock: &mut Lock) -> Result<()> {
     crate::setup::need_guest_tools()?;
     let guest = &board.guest;
-    let apt = Apt::new(&guest.architecture, &dir.join("apt"))?;
+    let apt = Apt::new(&guest.architecture, Suite::Own, &dir.join("apt"))?;
     step(&format!("reading Debian's package lists for {}", guest.architecture), || apt.update())?;
     // The kernel's package is named by a package without content, so that the newest is found.
     let kernel = apt.depends_on(&guest.kernel_package, "linux-image-")?;

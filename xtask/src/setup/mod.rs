@@ -4,6 +4,7 @@
 //! (`install.rs`), and otherwise refused with the exact commands to type.
 
 mod install;
+mod newer;
 pub mod toolchain;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use anyhow::Result;
 use crate::board::{Board, Machine};
 use crate::emulator::bochs_tools;
 use crate::process;
+pub use newer::counter;
 use toolchain::Toolchain;
 
 /// A program that is looked for, and Debian's package of it.

@@ -59,7 +59,7 @@ pub fn run(profile: Profile, boards: &[Board]) -> Result<()> {
         let image = image::build(board, profile, Variant::Guests)?;
         let guest = image::guest(board, "console")?;
         let args = |case: &Case| match case.clock {
-            Clock::Counted => board.emulator.bench_args.as_deref(),
+            Clock::Counted => board.emulator.counting(),
             Clock::Real => Some(&*board.emulator.args),
         };
         for (case, args) in CASES.iter().filter_map(|case| Some((case, args(case)?))) {

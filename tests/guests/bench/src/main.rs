@@ -6,7 +6,8 @@
 //! count less that of two readings with nothing in between.
 //!
 //! The command line says what is counted: nothing for calls and faults, `logged` for the first store to a page whose VM
-//! has its dirty log on, `swapped` for the first load from a page that the hypervisor has put away as one word.
+//! has its dirty log on, `swapped` for the first load from a page that the hypervisor has put away as one word, `hashed` for calls
+//! on a hashed table, which only POWER has.
 //!
 //! Results are lines on the console: `RESULT <name> n <count> min <x> med <x> mean <x> p99 <x> max <x>`, instructions.
 #![no_std]
@@ -126,6 +127,9 @@ extern "C" fn guest_main(tree: *const u8, first: u64) -> ! {
         logged(&mut counts, &scale);
     } else if tree.is_told("swapped") {
         swapped(&mut counts, &scale);
+    } else if tree.is_told("hashed") {
+        #[cfg(target_arch = "powerpc64")]
+        own::hashed(&mut counts, &scale);
     } else {
         // Since the machine was switched on, when its counter was 0.
         let boot = scale.instructions(first);

@@ -41,3 +41,29 @@ time_load:
     mftb    3
     subf    3, 9, 3
     blr
+
+/*
+ * Puts an entry into a group of the table and takes it out again: H_ENTER, H_REMOVE.
+ */
+    .balign 32
+    .globl  time_enter_remove       /* r3 = group's first entry, r4 = v, r5 = r */
+time_enter_remove:
+    mr      6, 4
+    mr      7, 5
+    mr      5, 3
+    li      4, 0                    /* anywhere in the group */
+    mftb    12
+    li      3, 0x08                 /* H_ENTER: flags, entry, v, r; the entry comes back in r4 */
+    sc      1
+    mr      8, 3
+    mr      5, 4
+    li      4, 0                    /* whatever it is */
+    li      3, 0x04                 /* H_REMOVE: flags, entry */
+    sc      1
+    mftb    9
+    or.     8, 8, 3
+    bne     1f
+    subf    3, 12, 9
+    blr
+1:  li      3, -1                   /* refused */
+    blr
