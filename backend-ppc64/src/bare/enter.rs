@@ -37,6 +37,8 @@ const _: () = {
 const LPCR: u64 = 0x1_f000 | 1 << 1 | 1;
 /// LPCR of radix guests beside it: they have process tables, use radix trees, and invalidate their own translations.
 pub const LPCR_RADIX: u64 = 1 << 22 | 1 << 20 | 1 << 10;
+/// LPCR while the hypervisor itself translates, by its own tree.
+pub const OWN_LPCR: u64 = LPCR | LPCR_RADIX;
 /// LPCR of guests with hashed tables beside it: all of their storage interrupts come to the hypervisor (VPM1).
 pub const LPCR_HASHED: u64 = 1 << 62;
 
@@ -63,7 +65,7 @@ pub fn arrive(partitions: u64) -> bool {
     mtspr!(304, 3 << 62 | (&raw mut *none).expose_provenance() as u64); // HSPRG0
     mtspr!(464, partitions); // PTCR
     mtspr!(319, 0); // LPIDR
-    mtspr!(318, LPCR | LPCR_RADIX);
+    mtspr!(318, OWN_LPCR);
     mtspr!(338, 0); // PCR: all of the architecture
     mtspr!(349, u64::MAX); // AMOR
     mtspr!(190, 0); // HFSCR

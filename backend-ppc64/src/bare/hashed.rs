@@ -14,6 +14,7 @@ use hv_core::vcpu::exit::Access;
 use super::Ppc64Bare;
 use super::machine::Bare;
 use super::stage2::BareStage2;
+use super::translated::translated;
 use crate::hash::calls::{self, Called, Context, Counts, RealMode};
 use crate::hash::edit::Room;
 use crate::hash::entry::Patience;
@@ -75,7 +76,7 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
         };
         hashed.again = Again::No;
         let missed = match vector {
-            0xc00 if registers.msr & msr::PR == 0 => match call(run, table, hv.vcpu_token, registers) {
+            0xc00 if registers.msr & msr::PR == 0 => match call(run, table, hv.vcpu_token, registers, hashed) {
                 Called::NotOurs => return Left::By(vector),
                 Called::Done => continue,
                 Called::Need(gpa, access) => {
@@ -119,13 +120,20 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
     }
 }
 
-/// Makes the call in its registers, first as in real mode, where nothing may be waited for.
-fn call(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: u32, registers: &mut Registers) -> Called {
+/// Makes the call in its registers: first in real mode, where nothing may be waited for, and again with translation on if that
+/// defers it.
+fn call(
+    run: &Run<'_, Ppc64Bare>,
+    table: &HashStage2,
+    vcpu: u32,
+    registers: &mut Registers,
+    segments: &mut Hashed,
+) -> Called {
     let real = RealMode::on(run.cpu, machine_state());
     let mut counts = Counts::default();
     let mut make = |ctx| calls::call(ctx, run.m, run.memory, table, &mut registers.gpr, &mut counts);
     let called = match real.map_or(Called::Defer, |real| make(Context::Real(real))) {
-        Called::Defer => make(Context::Virtual(run.cpu)),
+        Called::Defer => translated(segments, || make(Context::Virtual(run.cpu))).unwrap_or(Called::Defer),
         done => done,
     };
     if called != Called::NotOurs {

@@ -1,7 +1,8 @@
 //! The hypervisor's own translation: the first 512 GiB of real memory at `0xc000_0000_0000_0000`.
 //!
-//! Trivet runs in real mode. POWER9 delivers interrupts in hypervisor state with translation on if the guest's are (vectors.rs),
-//! and for the few instructions until it is off these must be translated, by process 0 of partition 0.
+//! Trivet runs in real mode, but for two pieces. POWER9 delivers interrupts in hypervisor state with translation on if the
+//! guest's are (vectors.rs), and for the few instructions until it is off these must be translated, by process 0 of partition 0.
+//! And calls that real mode defers are made with translation on (translated.rs), at the same memory's lowest addresses.
 
 use hv_core::addr::{Order, PAGE_SHIFT, PAGE_SIZE, Pfn};
 

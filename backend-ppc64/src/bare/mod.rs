@@ -20,6 +20,8 @@ pub mod stage2;
 #[cfg(target_arch = "powerpc64")]
 mod tlb;
 #[cfg(target_arch = "powerpc64")]
+mod translated;
+#[cfg(target_arch = "powerpc64")]
 pub mod vectors;
 
 #[cfg(target_arch = "powerpc64")]

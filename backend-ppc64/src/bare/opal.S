@@ -18,8 +18,8 @@ trivet_call_opal:
     addi    10, 10, 2f - 1b
     mtlr    10
     mfmsr   11
-    li      10, 1
-    andc    11, 11, 10              /* the same state, big-endian */
+    li      10, 0x31
+    andc    11, 11, 10              /* the same state, big-endian, and without the translation that a bug may leave on */
     mtspr   314, 8                  /* HSRR0 */
     mtspr   315, 11                 /* HSRR1 */
     hrfid

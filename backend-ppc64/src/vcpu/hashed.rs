@@ -40,11 +40,16 @@ impl Hashed {
         }
     }
 
-    /// Puts them onto this CPU.
-    pub fn load(&self) {
+    /// Leaves this CPU without any.
+    pub fn clear() {
         // `slbia` leaves entry 0.
         // SAFETY: nothing of the hypervisor's goes by the buffer.
         unsafe { asm!("isync", "slbmte {0}, {0}", "slbia", "isync", in(reg) 0_u64, options(nomem, nostack)) };
+    }
+
+    /// Puts them onto this CPU.
+    pub fn load(&self) {
+        Self::clear();
         for (number, [esid, vsid]) in (0_u64..).zip(&self.segments).filter(|(_, [esid, _])| esid & VALID != 0) {
             let place = (esid & !0xfff) | number;
             // SAFETY: as above.
