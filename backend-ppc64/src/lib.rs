@@ -4,6 +4,7 @@
 //! - [`hash`]: hashed page tables, which the guest fills by hypervisor calls.
 //! - [`papr`] and [`irq`]: what an unmodified Linux finds instead of firmware. Pure logic, tested on the host.
 //! - [`vcpu`]: virtual CPUs, shared by all ways to run a guest.
+//! - [`inside`]: which guest each CPU is inside, and waiting until nobody is.
 //! - `real`: machines on which Trivet runs in real mode.
 //! - `nested`: guests run by a PAPR platform's nested-HV interface; this hypervisor is itself a partition.
 //! - [`bare`]: guests run in hypervisor mode, under skiboot.
@@ -17,6 +18,7 @@ extern crate alloc;
 pub mod bare;
 pub mod boot;
 pub mod hash;
+pub mod inside;
 pub mod irq;
 pub mod nested;
 pub mod papr;

@@ -25,7 +25,7 @@ use super::rtas;
 use crate::boot::inventory::{Inventory, RtasTokens};
 use crate::papr::Characteristics;
 use crate::papr::fdt::Table;
-use crate::real::inside::Inside;
+use crate::inside::Inside;
 use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
 use crate::vcpu::layout::{HvGuestState, Registers};

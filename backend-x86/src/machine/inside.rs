@@ -79,10 +79,9 @@ impl Inside {
     #[inline]
     pub fn entering(&self, cpu: CpuId, tag: VmTag, seen: &mut Seen) -> Cached {
         let Some(place) = self.places.get(usize::from(cpu.0)) else { return Cached::Stale };
-        // One writer: this CPU. Either store orders what the guest before did before what a flusher does once it sees somebody
-        // else inside, or the same guest again.
-        place.entries.store(place.entries.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
-        place.tag.store(tag.0.get().into(), Ordering::Release);
+        // One writer: this CPU.
+        place.entries.store(place.entries.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        place.tag.store(tag.0.get().into(), Ordering::Relaxed);
         // Orders the publication before the look at the generation, and before the processor's walks of the tables. Pairs with
         // the fence in `flush`. Not an exchange for both: loom takes fences only as seriously as that (scenarios `inside-*`).
         fence(Ordering::SeqCst);
@@ -98,8 +97,10 @@ impl Inside {
     #[inline]
     pub fn left(&self, cpu: CpuId) {
         if let Some(place) = self.places.get(usize::from(cpu.0)) {
-            // Orders the guest's accesses before what a flusher does once it sees us outside.
-            place.tag.store(OUTSIDE, Ordering::Release);
+            // Orders the guest's accesses before what a flusher does once it sees us outside; or in another guest by then, or in
+            // the same one again: a fence holds for whatever is stored next.
+            fence(Ordering::Release);
+            place.tag.store(OUTSIDE, Ordering::Relaxed);
         }
     }
 

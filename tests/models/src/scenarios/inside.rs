@@ -1,7 +1,9 @@
-//! A flush against CPUs on their way into a guest, as x86 does it (`backend-x86/src/machine/inside.rs`).
+//! A flush against CPUs on their way into a guest, as x86 does it (`backend-x86/src/machine/inside.rs`), and POWER
+//! (`backend-ppc64/src/inside.rs`).
 //!
 //! ```text
-//!   CPU 1, 2  entering: what is cached dropped if stale; the guest walks the table or uses what is cached; kicked? leave
+//!   CPU 1, 2  entering: what is cached dropped if stale (POWER: always); the guest walks the table or uses what is cached;
+//!             kicked? leave
 //!   CPU 0     the table's entry changed; flush: kick who is inside, wait; the old frame given to an heir
 //! ```
 //!
@@ -10,7 +12,8 @@
 
 use std::num::NonZeroU16;
 
-use backend_x86::machine::inside::{Cached, Inside, Seen};
+use backend_ppc64::inside as power;
+use backend_x86::machine::inside::{self as x86, Cached, Seen};
 use hv_core::epoch::{Cpu, Domain};
 use hv_core::isa::VmTag;
 use hv_core::machine::CpuId;
@@ -31,6 +34,49 @@ const NOTHING: u64 = u64::MAX;
 const GUEST: u64 = 1;
 const HEIR: u64 = 2;
 
+/// Who is inside, as one of the two keeps it.
+pub trait Inside: Send + Sync + 'static {
+    /// Nobody is.
+    fn nobody() -> Self;
+    /// CPU `cpu`, the caller, enters, and leaves when `guest` returns, which is told what of its translations are good.
+    fn run(&self, cpu: &Cpu, tag: VmTag, seen: &mut Seen, guest: impl FnOnce(Cached));
+    /// Returns once no CPU uses old translations.
+    fn flush(&self, tag: VmTag, kick: impl Fn(CpuId));
+}
+
+impl Inside for x86::Inside {
+    fn nobody() -> Self {
+        Self::new(CPUS).expect("there is a heap")
+    }
+
+    fn run(&self, cpu: &Cpu, tag: VmTag, seen: &mut Seen, guest: impl FnOnce(Cached)) {
+        guest(self.entering(cpu.id(), tag, seen));
+        self.left(cpu.id());
+    }
+
+    fn flush(&self, tag: VmTag, kick: impl Fn(CpuId)) {
+        self.flush(tag, kick);
+    }
+}
+
+impl Inside for power::Inside {
+    fn nobody() -> Self {
+        Self::new()
+    }
+
+    fn run(&self, cpu: &Cpu, tag: VmTag, _seen: &mut Seen, guest: impl FnOnce(Cached)) {
+        let left = self.with(cpu, tag, || {
+            guest(Cached::Stale);
+            0
+        });
+        assert_eq!(left, 0, "the machine has this CPU");
+    }
+
+    fn flush(&self, tag: VmTag, kick: impl Fn(CpuId)) {
+        self.wait(tag, CPUS, || (), kick);
+    }
+}
+
 /// How long a guest stays inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stay {
@@ -42,9 +88,9 @@ enum Stay {
 
 /// What the CPUs share.
 #[derive(Debug)]
-pub struct Guest {
+pub struct Guest<I> {
     domain: Domain,
-    inside: Inside,
+    inside: I,
     /// The one entry: the frame behind the one page.
     entry: AtomicU64,
     frames: [AtomicU64; FRAMES],
@@ -65,12 +111,12 @@ pub struct Guest {
     found: [AtomicU64; FRAMES],
 }
 
-impl Guest {
+impl<I: Inside> Guest<I> {
     /// The vCPU has run on CPU 1 and has the entry cached there; then there are to be so many changes.
     fn new(changes: u64) -> Self {
         let guest = Self {
             domain: Domain::new(),
-            inside: Inside::new(CPUS).expect("there is a heap"),
+            inside: I::nobody(),
             entry: AtomicU64::new(0),
             frames: [0; FRAMES].map(AtomicU64::new),
             cached: [NOTHING; CPUS].map(AtomicU64::new),
@@ -89,13 +135,15 @@ impl Guest {
 
     /// Runs the vCPU on the calling CPU.
     fn run(&self, cpu: &Cpu, stay: Stay) {
-        let id = cpu.id();
-        let here = usize::from(id.0);
         let mut seen = self.vcpu.lock();
-        if self.inside.entering(id, TAG, &mut seen) == Cached::Stale {
+        self.inside.run(cpu, TAG, &mut seen, |cached| self.inside_guest(usize::from(cpu.id().0), cached, stay));
+    }
+
+    fn inside_guest(&self, here: usize, cached: Cached, stay: Stay) {
+        if cached == Cached::Stale {
             self.cached[here].store(NOTHING, Ordering::Relaxed);
         }
-        // The processor's walk. It is ordered by nothing but what `entering` does.
+        // The processor's walk. It is ordered by nothing but what was done on the way in.
         if self.cached[here].load(Ordering::Relaxed) == NOTHING {
             self.cached[here].store(self.entry.load(Ordering::Relaxed), Ordering::Relaxed);
         }
@@ -111,7 +159,6 @@ impl Guest {
             }
             self.taken[here].store(self.kicks[here].load(Ordering::Relaxed), Ordering::Relaxed);
         }
-        self.inside.left(id);
     }
 
     /// Puts another frame behind the page, and gives the old one away.
@@ -130,7 +177,7 @@ impl Guest {
     }
 }
 
-impl World for Guest {
+impl<I: Inside> World for Guest<I> {
     fn domain(&self) -> &Domain {
         &self.domain
     }
@@ -145,100 +192,90 @@ impl World for Guest {
     }
 }
 
-fn unchanged() -> Guest {
+fn unchanged<I: Inside>() -> Guest<I> {
     Guest::new(1)
 }
 
-fn change(w: &Guest, _cpu: &Cpu) {
+fn two_to_come<I: Inside>() -> Guest<I> {
+    Guest::new(2)
+}
+
+fn change<I: Inside>(w: &Guest<I>, _cpu: &Cpu) {
     w.change();
 }
 
-fn enter(w: &Guest, cpu: &Cpu) {
+fn enter<I: Inside>(w: &Guest<I>, cpu: &Cpu) {
     w.run(cpu, Stay::Store);
 }
 
-fn enter_again(w: &Guest, cpu: &Cpu) {
+fn enter_again<I: Inside>(w: &Guest<I>, cpu: &Cpu) {
     w.run(cpu, Stay::Store);
     w.run(cpu, Stay::Store);
 }
 
 /// Then another VM runs there, which touches nothing.
-fn enter_other(w: &Guest, cpu: &Cpu) {
+fn enter_other<I: Inside>(w: &Guest<I>, cpu: &Cpu) {
     w.run(cpu, Stay::Store);
-    let _nothing_cached = w.inside.entering(cpu.id(), OTHER, &mut Seen::default());
-    w.inside.left(cpu.id());
+    w.inside.run(cpu, OTHER, &mut Seen::default(), |_| ());
 }
 
-fn stay(w: &Guest, cpu: &Cpu) {
+fn stay<I: Inside>(w: &Guest<I>, cpu: &Cpu) {
     w.run(cpu, Stay::Kicked);
 }
 
 /// It comes back at once, and stays until nobody changes anything any more.
-fn stay_again(w: &Guest, cpu: &Cpu) {
+fn stay_again<I: Inside>(w: &Guest<I>, cpu: &Cpu) {
     w.run(cpu, Stay::Kicked);
     w.run(cpu, Stay::Kicked);
 }
 
 /// For the list of all.
-pub static ALL: &[&dyn Model] = &[&ENTRY, &OTHER_VM, &KICK, &BACK, &MOVES, &TWO];
+pub static ALL: &[&dyn Model] =
+    &[&ENTRY, &OTHER_VM, &KICK, &BACK, &MOVES, &TWO, &POWER_ENTRY, &POWER_OTHER_VM, &POWER_BACK, &POWER_TWO];
 
-static ENTRY: Scenario<Guest> = Scenario {
-    about: About { name: "inside-entry", rules: "R8,R9", race: "a flush against a guest's entries", preemptions: 4 },
-    world: unchanged,
-    steps: &[change, enter_again],
-};
+type X86 = Scenario<Guest<x86::Inside>>;
+type Power = Scenario<Guest<power::Inside>>;
 
-static OTHER_VM: Scenario<Guest> = Scenario {
-    about: About {
-        name: "inside-other",
-        rules: "R8,R9",
-        race: "a flush of a VM after which another one was entered",
-        preemptions: 4,
-    },
-    world: unchanged,
-    steps: &[change, enter_other],
-};
+/// What a CPU does.
+type Step<I> = fn(&Guest<I>, &Cpu);
 
-static KICK: Scenario<Guest> = Scenario {
-    about: About {
-        name: "inside-kick",
-        rules: "R9",
-        race: "a flush against a guest that only a kick makes leave",
-        preemptions: 4,
-    },
-    world: unchanged,
-    steps: &[change, stay],
-};
+const fn scenario<I: Inside>(
+    about: [&'static str; 2],
+    preemptions: usize,
+    steps: &'static [Step<I>],
+) -> Scenario<Guest<I>> {
+    let [name, race] = about;
+    Scenario { about: About { name, rules: "R8,R9", race, preemptions }, world: unchanged, steps }
+}
 
-static BACK: Scenario<Guest> = Scenario {
-    about: About {
-        name: "inside-back",
-        rules: "R9",
-        race: "a flush against a guest that comes back at once and stays: it is waited for once",
-        preemptions: 3,
-    },
-    world: unchanged,
-    steps: &[change, stay_again],
-};
+const OF_ENTRIES: &str = "a flush against a guest's entries";
+const OF_ANOTHER: &str = "a flush of a VM after which another one was entered";
+const OF_BACK: &str = "a flush against a guest that comes back at once and stays: it is waited for once";
+const OF_TWO: &str = "two flushes, one behind the other, against a guest that stays";
 
-static MOVES: Scenario<Guest> = Scenario {
-    about: About {
-        name: "inside-moves",
-        rules: "R9",
-        race: "a flush while a vCPU goes from CPU to CPU and comes back to what it has cached (F9)",
-        preemptions: 2,
-    },
-    world: unchanged,
-    steps: &[change, enter, enter],
-};
+static ENTRY: X86 = scenario(["inside-entry", OF_ENTRIES], 4, &[change, enter_again]);
 
-static TWO: Scenario<Guest> = Scenario {
-    about: About {
-        name: "inside-two-flushes",
-        rules: "R9",
-        race: "two flushes, one behind the other, against a guest that stays",
-        preemptions: 2,
-    },
-    world: || Guest::new(2),
-    steps: &[change, stay_again, change],
-};
+static OTHER_VM: X86 = scenario(["inside-other", OF_ANOTHER], 4, &[change, enter_other]);
+
+static KICK: X86 =
+    scenario(["inside-kick", "a flush against a guest that only a kick makes leave"], 4, &[change, stay]);
+
+static BACK: X86 = scenario(["inside-back", OF_BACK], 3, &[change, stay_again]);
+
+static MOVES: X86 = scenario(
+    ["inside-moves", "a flush while a vCPU goes from CPU to CPU and comes back to what it has cached (F9)"],
+    2,
+    &[change, enter, enter],
+);
+
+static TWO: X86 =
+    Scenario { world: two_to_come, ..scenario(["inside-two-flushes", OF_TWO], 2, &[change, stay_again, change]) };
+
+static POWER_ENTRY: Power = scenario(["inside-power-entry", OF_ENTRIES], 4, &[change, enter_again]);
+
+static POWER_OTHER_VM: Power = scenario(["inside-power-other", OF_ANOTHER], 4, &[change, enter_other]);
+
+static POWER_BACK: Power = scenario(["inside-power-back", OF_BACK], 3, &[change, stay_again]);
+
+static POWER_TWO: Power =
+    Scenario { world: two_to_come, ..scenario(["inside-power-two-flushes", OF_TWO], 2, &[change, stay_again, change]) };

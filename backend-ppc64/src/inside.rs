@@ -29,8 +29,8 @@ pub struct Inside([Seat; MAX_CPUS]);
 impl Inside {
     /// Nobody is inside anything.
     #[must_use]
-    pub const fn new() -> Self {
-        Self([const { Seat { tag: AtomicU32::new(0), entries: AtomicU32::new(0) } }; MAX_CPUS])
+    pub fn new() -> Self {
+        Self(core::array::from_fn(|_| Seat { tag: AtomicU32::new(0), entries: AtomicU32::new(0) }))
     }
 
     /// Runs `enter`, which enters a guest of the VM with this tag and returns when it has left; -1 for a CPU too many.
@@ -43,8 +43,10 @@ impl Inside {
         // Orders the publication before hardware's walk of the tables. Pairs with the fence in `wait`.
         fence(Ordering::SeqCst);
         let left = enter();
-        // Orders the guest's accesses before what a flusher does once it sees us outside.
-        seat.tag.store(0, Ordering::Release);
+        // Orders the guest's accesses before what a flusher does once it sees us outside; or in another guest by then, or in the
+        // same one again: a fence holds for whatever is stored next.
+        fence(Ordering::Release);
+        seat.tag.store(0, Ordering::Relaxed);
         left
     }
 
@@ -61,7 +63,7 @@ impl Inside {
                 continue;
             }
             kick(CpuId(id));
-            while seat.tag.load(Ordering::Acquire) == tag && seat.entries.load(Ordering::Relaxed) == entries {
+            while seat.tag.load(Ordering::Acquire) == tag && seat.entries.load(Ordering::Acquire) == entries {
                 spin_loop();
             }
         }
