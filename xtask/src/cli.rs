@@ -41,7 +41,7 @@ enum Command {
     },
     /// Run the table of cases that every column must pass
     Conformance {
-        /// A column of the table, or all
+        /// A column of the table, or all of them; Bochs's, which take minutes each, are among them
         #[arg(long, value_name = "COLUMN|all", default_value = "all")]
         target: String,
         /// Only cases whose names match

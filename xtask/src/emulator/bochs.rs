@@ -35,6 +35,7 @@ const GRUB: &str =
 pub fn tools() -> Vec<Tool> {
     vec![
         Tool::new("emulator", "bochs", "bochs"),
+        Tool::new("screen of the emulator", &screen(), "bochs-term"),
         Tool::new("firmware of the emulator", "/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
         Tool::new("video firmware of the emulator", "/usr/share/bochs/VGABIOS-lgpl-latest", "vgabios"),
         Tool::new("makes boot images", "grub-mkrescue", "grub-common"),
@@ -42,6 +43,12 @@ pub fn tools() -> Vec<Tool> {
         Tool::new("writes boot images", "xorriso", "xorriso"),
         Tool::new("fills boot images", "mformat", "mtools"),
     ]
+}
+
+/// Of the screens that Bochs can have, the one that listens on no port: it draws to standard output. In Debian's folder for
+/// programs of this one's architecture.
+fn screen() -> String {
+    format!("/usr/lib/{}-linux-gnu/bochs/plugins/libbx_term_gui.so", std::env::consts::ARCH)
 }
 
 /// Starts it as a machine with this model of a processor.
@@ -54,7 +61,7 @@ pub fn start(launch: &Launch<'_>, model: &str, kernel: &Path) -> Result<Started>
     // Debian's is a debugger, which waits at its prompt.
     workspace::write_file(&folder.0.join("continue"), b"c\n")?;
     let mut command = process::outlived("bochs");
-    command.current_dir(&folder.0).args(["-q", "-f", "bochsrc", "-rc", "continue"]);
+    command.current_dir(&folder.0).args(["-q", "-f", "bochsrc", "-rc", "continue"]).env("TERM", "dumb");
     let (mut child, command) = spawn(&mut command, Stdio::null(), Stdio::null())?;
     let console = match connected(&listener, &mut child) {
         Ok(console) => console,
@@ -93,8 +100,8 @@ fn connected(listener: &TcpListener, child: &mut Child) -> Result<TcpStream> {
     }
 }
 
-/// The settings: nobody looks at the screen, and the sound goes nowhere (without a driver named it may stop the program).
-/// A triple fault ends the run; so does "Shutdown" on port 0x8900, which the plugin `unmapped` watches.
+/// The settings: nobody looks at the screen ([`screen`]), and the sound goes nowhere (without a driver named it may stop the
+/// program). A triple fault ends the run; so does "Shutdown" on port 0x8900, which the plugin `unmapped` watches.
 fn settings(model: &str, memory: Size, port: u16) -> String {
     let megs = memory.0 >> 20;
     format!(
@@ -105,7 +112,7 @@ fn settings(model: &str, memory: Size, port: u16) -> String {
          ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14\n\
          ata0-master: type=cdrom, path=boot.iso, status=inserted\n\
          boot: cdrom\n\
-         display_library: rfb, options=\"timeout=0\"\n\
+         display_library: term\n\
          sound: driver=dummy, waveoutdrv=dummy\n\
          com1: enabled=1, mode=socket-client, dev=127.0.0.1:{port}\n\
          log: log\n\
