@@ -2,7 +2,7 @@
 //!
 //! Flushing. `tlbie` drops what every CPU has cached of a partition. In an emulator that gives each CPU a thread of its own
 //! another CPU does so a little later, but before it has left its guest; so those inside are also kicked and waited for
-//! ([`crate::real::inside`]).
+//! ([`crate::inside`]).
 //!
 //! Kicks are directed hypervisor doorbells (`msgsnd`). One that comes while its CPU is in the hypervisor stays pending: it
 //! ends `stop`, and the next run of a guest.

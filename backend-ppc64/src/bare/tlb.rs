@@ -27,7 +27,7 @@ macro_rules! tlbie {
 }
 
 /// Has every CPU drop everything cached for a radix partition, table entries included, and waits until it has. In an emulator
-/// with a thread for each CPU a CPU inside the guest may be later ([`crate::real::inside`]).
+/// with a thread for each CPU a CPU inside the guest may be later ([`crate::inside`]).
 pub fn drop_partition(tag: VmTag) {
     let lpid = u64::from(tag.0.get());
     // SAFETY: barriers.

@@ -4,7 +4,7 @@
 //!
 //! Flushing. The platform drops a guest's cached translations whenever the guest is entered or left (QEMU), or when told
 //! (`H_TLB_INVALIDATE`; elsewhere). A CPU that is inside the guest may therefore keep stale ones until it leaves
-//! ([`crate::real::inside`]).
+//! ([`crate::inside`]).
 #![expect(unsafe_code, reason = "hypercalls")]
 
 use alloc::vec::Vec;
