@@ -36,7 +36,7 @@
 //! the parent; one that came before has left its record. Nothing here waits for a grace period.
 //!
 //! The lock is the highest in the order (`mmu/mod.rs`): `weaken` and `forget` are for who holds the parent's mmu lock. A
-//! child's tables stay until it is dismissed, and are freed by who made it.
+//! child's tables stay until it is cleared, its root until it is dismissed, and are freed by who made it.
 
 mod child;
 mod records;
@@ -209,6 +209,16 @@ impl<F: Stage2Format> Derived<F> {
         self.raise();
         if let Some(child) = children.iter().find(|child| child.tag == tag) {
             child.lose(cpu, m, records, End::Child, r);
+        }
+    }
+
+    /// Removes all translations of a child, as [`Derived::release`] does, and every table of it but the root. The caller holds
+    /// no guard.
+    pub fn clear<M: Machine>(&self, cpu: &Cpu, m: &M, tag: VmTag) {
+        let Family { children, records } = &mut *self.family.lock(cpu);
+        self.raise();
+        if let Some(child) = children.iter().find(|child| child.tag == tag) {
+            child.clear(cpu, m, records);
         }
     }
 

@@ -42,4 +42,5 @@ pub use collapse::{FrozenTable, NotFrozen};
 pub use detach::Held;
 pub use edit::Radix;
 pub use split::Split;
+pub(crate) use stage2::Tables;
 pub use stage2::{RadixStage2, Stage2Format};

@@ -35,6 +35,11 @@ impl<F: Stage2Format> RadixStage2<F> {
         self.table.root()
     }
 
+    /// The table, for what is derived from it ([`crate::mmu::derived`]).
+    pub fn table(&self) -> &Radix<F> {
+        &self.table
+    }
+
     /// Clears a mark in `r`, and tells `noted` of each leaf that had it.
     fn unmark<M: Machine>(
         &self,
@@ -107,13 +112,13 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
             }
             None => {
                 // Whole leaf tables first, without a look at their leaves: the batch that holds a table flushes the whole VM.
-                self.table.detach(m, &guard, from, to, &mut Tables { batch: f, end: Cell::new(Unmapped::All) });
+                self.table.detach(m, &guard, from, to, &mut Tables::new(f));
                 self.table.unmap(m, &guard, from, to, &mut Leaves { batch: f, marks: Rc::empty(), tell: None });
             }
         }
-        let mut tables = Tables { batch: f, end: Cell::new(Unmapped::All) };
+        let mut tables = Tables::new(f);
         self.table.prune(m, &guard, from, to, &mut tables);
-        tables.end.get()
+        tables.end()
     }
 
     fn protect(&self, cpu: &Cpu, m: &I::Machine, r: GfnRange, f: &mut FlushBatch) {
@@ -231,9 +236,21 @@ impl Removed for Leaves<'_> {
 
 /// Unlinked tables: the batch keeps them until the flush and a grace period are over. When it has no more room the
 /// remaining tables stay linked, and the caller is told.
-struct Tables<'f> {
+pub(crate) struct Tables<'f> {
     batch: &'f mut FlushBatch,
     end: Cell<Unmapped>,
+}
+
+impl<'f> Tables<'f> {
+    /// They go to this batch.
+    pub(crate) fn new(batch: &'f mut FlushBatch) -> Self {
+        Self { batch, end: Cell::new(Unmapped::All) }
+    }
+
+    /// Whether all were unlinked.
+    pub(crate) fn end(&self) -> Unmapped {
+        self.end.get()
+    }
 }
 
 impl Removed for Tables<'_> {

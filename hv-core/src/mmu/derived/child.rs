@@ -7,12 +7,12 @@ use super::{Refused, Resolved, Taken, Wish};
 use crate::addr::{Gfn, GfnRange, Order, Pfn};
 use crate::epoch::{Cpu, WalkGuard};
 use crate::host::HUGE;
-use crate::isa::{RadixFormat, VmTag};
+use crate::isa::{RadixFormat, Unmapped, VmTag};
 use crate::machine::Machine;
 use crate::mmu::flush::FlushBatch;
 use crate::radix::format::{Leaf, Prot, Pte, Rc};
 use crate::radix::walk::Seen;
-use crate::radix::{Radix, Stage2Format};
+use crate::radix::{Radix, Stage2Format, Tables};
 
 /// A child.
 #[derive(Debug)]
@@ -93,6 +93,25 @@ impl<F: Stage2Format> Child<F> {
             note(&mut batch, record);
         });
         flush(m, batch);
+    }
+
+    /// Removes all that the records say of this child, the records, and the tables; flushes. Walkers of the child take no lock
+    /// inside of their guards, so tables are freed here.
+    pub fn clear<M: Machine>(&self, cpu: &Cpu, m: &M, records: &mut Records) {
+        let Some(everything) = GfnRange::new(Gfn(0), u64::MAX) else { return };
+        self.lose(cpu, m, records, End::Child, &everything);
+        loop {
+            let mut batch = FlushBatch::whole(self.tag);
+            let end = {
+                let mut tables = Tables::new(&mut batch);
+                self.table.prune(m, &m.epoch().enter(cpu), 0, u64::MAX, &mut tables);
+                tables.end()
+            };
+            m.flush(batch).release(cpu, m);
+            if end == Unmapped::All {
+                return;
+            }
+        }
     }
 
     /// Takes something away from what the records say of the parent's `r`; flushes.
