@@ -89,6 +89,7 @@ mod tests {
             swap: true,
             out_of_memory: OutOfMemory::Stop,
             dirty_log: false,
+            nested: false,
             kernel: "k".into(),
             initrd: None,
             cmdline: String::new(),

@@ -20,6 +20,8 @@ pub enum Source {
     Default,
     /// A file of the user's.
     File(PathBuf),
+    /// Trivet's own image for this board, with that board's default guest as its RAM disk.
+    Trivet(String),
     /// There is none (RAM disks only).
     None,
 }
@@ -45,6 +47,8 @@ pub struct Vm {
     pub out_of_memory: OutOfMemory,
     /// Whether its writes are logged from the start.
     pub dirty_log: bool,
+    /// Whether it may have guests of its own.
+    pub nested: bool,
     /// Its kernel.
     pub kernel: Source,
     /// Its RAM disk.
@@ -64,7 +68,7 @@ impl Vm {
     }
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "name",
     "vcpus",
     "memory",
@@ -74,6 +78,7 @@ const KEYS: [&str; 12] = [
     "swap",
     "out-of-memory",
     "dirty-log",
+    "nested",
     "kernel",
     "initrd",
     "cmdline",
@@ -98,6 +103,7 @@ struct Table {
     swap: Option<bool>,
     out_of_memory: Option<Spanned<String>>,
     dirty_log: Option<bool>,
+    nested: Option<bool>,
     kernel: Option<String>,
     initrd: Option<String>,
     cmdline: Option<String>,
@@ -175,6 +181,9 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
         Some("none") => Source::None,
         Some(path) => Source::File(dir.join(path)),
     };
+    let trivet = table.kernel.as_deref().and_then(|name| name.strip_prefix("trivet:")).map(str::to_owned);
+    let kernel = trivet.clone().map_or_else(|| image(table.kernel), Source::Trivet);
+    let initrd = trivet.filter(|_| table.initrd.is_none()).map_or_else(|| image(table.initrd), Source::Trivet);
     Ok(Vm {
         vcpus: table.vcpus.map_or(Ok(1), vcpus)?,
         memory: table.memory.map_or(Ok(512 << 20), memory)?,
@@ -184,8 +193,9 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
         swap: table.swap.unwrap_or(true),
         out_of_memory: table.out_of_memory.map_or(Ok(OutOfMemory::Stop), out_of_memory)?,
         dirty_log: table.dirty_log.unwrap_or(false),
-        kernel: image(table.kernel),
-        initrd: image(table.initrd),
+        nested: table.nested.unwrap_or(false),
+        kernel,
+        initrd,
         cmdline: table.cmdline.unwrap_or_default(),
         name: table.name.into_inner(),
     })

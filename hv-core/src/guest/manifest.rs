@@ -23,7 +23,7 @@ pub const CONFIG_MEMBER: &str = "trivet.config";
 /// Name of the second member.
 pub const SUM_MEMBER: &str = "trivet.sum";
 /// What the first member begins with; the last byte is the format's version.
-pub const MAGIC: [u8; 8] = *b"TRIVET\0\x03";
+pub const MAGIC: [u8; 8] = *b"TRIVET\0\x04";
 
 /// Most VMs in one bundle; the console protocol can name no more.
 pub const MAX_VMS: usize = Stream::CONSOLES as usize;
@@ -72,6 +72,8 @@ pub struct VmConfig {
     pub out_of_memory: OutOfMemory,
     /// Whether its writes are logged from the first instruction on; the monitor can begin later.
     pub dirty_log: bool,
+    /// Whether it may have guests of its own, where the instruction set has a way to that.
+    pub nested: bool,
     /// Member that holds the kernel (ELF).
     pub kernel: String,
     /// Member that holds the initial RAM disk.

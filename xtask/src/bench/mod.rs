@@ -164,6 +164,7 @@ fn guest(board: &Board, task: Task) -> Result<Vec<u8>> {
         swap: true,
         out_of_memory: OutOfMemory::Stop,
         dirty_log: task == Task::Logged,
+        nested: false,
         kernel: guest.member.clone(),
         initrd: None,
         cmdline: cmdline.to_owned(),

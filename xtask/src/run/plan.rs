@@ -8,11 +8,14 @@ use hv_core::link::LinkMode;
 
 use super::kernel;
 use crate::board::{Board, Machine};
-use crate::bundle::Image;
+use crate::bundle::{Image, pack};
 use crate::error::refuse;
 use crate::guests::{self, Guest};
+use crate::image::{self, Profile, Variant};
 use crate::manifest::{self, Source, Vm};
+use crate::progress::step;
 use crate::units::Size;
+use crate::workspace;
 
 /// Most memory a machine may have.
 const MAX_MACHINE: Size = Size(1 << 40);
@@ -88,6 +91,12 @@ impl Plan {
             if let Source::File(file) = &mut vm.kernel {
                 *file = kernel::bootable(file, &board.guest)?;
             }
+            if let Source::Trivet(name) = &vm.kernel
+                && Board::named(name)?.guest.architecture != board.guest.architecture
+            {
+                let what = format!("VM {:?}: board {name} is of another architecture than {}", vm.name, board.name);
+                return Err(refuse(what));
+            }
         }
         let vms = vms.into_iter().map(|vm| images.config(vm)).collect::<Result<Vec<_>>>()?;
         let config = Config { link, vms };
@@ -107,10 +116,20 @@ fn default_vm(cpus: u16) -> Vm {
         swap: true,
         out_of_memory: OutOfMemory::Stop,
         dirty_log: false,
+        nested: false,
         kernel: Source::Default,
         initrd: Source::Default,
         cmdline: String::new(),
     }
+}
+
+/// The bundle of a Trivet that is a guest itself: its board's default guest, whose console is all of that Trivet's.
+fn inner_bundle(name: &str) -> Result<PathBuf> {
+    let board = Board::named(name)?;
+    let inner = Plan::new(&board, board.machine(None)?, &Wish::default(), LinkMode::Terminal)?;
+    let file = workspace::target_dir().join("inner").join(format!("{name}.tar"));
+    step("packing the guest's guests", || workspace::write_file(&file, &pack(&inner.config, &inner.images)?))?;
+    Ok(file)
 }
 
 fn check_file(file: &Path) -> Result<()> {
@@ -131,10 +150,17 @@ struct Images<'a> {
 
 impl Images<'_> {
     fn config(&mut self, vm: Vm) -> Result<VmConfig> {
-        let Some(kernel) = self.file(&vm.kernel, |guest| &guest.kernel)? else {
+        let kernel = match &vm.kernel {
+            Source::Trivet(name) => Some(image::build(&Board::named(name)?, Profile::Release, Variant::Guests)?),
+            source => self.file(source, |guest| &guest.kernel)?,
+        };
+        let Some(kernel) = kernel else {
             return Err(refuse(format!("VM {:?} has no kernel", vm.name)));
         };
-        let initrd = self.file(&vm.initrd, |guest| &guest.initrd)?;
+        let initrd = match &vm.initrd {
+            Source::Trivet(name) => Some(inner_bundle(name)?),
+            source => self.file(source, |guest| &guest.initrd)?,
+        };
         let files = [Some(&kernel), initrd.as_ref()];
         let loaded: u64 = files.into_iter().flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
         // The RAM disk is unpacked beside itself, and the kernel has more than its file shows.
@@ -155,6 +181,7 @@ impl Images<'_> {
             swap: vm.swap,
             out_of_memory: vm.out_of_memory,
             dirty_log: vm.dirty_log,
+            nested: vm.nested,
             kernel: self.take(kernel, "kernel"),
             initrd: initrd.map(|file| self.take(file, "initrd")),
             cmdline: cmdline.trim().to_owned(),
@@ -163,7 +190,7 @@ impl Images<'_> {
 
     fn file(&mut self, source: &Source, default: impl Fn(&Guest) -> &PathBuf) -> Result<Option<PathBuf>> {
         match source {
-            Source::None => Ok(None),
+            Source::None | Source::Trivet(_) => Ok(None),
             Source::File(file) => Ok(Some(file.clone())),
             Source::Default => {
                 let guest = match self.fetched.take() {

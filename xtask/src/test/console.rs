@@ -99,6 +99,7 @@ impl Case {
             swap: true,
             out_of_memory: OutOfMemory::Stop,
             dirty_log: false,
+            nested: false,
             kernel: guest.member.clone(),
             initrd: None,
             cmdline: cmdline.to_owned(),

@@ -32,6 +32,7 @@ pub fn run(profile: Profile, depth: Depth) -> Result<()> {
             swap: true,
             out_of_memory: OutOfMemory::Stop,
             dirty_log: false,
+            nested: false,
             kernel: guest.member.clone(),
             initrd: None,
             cmdline: String::new(),

@@ -50,6 +50,7 @@ fn vm(name: &str) -> VmConfig {
         swap: true,
         out_of_memory: OutOfMemory::Stop,
         dirty_log: false,
+        nested: false,
         kernel: "vmlinux".into(),
         initrd: Some("initrd".into()),
         cmdline: "quiet".into(),

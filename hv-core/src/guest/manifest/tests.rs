@@ -17,6 +17,7 @@ fn vm(name: &str) -> VmConfig {
         swap: true,
         out_of_memory: OutOfMemory::Stop,
         dirty_log: false,
+        nested: false,
         kernel: "kernel-0".into(),
         initrd: Some("initrd-0".into()),
         cmdline: "quiet".into(),

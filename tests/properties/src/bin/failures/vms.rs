@@ -40,6 +40,7 @@ fn config(backing: Backing, shared: Option<Shared>) -> VmConfig {
         swap: true,
         out_of_memory: OutOfMemory::Stop,
         dirty_log: true,
+        nested: false,
         kernel: String::new(),
         initrd: None,
         cmdline: String::new(),
