@@ -7,6 +7,7 @@
 //! - [`inside`]: which guest each CPU is inside, and waiting until nobody is.
 //! - `real`: machines on which Trivet runs in real mode.
 //! - `nested`: guests run by a PAPR platform's nested-HV interface; this hypervisor is itself a partition.
+//! - [`nested_host`]: that interface as it is offered to guests, which are hypervisors then.
 //! - [`bare`]: guests run in hypervisor mode, under skiboot.
 //! - [`boot`]: from the first instruction to a machine description.
 //!
@@ -21,6 +22,7 @@ pub mod hash;
 pub mod inside;
 pub mod irq;
 pub mod nested;
+pub mod nested_host;
 pub mod papr;
 pub mod radix;
 #[cfg(target_arch = "powerpc64")]

@@ -98,6 +98,16 @@ pub fn put(hv: &mut HvGuestState) {
     hv.ppr = mfspr!(896);
 }
 
+/// Adds to the block what an exit leaves in registers for a guest's own hypervisor only: the instruction that needs assistance, or
+/// the facility that was not available.
+pub fn explain(hv: &mut HvGuestState, vector: i64) {
+    match vector {
+        0xe40 => hv.heir = mfspr!(339),
+        0xf80 => hv.hfscr = mfspr!(190),
+        _ => {}
+    }
+}
+
 /// Runs the loaded guest until it leaves, and returns the vector. What exits leave in registers is in the blocks then.
 #[inline]
 pub fn enter(hv: &mut HvGuestState, registers: &mut Registers) -> i64 {

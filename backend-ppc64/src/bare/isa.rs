@@ -7,6 +7,7 @@ use super::hashed::{self, Left};
 use super::machine::Bare;
 use super::stage2::{BareStage2, Kind};
 use crate::hash::Claim;
+use crate::nested_host::{self, seat::Seat};
 use crate::papr::Papr;
 use crate::radix::radix_root;
 use crate::vcpu::cpu::{Call, PowerVcpu, State};
@@ -33,7 +34,7 @@ impl Power for Ppc64Bare {
     #[inline]
     fn partition(stage2: &BareStage2, papr: &Papr) -> [u64; 2] {
         let first = match stage2.kind() {
-            Kind::Radix(table) => radix_root(table.root()).unwrap_or(0),
+            Kind::Radix(table) => radix_root(table.own().root()).unwrap_or(0),
             Kind::Hashed(table) => table.partition_entry(),
         };
         [first, papr.process_table()]
@@ -55,7 +56,10 @@ impl Power for Ppc64Bare {
     #[inline]
     fn enter(run: Run<'_, Self>, vcpu: &mut State) -> Left {
         match run.memory.stage2().kind() {
-            Kind::Radix(_) => {
+            Kind::Radix(table) => {
+                if let Some(nest) = table.guests() {
+                    return nested_host::run::run(&run, table, nest, vcpu);
+                }
                 vcpu.hv.lpcr |= super::enter::LPCR_RADIX;
                 Left::By(run.m.enter(run.cpu, run.tag, &mut vcpu.hv, &mut vcpu.registers))
             }
@@ -64,6 +68,11 @@ impl Power for Ppc64Bare {
                 hashed::run(&run, table, vcpu)
             }
         }
+    }
+
+    #[inline]
+    fn inside(vcpu: &mut State) -> Option<&mut Seat> {
+        vcpu.nested.as_deref_mut().filter(|seat| seat.is_inside())
     }
 
     #[inline]

@@ -10,23 +10,27 @@
 
 use alloc::vec::Vec;
 use core::arch::asm;
+use core::num::NonZeroU16;
 
 use hv_core::addr::{Order, PAGE_SHIFT, Pfn};
 use hv_core::epoch::{Cpu, Domain};
-use hv_core::guest::manifest::VmConfig;
+use hv_core::guest::manifest::{MAX_VMS, VmConfig};
 use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
 use hv_core::page::Frames;
-use hv_core::sync::{AtomicU16, Ordering};
+use hv_core::radix::format::TableRef;
+use hv_core::sync::{AtomicU16, Mutex, Ordering};
 
 use super::opal::Opal;
 use super::{enter, linear, tlb};
 use crate::boot::inventory::Inventory;
 use crate::hash::{Config, Gone, Layout, Processor};
 use crate::inside::Inside;
+use crate::nested_host::children::{self, Limits};
 use crate::papr::fdt::Table;
 use crate::papr::{Characteristics, Papr};
+use crate::radix::radix_root;
 use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
 use crate::vcpu::layout::{HvGuestState, Registers};
@@ -49,6 +53,10 @@ pub struct Bare {
     timebase_hz: u64,
     /// By tag: 0 for a VM with radix tables; else order of the hashed one in the low byte, of its pages above, and bit 15.
     hashed: [AtomicU16; TAGS],
+    /// By tag: pages and vCPUs of a VM that may have guests.
+    nests: Mutex<Vec<(VmTag, Limits)>>,
+    /// Names in translation caches that guests of guests may have, one bit each.
+    names: Mutex<[u64; TAGS / 64]>,
     /// Calendar time in seconds, less the timebase's at that moment.
     calendar: u64,
 }
@@ -92,6 +100,8 @@ impl Bare {
             threads: found.cpus.clone(),
             timebase_hz: found.timebase_hz,
             hashed: [const { AtomicU16::new(0) }; TAGS],
+            nests: Mutex::new(Vec::new()),
+            names: Mutex::new(spare_names()),
             calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
         };
         machine.arrive()?;
@@ -109,6 +119,18 @@ impl Bare {
             table.map_or(0, |config| 1 << 15 | u16::from(config.granule.get()) << 8 | u16::from(config.size.get()));
         if let Some(hashed) = self.hashed.get(usize::from(tag.0.get())) {
             hashed.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// States whether the VM with this tag may have guests when it is built next.
+    pub fn set_nest(&self, tag: VmTag, limits: Option<Limits>) {
+        let mut nests = self.nests.lock();
+        nests.retain(|(known, _)| *known != tag);
+        // Without heap for this it is a VM that may have none.
+        if let Some(limits) = limits
+            && nests.try_reserve(1).is_ok()
+        {
+            nests.push((tag, limits));
         }
     }
 
@@ -172,6 +194,8 @@ impl Host for Bare {
 
     fn prepare(&self, tag: VmTag, config: &VmConfig) {
         self.set_table(tag, hashed(config.memory, &config.cmdline));
+        let limits = Limits { vcpus: config.vcpus, pages: config.memory >> PAGE_SHIFT };
+        self.set_nest(tag, config.nested.then_some(limits));
     }
 
     fn table(&self, ram: u64, cmdline: &str) -> Table {
@@ -204,6 +228,50 @@ impl Processor for Bare {
         tlb::drop_hashed(tag);
     }
 }
+
+impl children::Partitions for Bare {
+    fn nest(&self, tag: VmTag) -> Option<Limits> {
+        self.nests.lock().iter().find(|(known, _)| *known == tag).map(|(_, limits)| *limits)
+    }
+
+    fn take_name(&self) -> Option<VmTag> {
+        let mut names = self.names.lock();
+        let (at, word) = (0_u16..).step_by(64).zip(names.iter_mut()).find(|(_, word)| **word != 0)?;
+        let bit = word.trailing_zeros() as u16;
+        *word &= *word - 1;
+        NonZeroU16::new(at + bit).map(VmTag)
+    }
+
+    fn give_name(&self, tag: VmTag) {
+        let number = usize::from(tag.0.get());
+        if let Some(word) = self.names.lock().get_mut(number / 64) {
+            *word |= 1 << (number % 64);
+        }
+    }
+
+    fn set_child(&self, tag: VmTag, entry: Option<(TableRef, u64)>) -> bool {
+        let entry = match entry {
+            Some((root, processes)) => radix_root(root).map(|root| [root, processes]),
+            None => Some([0; 2]),
+        };
+        if let Some(entry) = entry {
+            self.set_partition(tag, entry);
+        }
+        entry.is_some()
+    }
+
+    fn child_moved(&self, tag: VmTag) {
+        self.moved(tag);
+    }
+}
+
+/// All that no VM has.
+const fn spare_names() -> [u64; TAGS / 64] {
+    let mut names = [u64::MAX; TAGS / 64];
+    names[0] = u64::MAX << (MAX_VMS + 1);
+    names
+}
+const _: () = assert!(MAX_VMS < 63);
 
 impl Machine for Bare {
     real_memory!();

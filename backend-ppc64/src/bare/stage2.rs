@@ -1,10 +1,12 @@
-//! The second stage of a guest: a tree, or a hashed table.
+//! The second stage of a guest: a tree, which may have others derived from it, or a hashed table.
 
 use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, SizeRule, Stage2, VmTag};
 
 use crate::hash::{HashStage2, Hashed, MayBeHashed, Processor};
-use crate::radix::RadixStage2;
+use crate::nested_host::children::Partitions;
+use crate::nested_host::stage2::{MayNest, NestStage2};
+use crate::radix::PartitionScoped;
 
 /// A second stage.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub struct BareStage2 {
 #[derive(Debug)]
 pub enum Kind {
     /// A tree.
-    Radix(RadixStage2),
+    Radix(NestStage2<PartitionScoped>),
     /// A hashed table.
     Hashed(HashStage2),
 }
@@ -49,9 +51,20 @@ impl MayBeHashed for BareStage2 {
     }
 }
 
+impl MayNest for BareStage2 {
+    type Format = PartitionScoped;
+
+    fn nest(&self) -> Option<&NestStage2<PartitionScoped>> {
+        match &self.table {
+            Kind::Radix(table) => MayNest::nest(table),
+            Kind::Hashed(_) => None,
+        }
+    }
+}
+
 impl<I: Isa> Stage2<I> for BareStage2
 where
-    I::Machine: Processor,
+    I::Machine: Processor + Partitions,
     I::Claim: Hashed,
 {
     fn create(cpu: &Cpu, m: &I::Machine, tag: VmTag) -> Option<Self> {

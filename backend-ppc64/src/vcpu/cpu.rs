@@ -21,6 +21,7 @@ use super::layout::{HvGuestState, Registers, VERSION};
 use super::msr;
 use super::power::{Host, Power, Run};
 use super::sprs::{self, Unswitched};
+use crate::nested_host::seat::Seat;
 use crate::papr::{self, Papr};
 
 /// How long a guest that holds interrupts off runs before it is looked at again while one waits for it, in fractions
@@ -60,6 +61,8 @@ pub struct State {
     unswitched: Unswitched,
     /// What it has beside if its table is a hashed one.
     pub hashed: Option<Box<Hashed>>,
+    /// What it has beside once it has run guests of its own.
+    pub nested: Option<Box<Seat>>,
 }
 
 /// A request to the personality.
@@ -103,6 +106,11 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
         }
         let mut lpcr = p.lpcr();
         let mut until = until.0;
+        if let Some(seat) = I::inside(&mut self.state) {
+            seat.wanted |= p.interrupt(self.index);
+            seat.until = until;
+            return I::enter(Run { cpu, m, tag: self.tag, memory, papr: p }, &mut self.state);
+        }
         if p.interrupt(self.index) {
             if self.state.registers.msr & msr::EE != 0 {
                 self.interrupt(lpcr, 0x500, 0);
@@ -147,6 +155,7 @@ impl<I: Power> Vcpu<I> for PowerVcpu {
     fn complete(&mut self, done: Completion) {
         match done {
             Completion::Again => {}
+            Completion::BadAddress(..) if let Some(seat) = I::inside(&mut self.state) => seat.refuse(),
             Completion::BadAddress(_, Access::Fetch) => {
                 self.interrupt(self.state.hv.lpcr, 0x400, exits::NO_TRANSLATION);
             }
@@ -175,6 +184,7 @@ impl PowerVcpu {
             registers: Registers::default(),
             unswitched: Unswitched::RESET,
             hashed: None,
+            nested: None,
         };
         let (expires, loaded) = (Instant::NEVER, Loaded::Saved);
         Some(Self { state: boxed(state).ok()?, tag, index, expires, loaded, partition: None, look_ticks, last: None })
@@ -197,6 +207,7 @@ impl PowerVcpu {
             registers,
             unswitched: Unswitched::RESET,
             hashed: None,
+            nested: None,
         };
         self.expires = Instant::NEVER;
         self.loaded = Loaded::Saved;

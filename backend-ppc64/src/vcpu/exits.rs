@@ -5,11 +5,13 @@ use hv_core::vcpu::exit::Access;
 /// HDSISR, DSISR and SRR1: no translation was found.
 pub const NO_TRANSLATION: u64 = 0x4000_0000;
 /// HDSISR: the access is not permitted.
-const PROTECTION: u64 = 0x0800_0000;
+pub const PROTECTION: u64 = 0x0800_0000;
 /// HDSISR, DSISR: the access was a store.
 pub const DSISR_STORE: u64 = 0x0200_0000;
 /// HDSISR: the reference or change bit has to be set.
-const SET_RC: u64 = 0x0004_0000;
+pub const SET_RC: u64 = 0x0004_0000;
+/// HDSISR, DSISR: a table of a form that the processor does not know.
+pub const UNSUPPORTED: u64 = 0x0008_0000;
 /// Causes that the second stage answers.
 const OURS: u64 = NO_TRANSLATION | PROTECTION | SET_RC;
 /// ASDR, radix: the guest real address of the page.

@@ -8,6 +8,7 @@ use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::Exit;
 
 use super::cpu::{Call, State};
+use crate::nested_host::seat::Seat;
 use crate::papr::fdt::Table;
 use crate::papr::{Characteristics, Papr};
 use crate::vcpu::layout::{HvGuestState, Registers};
@@ -26,6 +27,11 @@ pub trait Power: Isa<Machine: Host, Platform = Papr, Call = Call> {
     }
     /// Runs the vCPU until it leaves with something that is not answered at once.
     fn enter(run: Run<'_, Self>, vcpu: &mut State) -> Self::Left;
+    /// The vCPU's way back, if it is in a guest of its guest: then its blocks are not its own.
+    #[inline]
+    fn inside(_: &mut State) -> Option<&mut Seat> {
+        None
+    }
     /// Names an exit.
     fn name(left: &Self::Left, vcpu: &State) -> Exit<Self>;
 }

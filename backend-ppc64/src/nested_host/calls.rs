@@ -1,0 +1,197 @@
+//! The calls of the interface, made by L1 and answered where they arrive.
+
+use hv_core::addr::Gpa;
+use hv_core::heap::boxed;
+use hv_core::mmu::GuestMemory;
+use hv_core::vcpu::exit::Access;
+use hv_core::vcpu::services::MemError;
+
+use super::block::{ByteOrder, REGISTERS, STATE, read_registers, read_state, state_size, write_registers, write_state};
+use super::children::Nest;
+use super::fit;
+use super::seat::{Place, Seat};
+use super::status;
+use super::tlbie;
+use super::walk::{Partition, PartitionTable};
+use crate::bare::Ppc64Bare;
+use crate::radix::PartitionScoped;
+use crate::vcpu::cpu::State;
+use crate::vcpu::layout::{HvGuestState, Registers};
+use crate::vcpu::msr::LPCR_MER;
+use crate::vcpu::power::{Host, Run};
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// It is none of these.
+    NotOurs,
+    /// Its status is this.
+    Done(i64),
+    /// The vCPU is inside of an L2 now.
+    Inside,
+    /// This page of L1's is needed first.
+    Need(Gpa, Access),
+}
+
+const SET_PARTITION_TABLE: u64 = 0xf800;
+const ENTER_NESTED: u64 = 0xf804;
+const TLB_INVALIDATE: u64 = 0xf808;
+const CALLS: [u64; 3] = [SET_PARTITION_TABLE, ENTER_NESTED, TLB_INVALIDATE];
+
+/// What ended a call early.
+enum Early {
+    Status(i64),
+    Need(Gpa, Access),
+}
+
+/// An answer to who reads L1's memory at `at`.
+fn unread(at: Gpa, error: MemError) -> Early {
+    match error {
+        MemError::BadAddress => Early::Status(status::PARAMETER),
+        MemError::NoMemory => Early::Need(at, Access::Read),
+    }
+}
+
+/// Makes the call in the vCPU's registers.
+pub fn call(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, vcpu: &mut State) -> Called {
+    let [number, a, b, c] = [3, 4, 5, 6].map(|n: usize| vcpu.registers.gpr[n]);
+    if !CALLS.contains(&number) {
+        return Called::NotOurs;
+    }
+    if vcpu.nested.is_none() {
+        vcpu.nested = boxed(Seat::default()).ok();
+    }
+    let Some(seat) = &mut vcpu.nested else { return Called::Done(status::NO_MEM) };
+    seat.place = Place::Own;
+    let done = match number {
+        SET_PARTITION_TABLE => set_table(run, nest, a).map(|()| Called::Done(status::SUCCESS)),
+        ENTER_NESTED => enter(run, nest, vcpu, [Gpa(a), Gpa(b)]).map(|()| Called::Inside),
+        _ => invalidate(run, nest, [a, b, c]).map(|()| Called::Done(status::SUCCESS)),
+    };
+    match done {
+        Ok(called) => called,
+        Err(Early::Status(status)) => Called::Done(status),
+        Err(Early::Need(at, access)) => {
+            if let Some(seat) = &mut vcpu.nested {
+                seat.place = Place::Again;
+            }
+            Called::Need(at, access)
+        }
+    }
+}
+
+/// 0 takes the table away again.
+fn set_table(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, register: u64) -> Result<(), Early> {
+    let table = match register {
+        0 => None,
+        _ => Some(PartitionTable::new(register).ok_or(Early::Status(status::PARAMETER))?),
+    };
+    if let Some(table) = table {
+        entry(run, table.last())?;
+    }
+    nest.set_table(table);
+    Ok(())
+}
+
+/// An entry of L1's partition table.
+fn entry(run: &Run<'_, Ppc64Bare>, at: Gpa) -> Result<u128, Early> {
+    let mut bytes = [0; 16];
+    run.memory.read(run.cpu, run.m, at, &mut bytes).map_err(|error| unread(at, error))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+fn enter(
+    run: &Run<'_, Ppc64Bare>,
+    nest: &Nest<PartitionScoped>,
+    vcpu: &mut State,
+    blocks: [Gpa; 2],
+) -> Result<(), Early> {
+    let wrong = || Early::Status(status::PARAMETER);
+    let table = nest.table().ok_or(Early::Status(status::NOT_AVAILABLE))?;
+    let order = ByteOrder::of(vcpu.registers.msr);
+    let read = |at: Gpa, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into).map_err(|error| unread(at, error));
+    let (mut version, mut state, mut registers) = ([0; 8], [0; STATE], [0; REGISTERS]);
+    read(blocks[0], &mut version)?;
+    let version = order.wide(version);
+    let size = state_size(version).ok_or_else(wrong)?;
+    let bytes = state.get_mut(..size).ok_or_else(wrong)?;
+    read(blocks[0], bytes)?;
+    // L1 may have changed it meanwhile: the version that counts is the one that said how much was to be read.
+    let given = HvGuestState { version, ..read_state(bytes, order) };
+    read(blocks[1], &mut registers)?;
+    let mut registers = read_registers(&registers, order);
+    fit::check(&given, &registers).map_err(Early::Status)?;
+    let at = table.at(given.lpid).ok_or_else(wrong)?;
+    let partition = Partition::new(entry(run, at)?).ok_or_else(wrong)?;
+    let Some(seat) = &mut vcpu.nested else { return Err(Early::Status(status::NO_MEM)) };
+    let who = (given.lpid, given.vcpu_token);
+    let held = nest.hold(run.cpu, run.m, who, partition).map_err(|_| Early::Status(status::NO_MEM))?;
+    run.m.put(&mut vcpu.hv);
+    registers.msr = fit::machine_state(registers.msr);
+    let hv = fit::state(&given, &vcpu.hv, held.0.get().into());
+    seat.hv = core::mem::replace(&mut vcpu.hv, hv);
+    seat.registers = core::mem::replace(&mut vcpu.registers, registers);
+    (seat.given, seat.blocks, seat.order) = (given, blocks, order);
+    (seat.guest, seat.cpu, seat.place) = (Some(held), run.cpu.id(), Place::Inside);
+    // Mediated: an interrupt waits that L1 has not enabled. It goes first.
+    seat.wanted = seat.hv.lpcr & LPCR_MER != 0;
+    seat.until = seat.hv.hdec_expiry;
+    run.m.load(&vcpu.hv);
+    Ok(())
+}
+
+/// L2 has left by `vector`: its state goes to L1's blocks, and the vCPU is L1's again. `Err`: a page of L1's is needed first;
+/// call it again.
+pub fn leave(
+    run: &Run<'_, Ppc64Bare>,
+    nest: &Nest<PartitionScoped>,
+    vcpu: &mut State,
+    vector: u64,
+) -> Result<(), (Gpa, Access)> {
+    let State { hv, registers, nested: Some(seat), .. } = vcpu else { return Ok(()) };
+    seat.place = Place::Leaving(vector);
+    run.m.put(hv);
+    fit::report(&mut seat.given, hv, vector);
+    let told = fit::told(registers.msr, vector, hv.hdsisr);
+    let left = Registers { msr: told, ..registers.clone() };
+    let status = match write_back(run.memory, run, seat, &left) {
+        Ok(()) => vector.cast_signed(),
+        Err((_, MemError::BadAddress)) => status::AUTHORITY,
+        Err((at, MemError::NoMemory)) => return Err((at, Access::Write)),
+    };
+    *hv = core::mem::take(&mut seat.hv);
+    *registers = core::mem::take(&mut seat.registers);
+    registers.gpr[3] = status.cast_unsigned();
+    seat.place = Place::Own;
+    if let Some(held) = seat.guest.take() {
+        nest.put(held);
+    }
+    run.m.load(hv);
+    Ok(())
+}
+
+fn write_back(
+    memory: &GuestMemory<Ppc64Bare>,
+    run: &Run<'_, Ppc64Bare>,
+    seat: &Seat,
+    left: &Registers,
+) -> Result<(), (Gpa, MemError)> {
+    let (mut state, mut general) = ([0; STATE], [0; REGISTERS]);
+    let bytes = state.get_mut(..state_size(seat.given.version).unwrap_or(0)).unwrap_or_default();
+    write_state(&seat.given, bytes, seat.order);
+    write_registers(left, &mut general, seat.order);
+    let write = |at, bytes: &[u8]| memory.write(run.cpu, run.m, at, bytes).map_err(|error| (at, error));
+    write(seat.blocks[0], bytes)?;
+    write(seat.blocks[1], &general)
+}
+
+fn invalidate(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, [a, b, c]: [u64; 3]) -> Result<(), Early> {
+    let reach = tlbie::reach(a, b, c).ok_or(Early::Status(status::PARAMETER))?;
+    let partition = |lpid| {
+        let Some(at) = nest.table().and_then(|table| table.at(lpid)) else { return Ok(None) };
+        let mut bytes = [0; 16];
+        run.memory.read(run.cpu, run.m, at, &mut bytes).map_err(|error| (at, error))?;
+        Ok(Partition::new(u128::from_be_bytes(bytes)))
+    };
+    nest.invalidate(run.cpu, run.m, reach, partition).map_err(|(at, error)| unread(at, error))
+}
