@@ -1,11 +1,13 @@
 //! The conformance table in place of guests: column `powernv-radix`, or, if the machine was started with `-append hashed`,
-//! `powernv-hpt`, with the cases of a guest's calls on its table before it.
+//! `powernv-hpt`, with the cases of a guest's calls on its table before it. The radix guests may have guests: before their
+//! table come the cases of those.
 
 use backend_ppc64::bare::hashed::claim;
 use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::bare::words::Words;
 use backend_ppc64::hash::Config;
 use backend_ppc64::hash::words::LARGE_PAGE;
+use backend_ppc64::nested_host::children::Limits;
 use backend_ppc64::radix::PartitionScoped;
 use board_kit::column::{self, Probe, Setup};
 use conformance::probe::{Nowhere, RAM_PAGES};
@@ -36,5 +38,9 @@ pub fn run(machine: &'static Bare, cpus: usize, tree: &[u8]) -> ! {
         }
         column::run_with::<Powernv>(&setup, claim, conformance_hash::table())
     }
-    column::run::<Powernv>(&setup)
+    let limits = Limits { vcpus: conformance_nest::VCPUS, pages: conformance_nest::PAGES };
+    for tag in [FIRST, SECOND] {
+        machine.set_nest(tag, Some(limits));
+    }
+    column::run_with::<Powernv>(&setup, |_, _, _, _| None, conformance_nest::table())
 }

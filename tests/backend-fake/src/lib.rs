@@ -8,6 +8,7 @@
 //!   until a flush names it, and prefers them to the tables; `agent`: what CPUs do through both, at any moment.
 //! - `hash`: a second stage of the other kind, which the guest fills and the hypervisor answers.
 //! - `hpt`: POWER's hashed table, the shipped source, under the fake's hardware.
+//! - `nest`: the guests of a guest, the shipped source, over the fake's entries.
 //! - `check`, `derived`: what must be true of a VM at rest, and of tables derived from its second stage.
 //! - `machine`: the seam's machine over these.
 //! - `own`: heap that the fake takes for itself, which no test of shortage refuses it.
@@ -24,6 +25,8 @@ mod format;
 mod hash;
 mod hpt;
 mod machine;
+#[cfg(not(any(loom, shuttle, small)))]
+mod nest;
 mod own;
 mod platform;
 mod ram;
@@ -39,6 +42,8 @@ pub use format::{Skewed, SkewedStage2, Trapping, TrappingStage2};
 pub use hash::{Claim, HashStage2};
 pub use hpt::FakeHpt;
 pub use machine::FakeMachine;
+#[cfg(not(any(loom, shuttle, small)))]
+pub use nest::FakeNest;
 pub use own::Own;
 pub use platform::FakePlatform;
 pub use script::ScriptVcpu;

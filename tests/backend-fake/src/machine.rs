@@ -32,6 +32,9 @@ pub struct FakeMachine {
     /// Bit n: CPU n has been kicked.
     kicked: AtomicU64,
     ticks: AtomicU64,
+    /// Names of guests of guests that are taken, a bit each.
+    #[cfg(not(any(loom, shuttle, small)))]
+    pub(crate) names: AtomicU64,
 }
 
 impl FakeMachine {
@@ -50,6 +53,8 @@ impl FakeMachine {
             accesses: std::array::from_fn(|_| Mutex::new(())),
             kicked: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
+            #[cfg(not(any(loom, shuttle, small)))]
+            names: AtomicU64::new(0),
         }
     }
 

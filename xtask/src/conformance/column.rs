@@ -42,7 +42,7 @@ impl Column {
                 board.columns().map(|(name, machine)| (name.to_owned(), Box::new(machine.clone()))).collect();
             columns.into_iter().map(move |(name, machine)| Self::Board { name, board: Arc::clone(&board), machine })
         });
-        let host = ["host-radix", "host-hash", "host-hpt", "host-trap"].map(|name| Self::Host { name });
+        let host = ["host-radix", "host-hash", "host-hpt", "host-nest", "host-trap"].map(|name| Self::Host { name });
         Ok(host.into_iter().chain(boards).collect())
     }
 

@@ -53,6 +53,7 @@ const STEPS: &[Step] = &[
     Step { name: "conformance, host-radix", run: |_| host("host-radix") },
     Step { name: "conformance, host-hash", run: |_| host("host-hash") },
     Step { name: "conformance, host-hpt", run: |_| host("host-hpt") },
+    Step { name: "conformance, host-nest", run: |_| host("host-nest") },
     Step { name: "conformance, host-trap", run: |_| host("host-trap") },
     Step { name: "properties", run: random::properties },
     Step { name: "hypercalls", run: random::hypercalls },
