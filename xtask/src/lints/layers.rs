@@ -36,7 +36,7 @@ impl Layer {
             "xtask" => Some(Self::Xtask),
             "boards/kit" => Some(Self::Kit),
             "tests/conformance" => Some(Self::Conformance),
-            "tests/conformance-hash" => Some(Self::OwnCases),
+            "tests/conformance-hash" | "tests/conformance-nest" => Some(Self::OwnCases),
             "tests/bench-host" | "tests/properties" => Some(Self::RawTests),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
             _ if folder.starts_with("boards/") && folder.ends_with("/loop") => Some(Self::Loop),
