@@ -126,7 +126,7 @@ fn default_vm(cpus: u16) -> Vm {
 /// The bundle of a Trivet that is a guest itself: its board's default guest, whose console is all of that Trivet's.
 fn inner_bundle(name: &str) -> Result<PathBuf> {
     let board = Board::named(name)?;
-    let inner = Plan::new(&board, board.machine(None)?, &Wish::default(), LinkMode::Terminal)?;
+    let inner = Plan::new(&board, board.machine(None)?, &Wish::default(), LinkMode::Plain)?;
     let file = workspace::target_dir().join("inner").join(format!("{name}.tar"));
     step("packing the guest's guests", || workspace::write_file(&file, &pack(&inner.config, &inner.images)?))?;
     Ok(file)
