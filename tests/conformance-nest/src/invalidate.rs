@@ -3,16 +3,20 @@
 use backend_ppc64::nested_host::children::Answer;
 use backend_ppc64::nested_host::tlbie::Reach;
 use backend_ppc64::vcpu::exits::NO_TRANSLATION;
-use conformance::verdict::check;
+use conformance::verdict::{Stop, check};
 use hv_core::addr::{Gpa, Order};
+use hv_core::isa::{Stage2, Unmapped};
+use hv_core::machine::Machine;
+use hv_core::mmu::flush::FlushBatch;
 use hv_core::vcpu::exit::Access;
 
 use crate::l1::{ALL, AT, BLOCK, L1, LPID, OTHER_ROOT, PAGE, PROCESSES, R, READ, TABLE, tree};
 use crate::{cases, on_l1};
 
-cases! { 14:
+cases! { 15:
     "nest-host-takes-a-page-from-all-its-names", "R9", Never, discarded;
     "nest-host-takes-a-page-of-a-large-leaf", "R9", Always, discarded_of_large;
+    "nest-large-leaf-goes-with-all-that-is-derived-of-it", "R18", Always, whole;
     "nest-host-takes-another-page", "G7", Never, another;
     "nest-tlbie-of-one-page", "R9", Never, page;
     "nest-tlbie-of-64k", "R9", Never, medium;
@@ -54,6 +58,22 @@ fn discarded_of_large(l1) {
     l1.stores(BLOCK + 300, 4)?;
     l1.stores(BLOCK, 5)?;
     check(l1.read((BLOCK + 300) << 12)? == 4 && l1.read(BLOCK << 12)? == 5, "a store went elsewhere")
+}
+
+fn whole(l1) {
+    l1.map(AT, BLOCK + 300, ALL)?;
+    l1.stores(AT, 1)?;
+    if l1.memory.census(l1.b.cpu, l1.b.m).leaves(Order::MIB2) == 0 {
+        return Err(Stop::Skip("the host has no large page for this"));
+    }
+    // One page is named, and the leaf around it has others.
+    let mut batch = FlushBatch::new(l1.memory.tag());
+    let (stage2, page) = (l1.memory.stage2(), L1::<I>::pages(BLOCK, 1)?);
+    let end = Stage2::<I>::unmap(stage2, l1.b.cpu, l1.b.m, page, &mut batch, None);
+    l1.b.m.flush(batch).release(l1.b.cpu, l1.b.m);
+    check(end == Unmapped::All && l1.leaf(AT).is_none(), "L2 has a page of a leaf that is gone")?;
+    l1.stores(AT, 2)?;
+    check(l1.read((BLOCK + 300) << 12)? == 2, "a store went elsewhere")
 }
 
 fn another(l1) {
