@@ -219,8 +219,8 @@ impl Processor for Bare {
         Some(Config { size: Order::new(size)?, granule: Order::new(granule)? })
     }
 
-    fn flush_entries(&self, tag: VmTag, _: &[Gone]) {
-        tlb::drop_hashed(tag);
+    fn flush_entries(&self, tag: VmTag, entries: &[Gone]) {
+        tlb::drop_entries(tag, entries.iter().filter_map(Gone::tlbie_operand));
     }
 
     fn go_by(&self, tag: VmTag, entry: u64) {

@@ -48,6 +48,19 @@ pub fn drop_hashed(tag: VmTag) {
     unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack)) };
 }
 
+/// Has every CPU drop these translations of a partition whose table is a hashed one, given as `tlbie` wants them in RB, and waits
+/// until accesses by them are over.
+pub fn drop_entries(tag: VmTag, entries: impl Iterator<Item = u64>) {
+    let lpid = u64::from(tag.0.get());
+    // SAFETY: barriers.
+    unsafe { asm!("ptesync", options(nostack)) };
+    for entry in entries {
+        tlbie!("0x7c000264", 0, 0, 0, entry, lpid);
+    }
+    // SAFETY: barriers.
+    unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack)) };
+}
+
 /// Has the calling CPU drop everything that it holds, before it enters its first guest. What a set of its cache is called is
 /// the processor's: none has more than 128.
 pub fn drop_own() {

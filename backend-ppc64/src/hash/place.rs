@@ -91,26 +91,73 @@ impl Segment {
     }
 }
 
-/// The group, in a table of `to` groups, of an entry that is in `group` in one of `from`, if its words are an entry's. What v
-/// leaves out of the address is known by where it stands: no table has fewer groups than that needs.
-pub fn moved(v: u64, view: u64, group: u64, from: u64, to: u64) -> Option<u64> {
-    let base = words::PageSize::of(v, view)?.base;
-    let whole = (v & AVPN) >> AVPN_SHIFT;
-    let terabyte = match v >> SEGMENT_SHIFT {
-        0 => false,
-        1 => true,
-        _ => return None,
-    };
-    let above = if terabyte { TERABYTE_OFFSET } else { OFFSET } - ABBREVIATED;
-    let vsid = whole >> above;
-    let scattered = if terabyte { vsid ^ vsid << 25 } else { vsid };
-    let shift = PAGE_SHIFT + u32::from(base.get());
-    let turned = if v & SECONDARY == 0 { 0 } else { u64::MAX };
-    let low = (group ^ turned ^ scattered) & from.wrapping_sub(1);
-    let offset = (whole & ((1 << above) - 1)) << ABBREVIATED;
-    let page = offset >> shift | low & ((1 << ABBREVIATED.saturating_sub(shift)) - 1);
-    Some((scattered ^ page ^ turned) & to.wrapping_sub(1))
+/// The virtual page of an entry, told from its words and where it stands: v leaves out the lowest bits of the address, which
+/// the group's number has (Power ISA v3.0B, Book III 5.7.9.2). No table has fewer groups than that needs.
+struct Virtual {
+    /// log2 of bytes of the base page.
+    shift: u32,
+    /// What its segment adds to the hash.
+    scattered: u64,
+    /// Its number in the segment.
+    page: u64,
+    /// Its address, less what is above 64 bits.
+    address: u64,
 }
+
+impl Virtual {
+    fn of(v: u64, r: u64, group: u64) -> Option<Self> {
+        let base = words::PageSize::of(v, r)?.base;
+        let whole = (v & AVPN) >> AVPN_SHIFT;
+        let above = match v >> SEGMENT_SHIFT {
+            0 => OFFSET - ABBREVIATED,
+            1 => TERABYTE_OFFSET - ABBREVIATED,
+            _ => return None,
+        };
+        let vsid = whole >> above;
+        let scattered = if v >> SEGMENT_SHIFT == 0 { vsid } else { vsid ^ vsid << 25 };
+        let shift = PAGE_SHIFT + u32::from(base.get());
+        let low = (turned(v, group) ^ scattered) & ((1 << ABBREVIATED.saturating_sub(shift)) - 1);
+        let offset = (whole & ((1 << above) - 1)) << ABBREVIATED;
+        Some(Self { shift, scattered, page: offset >> shift | low, address: whole << ABBREVIATED | low << shift })
+    }
+}
+
+/// The number of an entry's group, as the primary hash has it.
+fn turned(v: u64, group: u64) -> u64 {
+    if v & SECONDARY == 0 { group } else { !group }
+}
+
+/// The group, in a table of so many, of an entry that is in `group` of a smaller or larger one; `None` if its words are not an
+/// entry's.
+pub fn moved(v: u64, r: u64, group: u64, groups: u64) -> Option<u64> {
+    let Virtual { scattered, page, .. } = Virtual::of(v, r, group)?;
+    Some(turned(v, scattered ^ page) & groups.wrapping_sub(1))
+}
+
+/// What `tlbie` is given in RB to have the translation of an entry dropped (Power ISA v3.0B, Book III 5.9.3.3, RIC = 0, R = 0,
+/// IS = 0). A segment of 4 KiB pages: the address, and AP for the actual size. Others: the address of the actual page, LP as
+/// in the entry, the bits between the two sizes in AVAL, and L.
+pub fn tlbie_operand(v: u64, r: u64, group: u64) -> Option<u64> {
+    let size = words::PageSize::of(v, r)?;
+    let Virtual { shift, address, .. } = Virtual::of(v, r, group)?;
+    let segment = v >> SEGMENT_SHIFT << TLBIE_B;
+    let below = size.actual.bytes() - 1;
+    if shift == PAGE_SHIFT {
+        let actual = match size.actual {
+            MEDIUM_PAGE => 5,
+            LARGE_PAGE => 4,
+            _ => 0,
+        };
+        return Some(address | segment | actual << TLBIE_AP);
+    }
+    Some(address & !below | r & TLBIE_LP & below | segment | address >> PAGE_SHIFT & TLBIE_AVAL | 1)
+}
+
+/// RB of `tlbie`: segment size; actual size in a segment of small pages; encoding of the size, address bits, of others.
+const TLBIE_B: u32 = 8;
+const TLBIE_AP: u32 = 5;
+const TLBIE_LP: u64 = 0xff000;
+const TLBIE_AVAL: u64 = 0xfe;
 
 impl Place {
     /// The same address's other place.

@@ -248,7 +248,7 @@ impl HashStage2 {
             if words.v & BOLTED == 0 {
                 return Ok(());
             }
-            let group = place::moved(words.v, words.view, index / GROUP, old.groups(), new.groups());
+            let group = place::moved(words.v, words.view, index / GROUP, new.groups());
             let group = group.ok_or(Refused::Full)?;
             // Where it stood in its group, or else anywhere.
             let slots = (0..GROUP).map(|n| (index + n) % GROUP);

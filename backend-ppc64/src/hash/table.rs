@@ -14,6 +14,7 @@ use hv_core::radix::format::TableRef;
 use hv_core::sync::SMALL;
 
 use super::entry::Entry;
+use super::place;
 use super::words::Layout;
 
 /// Entries of a group: an address may be in any of them.
@@ -51,6 +52,14 @@ pub struct Gone {
     pub gfn: Gfn,
     /// How much it translated.
     pub order: Order,
+}
+
+impl Gone {
+    /// What `tlbie` is given in RB to have it dropped; `None` if its words are no entry's.
+    #[must_use]
+    pub fn tlbie_operand(&self) -> Option<u64> {
+        place::tlbie_operand(self.v, self.r, self.index / GROUP)
+    }
 }
 
 /// What a VM's table is made with.

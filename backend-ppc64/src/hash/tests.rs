@@ -5,7 +5,7 @@ use hv_core::radix::format::{Leaf, Prot, Rc};
 use hv_core::vcpu::exit::Access;
 
 use super::Config;
-use super::place::{Segment, VRMA, moved};
+use super::place::{Segment, VRMA, moved, tlbie_operand};
 use super::words::{
     C, LARGE, LARGE_PAGE, Layout, MEDIUM_PAGE, N, PP0, PageSize, R, SECONDARY, SMALL_PAGE, allows, first_gfn,
     is_memory, prot, real,
@@ -41,36 +41,55 @@ fn places_are_where_the_architecture_hashes_to() {
     assert_eq!(place.v, (0x123_u64 << 28 | 0x0abc_d000) >> 24 << 8 | LARGE);
 }
 
-/// What v leaves out of an address is known by the group that it stands in: in every table each entry belongs where a search
-/// from its address looks.
+/// In every table each entry belongs where a search from its address looks, and its address is known.
 #[test]
 fn an_entry_moves_to_where_its_address_hashes_to() {
     let sizes = [1_u64 << 11, 1 << 12, 1 << 18];
-    for (descriptor, low) in
-        [(0, 0), (0x110, 1 << 12), (0x100, 0), (0x100 | 1 << 62, 0), (1 << 62, 0), (0x110 | 1 << 62, 1 << 12)]
-    {
+    // Descriptor of the segment's size and pages, r's encoding of them, log2 of the base page.
+    let kinds = [(0, 0, 12), (0x110, 1 << 12, 16), (0x100, 0, 24)];
+    for ((pages, low, shift), terabyte) in kinds.into_iter().flat_map(|kind| [(kind, 0), (kind, 1_u64)]) {
         for n in 0..200_u64 {
-            let vsid = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) << 12 & !0xff_f000 | n << 24;
-            let segment = Segment::new(descriptor | vsid).unwrap();
-            let address = n.wrapping_mul(0xd134_2543_de82_ef95) >> 24;
+            let bits = [28, 40][terabyte as usize];
+            let vsid = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+            let segment = Segment::new(terabyte << 62 | vsid << (bits - 16) | pages).unwrap();
+            let offset = n.wrapping_mul(0xd134_2543_de82_ef95) >> (64 - bits);
             for (from, to) in sizes.into_iter().flat_map(|from| sizes.map(|to| (from, to))) {
-                let (old, new) = (segment.place(address, from), segment.place(address, to));
-                assert_eq!(
-                    moved(old.v, low, old.group, from, to),
-                    Some(new.group),
-                    "{descriptor:x} {address:x} {from}"
-                );
-                let (old, new) = (old.secondary(from), new.secondary(to));
-                assert_eq!(
-                    moved(old.v, low, old.group, from, to),
-                    Some(new.group),
-                    "{descriptor:x} {address:x} {from}"
-                );
+                let (old, new) = (segment.place(offset, from), segment.place(offset, to));
+                for (old, new) in [(old, new), (old.secondary(from), new.secondary(to))] {
+                    assert_eq!(moved(old.v, low, old.group, to), Some(new.group), "{vsid:x} {offset:x} {from} {to}");
+                    let rb = tlbie_operand(old.v, low, old.group).unwrap();
+                    let page = (vsid << bits | offset) >> shift << shift;
+                    assert_eq!(rb & !((1 << shift) - 1), page, "AVA: {vsid:x} {offset:x} {from}");
+                    assert_eq!(rb >> 8 & 3, terabyte, "B");
+                }
             }
         }
     }
-    assert_eq!(moved(LARGE, 2 << 12, 0, 1 << 11, 1 << 11), None, "no size");
-    assert_eq!(moved(2 << 62, 0, 0, 1 << 11, 1 << 11), None, "no segment");
+    assert_eq!(moved(LARGE, 2 << 12, 0, 1 << 11), None, "no size");
+    assert_eq!(moved(2 << 62, 0, 0, 1 << 11), None, "no segment");
+}
+
+/// Power ISA v3.0B, Book III, `tlbie`: AP for small segments, L, LP by the actual size, and AVAL for others.
+#[test]
+fn tlbie_is_told_the_page_and_both_of_its_sizes() {
+    let operand = |descriptor: u64, address: u64, low: u64, large: u64| {
+        let place = Segment::new(descriptor | 0x123 << 12).unwrap().place(address, 1 << 11);
+        tlbie_operand(place.v | large, low << 12, place.group).unwrap()
+    };
+    let base = 0x123 << 28;
+    assert_eq!(operand(0, 0x0abc_d000, 0, 0), base | 0x0abc_d000, "4 KiB");
+    assert_eq!(operand(0, 0x0abc_d000, 7, LARGE), base | 0x0abc_d000 | 5 << 5, "64 KiB among pages of 4 KiB");
+    assert_eq!(operand(0, 0x0abc_d000, 0x38, LARGE), base | 0x0abc_d000 | 4 << 5, "16 MiB among pages of 4 KiB");
+    // AVAL is the address from its bit 13 on.
+    assert_eq!(operand(0x110, 0x0abc_d000, 1, 0), base | 0x0abc_0000 | 1 << 12 | 0xc0 | 1, "64 KiB");
+    assert_eq!(
+        operand(0x110, 0x0abc_d000, 8, 0),
+        base | 0x0a00_0000 | 8 << 12 | 0xc0 | 1,
+        "16 MiB among pages of 64 KiB"
+    );
+    assert_eq!(operand(0x100, 0x0abc_d000, 0, 0), base | 0x0a00_0000 | 1, "16 MiB");
+    let terabyte = Segment::new(1 << 62 | 5 << 24).unwrap().place(0xff_1234_5678, 1 << 11);
+    assert_eq!(tlbie_operand(terabyte.v, 0, terabyte.group), Some(5 << 40 | 0xff_1234_5000 | 1 << 8), "1 TiB");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The hypervisor's half, under the guest's calls: what is taken away, marked, aged and logged.
 
 use backend_ppc64::hash::calls::TableCall;
+use backend_ppc64::hash::edit::Room;
+use backend_ppc64::hash::entry::Patience;
 use backend_ppc64::hash::fault::State;
 use backend_ppc64::hash::words::{ABSENT, C, R};
 use conformance::verdict::{Run, Stop, check};
@@ -15,7 +17,7 @@ use hv_core::vcpu::exit::Access;
 use crate::guest::{Guest, PAGE, RW, SUCCESS};
 use crate::{cases, on_guest};
 
-cases! { 10:
+cases! { 11:
     "zap-makes-entries-absent-and-keeps-the-guests-words", "R8", Never, zap;
     "zap-of-a-page-takes-the-64k-around-it", "R8", Always, zap_medium;
     "zap-keeps-the-marks-of-hardware-for-the-guest", "R14", Never, zap_marks;
@@ -25,6 +27,7 @@ cases! { 10:
     "log-notices-the-first-store", "R16", Never, log;
     "log-takes-the-right-to-store-from-entries", "R16", Never, log_takes;
     "race-calls-against-a-page-that-comes-and-goes", "R6", Never, race_discard;
+    "race-two-put-entries-into-one-group", "R4", Never, race_put;
     "race-calls-against-splits-and-collapses", "R3", Always, race_split;
 }
 
@@ -169,6 +172,27 @@ fn race_discard(g) {
         return Err(Stop::Skip("there is one CPU only"));
     }
     run
+}
+
+fn race_put(g) {
+    let (slot, v) = (g.slot(PAGE)?, g.place(PAGE)?.v);
+    // Entries of both for one page, told apart by their protection; nobody finds them.
+    let rounds = |cpu: &hv_core::epoch::Cpu, r: u64| {
+        (0..20_000).all(|_| {
+            let walk = g.b.m.epoch().enter(cpu);
+            let put = g.table.put(g.b.m, &walk, Patience::Endless, Room::InGroupOf(slot), (v, PAGE << 12 | r));
+            let Ok(claim) = put else { return false };
+            let entry = g.table.lock(g.b.m, &walk, claim.index(), Patience::Endless);
+            let mine = entry.as_ref().is_some_and(|entry| entry.is_as_claimed(&claim));
+            mine && g.table.free(g.b.m, &walk, [entry])[0].is_some()
+        })
+    };
+    let (there, mut here) = (AtomicBool::new(true), true);
+    let two = g.b.rig.both(&|cpu| there.store(rounds(cpu, RW), Ordering::Release), &mut |cpu| here = rounds(cpu, 0x13));
+    if !two {
+        return Err(Stop::Skip("there is one CPU only"));
+    }
+    check(here && there.load(Ordering::Acquire), "R4: two have put an entry in one place")
 }
 
 fn race_split(g) {
