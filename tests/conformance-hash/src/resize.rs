@@ -23,7 +23,7 @@ const TWICE: u64 = 19;
 /// v: the entry stays.
 const BOLTED: u64 = 0x10;
 /// How often a call is made while it is waited for that a move begins.
-const TRIES: u32 = 100_000_000;
+const TRIES: u32 = 3_000_000;
 
 cases! { 9:
     "resize-carries-bolted-entries-and-no-others", "D3", Never, carries;
