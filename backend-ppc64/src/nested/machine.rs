@@ -23,9 +23,9 @@ use super::hcall::{
 use super::irq::{self, Taken};
 use super::rtas;
 use crate::boot::inventory::{Inventory, RtasTokens};
+use crate::inside::Inside;
 use crate::papr::Characteristics;
 use crate::papr::fdt::Table;
-use crate::inside::Inside;
 use crate::real::memory::{Memory, real_memory};
 use crate::real::partitions::Partitions;
 use crate::vcpu::layout::{HvGuestState, Registers};

@@ -15,15 +15,8 @@ const INTERRUPT_CONTROLLER: u32 = 1;
 /// all is how they know that they are partitions.
 const HYPERTAS: [&str; 4] = ["hcall-term", "hcall-interrupt", "hcall-splpar", "hcall-set-mode"];
 /// The same, with the groups for a hashed table.
-const HYPERTAS_HASHED: [&str; 7] = [
-    "hcall-term",
-    "hcall-interrupt",
-    "hcall-splpar",
-    "hcall-set-mode",
-    "hcall-pft",
-    "hcall-bulk",
-    "hcall-hpt-resize",
-];
+const HYPERTAS_HASHED: [&str; 7] =
+    ["hcall-term", "hcall-interrupt", "hcall-splpar", "hcall-set-mode", "hcall-pft", "hcall-bulk", "hcall-hpt-resize"];
 
 /// `/rtas`: run-time firmware, already in memory.
 pub fn rtas(root: &mut Writer, c: &TreeConfig<'_>) {
