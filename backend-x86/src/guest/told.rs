@@ -128,6 +128,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn where_memory_is_short_the_guest_tries_again() {
+        let s = Double::new(1);
+        s.set_short(true);
+        assert_eq!([SYSTEM_TIME, WALL_CLOCK].map(|msr| tell(msr, 0x1001, 0, &s)), [Ok(Told::Again); 2]);
+        s.set_short(false);
+        assert_eq!(s.peek(0x1000), [0; 32], "nothing is there yet, and a rate of 0 would be divided by");
+        assert_eq!((tell(SYSTEM_TIME, 0x1001, 0, &s), s.peek(0x1000)), (Ok(Told::Done), [2, 0, 0, 0]));
+    }
+
     proptest! {
         /// Kernels take the rate from the scale, in kHz: it is to be right to 1 in 10^6, so that clocks agree.
         #[test]

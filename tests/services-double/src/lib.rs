@@ -26,6 +26,7 @@ pub struct Double {
     now: Cell<u64>,
     wall_clock: Cell<u64>,
     random: Cell<Option<u64>>,
+    short: Cell<bool>,
 }
 
 impl Double {
@@ -44,6 +45,7 @@ impl Double {
             now: Cell::new(0),
             wall_clock: Cell::new(0),
             random: Cell::new(None),
+            short: Cell::new(false),
         }
     }
 
@@ -65,6 +67,11 @@ impl Double {
     /// What the source of random numbers answers from now on.
     pub fn set_random(&self, number: Option<u64>) {
         self.random.set(number);
+    }
+
+    /// Whether the machine has no frame for a page that is written.
+    pub fn set_short(&self, short: bool) {
+        self.short.set(short);
     }
 
     /// Types at the console.
@@ -133,7 +140,11 @@ impl Services for Double {
     }
 
     fn write(&self, at: Gpa, from: &[u8]) -> Result<(), MemError> {
-        self.memory.borrow_mut()[range(at, from.len())?].copy_from_slice(from);
+        let range = range(at, from.len())?;
+        if self.short.get() {
+            return Err(MemError::NoMemory);
+        }
+        self.memory.borrow_mut()[range].copy_from_slice(from);
         Ok(())
     }
 

@@ -164,6 +164,8 @@ fn registers_are_answered_by_their_owners() {
         (Ok(Answer::Here(())), Err(GeneralProtection))
     );
     assert_eq!(vm.s.peek::<2>(0x4008), 500_u16.to_le_bytes(), "its counter is ahead by so much");
+    vm.s.set_short(true);
+    assert_eq!(vm.pc.write_msr(&mut vm.locals[0], 0x4b56_4d01, 0x4001, clock, &vm.s), Ok(Answer::Again));
     let read = |msr| vm.pc.read_msr(&vm.locals[0], msr, Instant(0));
     assert_eq!((read(0x1b), read(0x2ff)), (Ok(Answer::Here(0xfee0_0900)), Ok(Answer::Here(0x806))));
     assert_eq!(
