@@ -1,13 +1,15 @@
 //! A vCPU whose table is a hashed one: its calls on the table and its storage interrupts are answered where they arrive, with
 //! the guest's state still on the CPU, and only what may take long goes through hv-core's loop.
 //!
-//! The virtual real mode area. A guest with translation off goes by entries of the table too, which it never put. They are put
-//! as they are missed, for any page; the guest may throw them out again.
+//! The virtual real mode area. A guest with translation off goes by entries of the table too, which it never put: the VM's
+//! first run does ([`crate::hash::first_run`]). What that area leaves out of large memory, and what the guest has thrown out of
+//! it, is put as it is missed.
 
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 use hv_core::epoch::{Cpu, WalkGuard};
 use hv_core::heap::boxed;
 use hv_core::machine::Machine;
+use hv_core::mmu::ready::State as Ready;
 use hv_core::sync::Mutex;
 use hv_core::vcpu::exit::Access;
 
@@ -19,6 +21,7 @@ use crate::hash::calls::{self, Called, Context, Counts, RealMode};
 use crate::hash::edit::Room;
 use crate::hash::entry::Patience;
 use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
+use crate::hash::first_run::{BOLTED, NotYet, OPEN, Offset, Wants};
 use crate::hash::place::{Segment, VRMA};
 use crate::hash::table::GROUP;
 use crate::hash::{Claim, HashStage2, MayBeHashed};
@@ -50,10 +53,8 @@ pub enum Left {
     Broken(&'static str),
 }
 
-/// An entry's v: the guest's own calls do not take it for one that may be replaced (LoPAPR: software use, "bolted").
-const BOLTED: u64 = 0x10;
-/// An entry's r: coherent memory, stores allowed in any state.
-const OPEN: u64 = 0x12;
+/// ISA 3.0 has no offset, and QEMU's processors no other pages in the virtual real mode area: they look for 4 KiB.
+const WANTS: Wants = Wants { offset: Offset::Never, rmo: None, page: Order::PAGE };
 
 /// One at a time puts entries of the virtual real mode area, so that no page gets two.
 static PUTTING: Mutex<()> = Mutex::new(());
@@ -69,6 +70,16 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
     let State { hv, registers, hashed: Some(hashed), .. } = vcpu else {
         return Left::Broken("it has no segments");
     };
+    // Looked at before every entry: whoever drains the table kicks those inside, and waits until they have looked.
+    if hashed.permit.is_none() || table.first_run().ready().state() != Ready::Ready {
+        hashed.permit = None;
+        match table.begin(cpu, m, run.memory, &WANTS) {
+            Ok(permit) => hashed.permit = Some(permit),
+            // As if it had been interrupted: whatever is asked of this CPU meanwhile comes first.
+            Err(NotYet::Wait) => return Left::By(0x500),
+            Err(NotYet::Failed(why)) => return Left::Broken(why.why()),
+        }
+    }
     loop {
         let vector = match hashed.again {
             Again::Call => 0xc00,

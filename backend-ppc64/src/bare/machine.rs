@@ -8,6 +8,7 @@
 //! ends `stop`, and the next run of a guest.
 #![expect(unsafe_code, reason = "doorbells, sleep, random numbers")]
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::num::NonZeroU16;
@@ -18,6 +19,7 @@ use hv_core::guest::manifest::{MAX_VMS, VmConfig};
 use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
+use hv_core::mmu::ready::Readiness;
 use hv_core::page::Frames;
 use hv_core::radix::format::TableRef;
 use hv_core::sync::{AtomicU16, Mutex, Ordering};
@@ -57,6 +59,8 @@ pub struct Bare {
     nests: Mutex<Vec<(VmTag, Limits)>>,
     /// Names in translation caches that guests of guests may have, one bit each.
     names: Mutex<[u64; TAGS / 64]>,
+    /// By tag: who may run the VM, if its table is a hashed one.
+    ready: [Arc<Readiness>; MAX_VMS + 1],
     /// Calendar time in seconds, less the timebase's at that moment.
     calendar: u64,
 }
@@ -102,6 +106,7 @@ impl Bare {
             hashed: [const { AtomicU16::new(0) }; TAGS],
             nests: Mutex::new(Vec::new()),
             names: Mutex::new(spare_names()),
+            ready: core::array::from_fn(|_| Readiness::new()),
             calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
         };
         machine.arrive()?;
@@ -217,6 +222,10 @@ impl Processor for Bare {
         let [flag_granule, size] = self.hashed.get(usize::from(tag.0.get()))?.load(Ordering::Relaxed).to_be_bytes();
         let granule = flag_granule.checked_sub(1 << 7)?;
         Some(Config { size: Order::new(size)?, granule: Order::new(granule)? })
+    }
+
+    fn readiness(&self, tag: VmTag) -> Option<Arc<Readiness>> {
+        self.ready.get(usize::from(tag.0.get())).map(Arc::clone)
     }
 
     fn flush_entries(&self, tag: VmTag, entries: &[Gone]) {

@@ -13,7 +13,8 @@
 //! - `words`: what an entry's bits mean; `place`: where it may stand. Pure.
 //! - `table`, `entry`, `claim`: entries in memory, their lock bits, what they say; `rmap`: which of them translate a
 //!   frame.
-//! - `stage2`: hv-core's half; `calls` and `edit`: the guest's; `fault`: between the two; `resize`: another table.
+//! - `stage2`: hv-core's half; `calls` and `edit`: the guest's; `fault`: between the two; `resize`: another table;
+//!   `first_run`: before them all.
 //!
 //! **Two contexts** carry a call out ([`calls::Context`]): real mode, where nothing may be waited for and no frame
 //! taken, and virtual mode. A call that real mode cannot finish is deferred, having changed nothing (R21), and is made
@@ -29,6 +30,7 @@ mod claim;
 pub mod edit;
 pub mod entry;
 pub mod fault;
+pub mod first_run;
 pub mod place;
 pub mod resize;
 pub mod rmap;

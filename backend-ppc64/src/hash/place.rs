@@ -21,7 +21,13 @@ const L: u64 = 0x100;
 const LP: u64 = 0x30;
 
 /// The segment that real-mode accesses of a guest go through: the virtual real mode area. 1 TiB, 4 KiB pages.
-pub const VRMA: u64 = 1 << SEGMENT_SHIFT | 0x1ff_ffff << TERABYTE_VSID;
+pub const VRMA: u64 = vrma(0);
+
+/// The same with pages of another size, whose L and LP are as LPCR\[VRMASD\] has them.
+#[must_use]
+pub const fn vrma(size: u64) -> u64 {
+    1 << SEGMENT_SHIFT | 0x1ff_ffff << TERABYTE_VSID | size << 4 & (L | LP)
+}
 
 /// Where the VSID stands in a descriptor.
 const VSID: u32 = 12;

@@ -11,6 +11,7 @@ use hv_core::radix::format::{Leaf, Prot, Pte, TableRef};
 
 use super::claim::{Claim, Hashed};
 use super::entry::{Entry, Locked, Patience};
+use super::first_run::FirstRun;
 use super::resize::Tables;
 use super::rmap::{Chain, Stale, reaches};
 use super::table::{Parts, Processor};
@@ -22,6 +23,7 @@ pub struct HashStage2 {
     tag: VmTag,
     tables: Tables,
     granule: Order,
+    first_run: FirstRun,
 }
 
 impl HashStage2 {
@@ -41,6 +43,12 @@ impl HashStage2 {
     #[must_use]
     pub fn tag(&self) -> VmTag {
         self.tag
+    }
+
+    /// Who may run on it.
+    #[must_use]
+    pub fn first_run(&self) -> &FirstRun {
+        &self.first_run
     }
 
     /// The largest page that the guest may ask for.
@@ -165,7 +173,7 @@ where
     I::Claim: Hashed,
 {
     fn create(cpu: &Cpu, m: &I::Machine, tag: VmTag) -> Option<Self> {
-        let config = m.hashed(tag)?;
+        let (config, first_run) = (m.hashed(tag)?, FirstRun::new(m.readiness(tag)?));
         let heads = Order::new(config.size.get().saturating_sub(2))?;
         let parts = [config.size, config.size, heads].map(|order| m.alloc_table(cpu, order));
         let [Some(table), Some(notes), Some(heads)] = parts else {
@@ -173,10 +181,11 @@ where
             return None;
         };
         let parts = Parts { table, notes, heads, layout: m.layout(), number: 0 };
-        Some(Self { tag, tables: Tables::new(parts), granule: config.granule })
+        Some(Self { tag, tables: Tables::new(parts), granule: config.granule, first_run })
     }
 
     fn destroy(self, cpu: &Cpu, m: &I::Machine) {
+        self.first_run.end();
         free(cpu, m, self.tag, self.tables.all().into_iter().flatten());
     }
 

@@ -6,10 +6,13 @@
 //!   heads   one word a guest frame   see rmap.rs
 //! ```
 
+use alloc::sync::Arc;
+
 use hv_core::addr::{Gfn, Order, PAGE_SHIFT};
 use hv_core::epoch::WalkGuard;
 use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
+use hv_core::mmu::ready::Readiness;
 use hv_core::radix::format::TableRef;
 use hv_core::sync::SMALL;
 
@@ -30,6 +33,8 @@ pub trait Processor: Machine {
     fn layout(&self) -> Layout;
     /// What the VM with this tag was configured with; `None` if it is to have another kind of table.
     fn hashed(&self, tag: VmTag) -> Option<Config>;
+    /// Who may run the VM with this tag, in each of its lives: made before any guest runs. `None` for a tag too many.
+    fn readiness(&self, tag: VmTag) -> Option<Arc<Readiness>>;
     /// Makes every CPU drop the translations of these entries, which are no longer valid in memory, and waits for the
     /// accesses that used them: afterwards R and C are final (R14). Hardware's work alone: it waits for no software,
     /// and is called with entries locked, inside walks, and in real mode.

@@ -231,6 +231,7 @@ impl PowerVcpu {
         self.state.unswitched.save();
         if let Some(hashed) = &mut self.state.hashed {
             hashed.save();
+            hashed.permit = None;
         }
         self.expires = Instant(sprs::timebase().wrapping_add_signed(sprs::decrementer().into()));
         self.loaded = Loaded::Saved;

@@ -3,18 +3,22 @@
 
 use core::arch::asm;
 
+use hv_core::mmu::ready::Permit;
+
 /// Entries of the segment buffer, on every processor that is known here.
 const SEGMENTS: usize = 32;
 /// ESID doubleword: the entry is valid.
 const VALID: u64 = 1 << 27;
 
 /// It.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Hashed {
     /// The segment buffer while the vCPU is not loaded: ESID and VSID doublewords.
     segments: [[u64; 2]; SEGMENTS],
     /// The call in its registers is to be made again before the guest goes on.
     pub again: Again,
+    /// The right to run on the table; given back when the vCPU leaves its CPU.
+    pub permit: Option<Permit>,
 }
 
 /// See [`Hashed::again`].

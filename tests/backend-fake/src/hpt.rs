@@ -1,6 +1,8 @@
 //! POWER's hashed table on the fake: the shipped source of `backend_ppc64::hash`, walked by hardware as the
 //! architecture has it, and a guest whose one segment is as wide as its memory, with every page where its number says.
 
+use std::sync::Arc;
+
 use backend_ppc64::hash::edit::{NoRoom, Room};
 use backend_ppc64::hash::entry::Patience;
 use backend_ppc64::hash::place::{Segment, VRMA};
@@ -12,6 +14,7 @@ use hv_core::epoch::Cpu;
 use hv_core::isa::{Isa, VmTag};
 use hv_core::machine::Machine;
 use hv_core::mmu::flush::FlushBatch;
+use hv_core::mmu::ready::Readiness;
 use hv_core::radix::format::{Leaf, Prot, Rc};
 use hv_core::sync::Ordering;
 
@@ -44,6 +47,10 @@ impl Processor for FakeMachine {
 
     fn hashed(&self, _tag: VmTag) -> Option<Config> {
         Some(Config { size: Order::new(*SIZES.start())?, granule: LARGE_PAGE })
+    }
+
+    fn readiness(&self, _tag: VmTag) -> Option<Arc<Readiness>> {
+        Some(Readiness::new())
     }
 
     fn flush_entries(&self, tag: VmTag, entries: &[Gone]) {

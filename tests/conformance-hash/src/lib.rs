@@ -14,6 +14,7 @@ mod defer;
 mod enter;
 mod enter_refused;
 mod faults;
+mod first_run;
 mod guest;
 mod host;
 mod init;
@@ -34,7 +35,9 @@ where
 {
     let enter = enter::cases::<I>().into_iter().chain(enter_refused::cases());
     let others = remove::cases().into_iter().chain(change::cases()).chain(init::cases());
-    enter.chain(others).chain(faults::cases()).chain(host::cases()).chain(defer::cases()).chain(resize::cases())
+    let first = first_run::cases().into_iter().chain(first_run::others());
+    let others = others.chain(faults::cases()).chain(host::cases()).chain(defer::cases()).chain(resize::cases());
+    enter.chain(others).chain(first)
 }
 
 /// A module's list: names, rules and functions of a guest, each run in both modes, on memory in small pages or in large

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use backend_fake::FakeHpt;
 use backend_ppc64::hash::calls::{Called, Context, Counts, RealMode, TableCall, call};
+use backend_ppc64::hash::first_run::{NotYet, Offset, Wants};
 use backend_ppc64::hash::place::{Place, Segment, VRMA};
 use backend_ppc64::hash::table::GROUP;
 use backend_ppc64::hash::words::C;
-use hv_core::addr::{GfnRange, Gpa};
+use hv_core::addr::{GfnRange, Gpa, Order};
 use hv_core::epoch::{Cpu, Domain};
-use hv_core::machine::CpuId;
-use hv_core::sync::SMALL;
+use hv_core::machine::{CpuId, Machine};
+use hv_core::mmu::ready::{Drained, Left};
+use hv_core::sync::{SMALL, spin_loop};
 
 use super::vm::{TAG, Vm};
 use crate::scenario::{About, Model, Scenario, World};
@@ -32,7 +34,8 @@ const EXACT: u64 = 1 << (63 - 24);
 const SUCCESS: u64 = 0;
 
 /// For the list of all.
-pub static ALL: &[&dyn Model] = &[&FIRST_TOUCH, &STORED, &ENTERED, &REMOVED, &PROTECTED, &LATE, &STALE, &ROOM];
+pub static ALL: &[&dyn Model] =
+    &[&FIRST_TOUCH, &STORED, &ENTERED, &REMOVED, &PROTECTED, &LATE, &STALE, &ROOM, &FIRST_RUN, &REPLACED];
 
 /// A VM, and what a step has seen.
 pub struct Table {
@@ -185,6 +188,47 @@ fn wants_room(world: &Table, cpu: &Cpu) {
     assert_eq!(gpr[3], SUCCESS, "R4: a group with a free entry was called full");
 }
 
+/// What a first run makes ready here: as on ISA 2.07, so that there are registers to be seen.
+const WANTS: Wants = Wants { offset: Offset::Perhaps, rmo: None, page: Order::PAGE };
+
+/// A vCPU begins, and runs: everything that the builder wrote is there.
+fn first_run(world: &Table, cpu: &Cpu) {
+    let (m, memory) = (&world.vm.machine, &world.vm.memory);
+    let table = memory.stage2();
+    let permit = loop {
+        match table.begin(cpu, m, memory, &WANTS) {
+            Ok(permit) => break permit,
+            Err(NotYet::Wait) => spin_loop(),
+            Err(NotYet::Failed(why)) => panic!("R19: {why:?}"),
+        }
+    };
+    assert_eq!(table.first_run().registers(&permit).lpcr, 1 << 63, "R19: a vCPU runs with what LPCR was before");
+    let walk = m.epoch().enter(cpu);
+    let segment = Segment::new(VRMA).expect("a descriptor");
+    let area = table.parts().groups().min(PAGES);
+    let there = (0..area).all(|page| table.entry_for(m, &walk, &segment, page << 12).is_some());
+    assert!(there, "R19: a vCPU runs before its real-mode area is whole");
+    drop(walk);
+    // The last one out of a table that is drained.
+    if let Left::Last(drained) = permit.leave() {
+        take_apart(world, cpu, drained);
+    }
+}
+
+/// Takes all entries out, as whoever replaces a table does.
+fn take_apart(world: &Table, cpu: &Cpu, drained: Drained) {
+    for index in 0..world.vm.memory.stage2().parts().entries() {
+        made(&world.vm, cpu, TableCall::Remove, &[0, index, 0]);
+    }
+    drop(drained);
+}
+
+fn drains(world: &Table, cpu: &Cpu) {
+    if let Some(drained) = world.vm.memory.stage2().first_run().ready().drain() {
+        take_apart(world, cpu, drained);
+    }
+}
+
 static FIRST_TOUCH: Scenario<Table> = Scenario {
     about: About {
         name: "hpt-first-touch",
@@ -271,4 +315,26 @@ static ROOM: Scenario<Table> = Scenario {
     },
     world: || Table::new(crowded),
     steps: &[reads, wants_room],
+};
+
+static FIRST_RUN: Scenario<Table> = Scenario {
+    about: About {
+        name: "hpt-first-run",
+        rules: "R19,R20,R21",
+        race: "two vCPUs' first runs of one VM, both of which go on at once",
+        preemptions: 2,
+    },
+    world: || Table::new(|_, _| {}),
+    steps: &[first_run, first_run],
+};
+
+static REPLACED: Scenario<Table> = Scenario {
+    about: About {
+        name: "hpt-first-run-drain",
+        rules: "R19,R20",
+        race: "a first run against its table being drained, to be taken apart",
+        preemptions: 2,
+    },
+    world: || Table::new(|_, _| {}),
+    steps: &[drains, first_run],
 };
