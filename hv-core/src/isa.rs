@@ -10,7 +10,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders};
+use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders, Pfn};
 use crate::epoch::{Cpu, WalkGuard};
 use crate::guest::loader::{ByteOrder, Kernel, LoadError, Plan};
 use crate::guest::manifest::VmConfig;
@@ -278,8 +278,11 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
         Kernel::parse(file, Self::ELF_MACHINE)
     }
     /// The VM with this tag is about to be built: tells the machine what its tables must be made for, where that is not the
-    /// same for all.
-    fn prepare(_: &I::Machine, _: VmTag, _: &VmConfig) {}
+    /// same for all. Returns the first of the frames that its RAM is to be, all zeros, where hardware wants these and no others:
+    /// the machine keeps them.
+    fn prepare(_: &Cpu, _: &I::Machine, _: VmTag, _: &VmConfig) -> Option<Pfn> {
+        None
+    }
     /// Makes it for a VM with `vcpus` virtual CPUs; `None` if there is no memory for it.
     fn create(m: &I::Machine, vcpus: u16) -> Option<Self>;
     /// Builds what the guest finds in place of firmware; `None` if it does not fit its room.

@@ -7,6 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::addr::Pfn;
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{EndStep, Life};
 use crate::guest::manifest::{Huge, VmConfig};
@@ -14,6 +15,7 @@ use crate::heap::{self, Counted};
 use crate::host::{Backing, HugePolicy};
 use crate::hypervisor::Uses;
 use crate::isa::{Isa, Platform, Vcpu, VmTag};
+use crate::log::info;
 use crate::mmu::ready::{Drained, Permit, Readiness, State};
 use crate::mmu::{GfnCache, GuestMemory, MemoryConfig, Window};
 use crate::page::Store;
@@ -101,8 +103,12 @@ impl<I: Isa> Running<I> {
         store: &Arc<dyn Store<I::Machine>>,
     ) -> Result<Self, (NoMemory, Uses<I>)> {
         let config = &vm.config;
-        I::Platform::prepare(m, tag, config);
-        let memory = memory_of(config, &uses, store).and_then(|memory| GuestMemory::new(cpu, m, tag, memory).ok());
+        let fixed = I::Platform::prepare(cpu, m, tag, config);
+        if let Some(first) = fixed {
+            info!("VM {} has its RAM in one piece, from frame {=u64:#x}", index, first.0);
+        }
+        let memory =
+            memory_of(config, &uses, store, fixed).and_then(|memory| GuestMemory::new(cpu, m, tag, memory).ok());
         let Some(memory) = memory else { return Err((NoMemory, uses)) };
         let parts = || {
             if config.dirty_log {
@@ -126,7 +132,12 @@ impl<I: Isa> Running<I> {
 }
 
 /// The memory that the manifest asks for; `None` if its addresses cannot be had.
-fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>, store: &Arc<dyn Store<I::Machine>>) -> Option<MemoryConfig<I>> {
+fn memory_of<I: Isa>(
+    config: &VmConfig,
+    uses: &Uses<I>,
+    store: &Arc<dyn Store<I::Machine>>,
+    fixed: Option<Pfn>,
+) -> Option<MemoryConfig<I>> {
     let huge = match config.huge {
         Huge::Always => HugePolicy::Always,
         Huge::Advise => HugePolicy::Advise,
@@ -136,7 +147,8 @@ fn memory_of<I: Isa>(config: &VmConfig, uses: &Uses<I>, store: &Arc<dyn Store<I:
     let mut memory = MemoryConfig::from(config.memory);
     memory.hole = I::Platform::HOLE;
     memory.huge = huge;
-    memory.backing = uses.ram.as_ref().map_or(Backing::Anon, of);
+    let own = fixed.map_or(Backing::Anon, |first| Backing::Fixed { first });
+    memory.backing = uses.ram.as_ref().map_or(own, of);
     if let (Some(object), Some(gfns)) = (&uses.window, config.shared_window(I::Platform::HOLE)) {
         let window = Window { gfns, shift: 0, prot: Prot::all(), backing: of(object), huge };
         memory.windows.push(window).ok()?;

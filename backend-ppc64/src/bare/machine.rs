@@ -197,10 +197,11 @@ impl Host for Bare {
         self.drop_partition(tag);
     }
 
-    fn prepare(&self, tag: VmTag, config: &VmConfig) {
+    fn prepare(&self, _: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
         self.set_table(tag, hashed(config.memory, &config.cmdline));
         let limits = Limits { vcpus: config.vcpus, pages: config.memory >> PAGE_SHIFT };
         self.set_nest(tag, config.nested.then_some(limits));
+        None
     }
 
     fn table(&self, ram: u64, cmdline: &str) -> Table {

@@ -9,6 +9,7 @@
 
 use alloc::vec::Vec;
 
+use hv_core::addr::Pfn;
 use hv_core::epoch::{Cpu, Domain};
 use hv_core::guest::manifest::VmConfig;
 use hv_core::isa::VmTag;
@@ -139,7 +140,9 @@ impl Host for Nested {
     }
 
     /// The platform gives radix guests only.
-    fn prepare(&self, _: VmTag, _: &VmConfig) {}
+    fn prepare(&self, _: &Cpu, _: VmTag, _: &VmConfig) -> Option<Pfn> {
+        None
+    }
 
     fn table(&self, _: u64, _: &str) -> Table {
         Table::Radix

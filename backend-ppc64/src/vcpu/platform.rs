@@ -1,5 +1,7 @@
 //! What a guest finds in place of firmware: its device tree, the RTAS code, and the state of its first vCPU.
 
+use hv_core::addr::Pfn;
+use hv_core::epoch::Cpu;
 use hv_core::guest::loader::ByteOrder;
 use hv_core::guest::manifest::VmConfig;
 use hv_core::heap::list;
@@ -21,8 +23,8 @@ impl<I: Power> Platform<I> for Papr {
     const TREE_ROOM: u64 = 0x1_0000;
     const CODE_ROOM: u64 = RTAS_REGION;
 
-    fn prepare(m: &I::Machine, tag: VmTag, config: &VmConfig) {
-        m.prepare(tag, config);
+    fn prepare(cpu: &Cpu, m: &I::Machine, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
+        m.prepare(cpu, tag, config)
     }
 
     fn create(m: &I::Machine, vcpus: u16) -> Option<Self> {

@@ -1,5 +1,6 @@
 //! What differs between the ways to run POWER guests, so that the virtual CPU and its platform are written once.
 
+use hv_core::addr::Pfn;
 use hv_core::epoch::Cpu;
 use hv_core::guest::manifest::VmConfig;
 use hv_core::isa::{Isa, VmTag};
@@ -65,8 +66,9 @@ pub trait Host: Machine {
     fn moved(&self, tag: VmTag);
     /// Sets a VM's entry of the partition table, and has what was cached through the old one dropped.
     fn set_partition(&self, tag: VmTag, entry: [u64; 2]);
-    /// A VM is about to be built.
-    fn prepare(&self, tag: VmTag, config: &VmConfig);
+    /// A VM is about to be built. Returns the first of the frames that its RAM is to be, in one run and all zeros, if it has to
+    /// be these: a processor's real-mode offset wants it so.
+    fn prepare(&self, cpu: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn>;
     /// The table that a VM with so many bytes of RAM and this command line has.
     fn table(&self, ram: u64, cmdline: &str) -> Table;
     /// What is known of the processors' weaknesses, for the guests.
