@@ -5,7 +5,7 @@
 //! first run does ([`crate::hash::first_run`]). What that area leaves out of large memory, and what the guest has thrown out of
 //! it, is put as it is missed.
 
-use hv_core::addr::{Gpa, Order};
+use hv_core::addr::Gpa;
 use hv_core::epoch::{Cpu, WalkGuard};
 use hv_core::heap::boxed;
 use hv_core::machine::Machine;
@@ -21,9 +21,10 @@ use crate::hash::calls::{self, Called, Context, Counts, RealMode};
 use crate::hash::edit::Room;
 use crate::hash::entry::Patience;
 use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
-use crate::hash::first_run::{BOLTED, NotYet, OPEN, Offset, Wants};
+use crate::hash::first_run::{NotYet, OPEN};
 use crate::hash::place::{Segment, VRMA};
 use crate::hash::table::GROUP;
+use crate::hash::words::BOLTED;
 use crate::hash::{Claim, HashStage2, MayBeHashed};
 use crate::vcpu::cpu::State;
 use crate::vcpu::exits::{DSISR_STORE, Reflected};
@@ -53,9 +54,6 @@ pub enum Left {
     Broken(&'static str),
 }
 
-/// ISA 3.0 has no offset, and QEMU's processors no other pages in the virtual real mode area: they look for 4 KiB.
-const WANTS: Wants = Wants { offset: Offset::Never, rmo: None, page: Order::PAGE };
-
 /// One at a time puts entries of the virtual real mode area, so that no page gets two.
 static PUTTING: Mutex<()> = Mutex::new(());
 
@@ -73,13 +71,17 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
     // Looked at before every entry: whoever drains the table kicks those inside, and waits until they have looked.
     if hashed.permit.is_none() || table.first_run().ready().state() != Ready::Ready {
         hashed.permit = None;
-        match table.begin(cpu, m, run.memory, &WANTS) {
-            Ok(permit) => hashed.permit = Some(permit),
+        match table.begin(cpu, m, run.memory, &m.wants(tag, table)) {
+            Ok(permit) => {
+                hashed.lpcr = m.run_with(table.first_run().registers(&permit));
+                hashed.permit = Some(permit);
+            }
             // As if it had been interrupted: whatever is asked of this CPU meanwhile comes first.
             Err(NotYet::Wait) => return Left::By(0x500),
             Err(NotYet::Failed(why)) => return Left::Broken(why.why()),
         }
     }
+    hv.lpcr |= hashed.lpcr;
     loop {
         let vector = match hashed.again {
             Again::Call => 0xc00,

@@ -15,19 +15,21 @@ use core::num::NonZeroU16;
 
 use hv_core::addr::{Order, PAGE_SHIFT, Pfn};
 use hv_core::epoch::{Cpu, Domain};
-use hv_core::guest::manifest::{MAX_VMS, VmConfig};
+use hv_core::guest::manifest::{Backing, MAX_VMS, VmConfig};
 use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
 use hv_core::mmu::ready::Readiness;
 use hv_core::page::Frames;
 use hv_core::radix::format::TableRef;
-use hv_core::sync::{AtomicU16, Mutex, Ordering};
+use hv_core::sync::{AtomicU16, Mutex, Ordering, spin_loop};
 
 use super::opal::Opal;
+use super::stale::Stale;
 use super::{enter, linear, tlb};
 use crate::boot::inventory::Inventory;
-use crate::hash::{Config, Gone, Layout, Processor};
+use crate::hash::first_run::{self, Offset, Rmo, Wants, rmls};
+use crate::hash::{Config, Gone, HashStage2, Layout, Processor};
 use crate::inside::Inside;
 use crate::nested_host::children::{self, Limits};
 use crate::papr::fdt::Table;
@@ -59,6 +61,12 @@ pub struct Bare {
     nests: Mutex<Vec<(VmTag, Limits)>>,
     /// Names in translation caches that guests of guests may have, one bit each.
     names: Mutex<[u64; TAGS / 64]>,
+    /// Which processors these are: ISA 2.07 is POWER8.
+    layout: Layout,
+    /// What no instruction drops for all CPUs.
+    stale: Stale,
+    /// By tag: the frames that the VM's RAM is, in one run; see [`Host::prepare`].
+    offsets: [Mutex<Option<Rmo>>; MAX_VMS + 1],
     /// By tag: who may run the VM, if its table is a hashed one.
     ready: [Arc<Readiness>; MAX_VMS + 1],
     /// Calendar time in seconds, less the timebase's at that moment.
@@ -86,7 +94,8 @@ impl core::fmt::Display for BareError {
 impl Bare {
     /// Takes the machine over, and makes the boot CPU, which calls this once, fit to enter guests.
     pub fn new(found: &Inventory, frames: Frames, opal: &Opal) -> Result<Self, BareError> {
-        opal.little_endian_radix().map_err(BareError::BigEndian)?;
+        let layout = Layout::of(sprs::pvr());
+        opal.little_endian(layout).map_err(BareError::BigEndian)?;
         let domain = Domain::new();
         // The boot CPU, which joins for good later.
         let cpu = domain.cpu(CpuId(0)).ok_or(BareError::NoMemory)?;
@@ -106,6 +115,9 @@ impl Bare {
             hashed: [const { AtomicU16::new(0) }; TAGS],
             nests: Mutex::new(Vec::new()),
             names: Mutex::new(spare_names()),
+            layout,
+            stale: Stale::new(),
+            offsets: [const { Mutex::new(None) }; MAX_VMS + 1],
             ready: core::array::from_fn(|_| Readiness::new()),
             calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
         };
@@ -115,7 +127,7 @@ impl Bare {
 
     /// Makes the calling CPU fit to enter guests. Once, as it comes up.
     pub fn arrive(&self) -> Result<(), BareError> {
-        if enter::arrive(self.partitions.register()) { Ok(()) } else { Err(BareError::NoMemory) }
+        if enter::arrive(self.layout, self.partitions.register()) { Ok(()) } else { Err(BareError::NoMemory) }
     }
 
     /// States which kind of table the VM with this tag has when it is built next: a hashed one, or a tree.
@@ -142,8 +154,63 @@ impl Bare {
     fn drop_partition(&self, tag: VmTag) {
         match self.hashed(tag) {
             None => tlb::drop_partition(tag),
+            Some(_) if self.layout == Layout::Isa207 => self.stale.changed(tag),
             Some(_) => tlb::drop_hashed(tag),
         }
+    }
+
+    /// Has every CPU forget what it has cached of the VM, and waits for those that are inside it.
+    fn forget(&self, tag: VmTag) {
+        let all = self.threads.len();
+        match self.layout {
+            Layout::Isa207 => {
+                self.stale.changed(tag);
+                self.inside.wait(tag, all, || {}, |cpu| self.kick(cpu));
+            }
+            Layout::Isa300 => self.inside.wait(tag, all, || self.drop_partition(tag), |cpu| self.kick(cpu)),
+        }
+    }
+
+    /// What the first run of the VM makes ready.
+    pub fn wants(&self, tag: VmTag, table: &HashStage2) -> Wants {
+        match self.layout {
+            // ISA 3.0 has no offset. QEMU's processors know no other pages in the virtual real mode area: LPCR[VRMASD] is
+            // not theirs, and the partition table's page size is not looked at.
+            Layout::Isa300 => Wants { offset: Offset::Never, rmo: None, page: Order::PAGE },
+            Layout::Isa207 => {
+                let rmo = self.offsets.get(usize::from(tag.0.get())).and_then(|rmo| *rmo.lock());
+                Wants { offset: Offset::Perhaps, rmo, page: table.granule() }
+            }
+        }
+    }
+
+    /// Has the vCPU that is loaded on the calling CPU run with what its VM's first run made ready. Returns bits of LPCR.
+    pub fn run_with(&self, registers: first_run::Registers) -> u64 {
+        match self.layout {
+            Layout::Isa300 => enter::LPCR_300,
+            Layout::Isa207 => {
+                enter::set_offset_207(registers.rmor);
+                registers.lpcr
+            }
+        }
+    }
+
+    /// Frames for the RAM of a VM of POWER8, all zeros, if they can be had: for each of its lives the same.
+    fn offset(&self, cpu: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
+        // What a guest stores with its translation off goes by no entry: nobody could tell which pages those are.
+        let may = config.backing == Backing::Anon && !config.dirty_log && rmls(config.memory).is_some();
+        if self.layout == Layout::Isa300 || !may {
+            return None;
+        }
+        let pages = config.memory >> PAGE_SHIFT;
+        let order = Order::covering(pages)?;
+        let mut rmo = self.offsets.get(usize::from(tag.0.get()))?.lock();
+        if rmo.is_none() {
+            *rmo = self.memory.frames.alloc(cpu, order).map(|frames| Rmo { first: frames.into_pfn(), pages });
+        }
+        let first = (*rmo)?.first;
+        self.memory.zero(first, order);
+        Some(first)
     }
 
     /// The hardware's number of a CPU.
@@ -168,16 +235,24 @@ fn linear(memory: &Memory, cpu: &Cpu) -> Option<linear::Frames> {
     Some(tables)
 }
 
-/// The hashed table of a VM with so many bytes of RAM, if its kernel gives up radix tables. Its memory comes page by page.
-fn hashed(ram: u64, cmdline: &str) -> Option<Config> {
-    let given_up = cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX);
+/// The hashed table of a VM with so many bytes of RAM, if its kernel gives up radix tables or there are none. Its memory
+/// comes page by page.
+fn hashed(layout: Layout, ram: u64, cmdline: &str) -> Option<Config> {
+    let given_up = layout == Layout::Isa207 || cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX);
     given_up.then(|| Config::for_ram(ram, Order::PAGE))
 }
 
 impl Host for Bare {
     #[inline]
     fn enter(&self, cpu: &Cpu, tag: VmTag, hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
-        self.inside.with(cpu, tag, || enter::enter(hv, registers))
+        self.inside.with(cpu, tag, || {
+            if self.layout == Layout::Isa207 && self.stale.entering(cpu, tag) {
+                // In place of the partition table that hardware does not look at.
+                enter::set_table_207(self.partitions.first(tag));
+                tlb::drop_own_207();
+            }
+            enter::enter(hv, registers)
+        })
     }
 
     fn load(&self, hv: &HvGuestState) {
@@ -197,16 +272,16 @@ impl Host for Bare {
         self.drop_partition(tag);
     }
 
-    fn prepare(&self, _: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
-        self.set_table(tag, hashed(config.memory, &config.cmdline));
+    fn prepare(&self, cpu: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
+        self.set_table(tag, hashed(self.layout, config.memory, &config.cmdline));
         let limits = Limits { vcpus: config.vcpus, pages: config.memory >> PAGE_SHIFT };
         self.set_nest(tag, config.nested.then_some(limits));
-        None
+        self.offset(cpu, tag, config)
     }
 
     fn table(&self, ram: u64, cmdline: &str) -> Table {
         let log2 = |config: Config| PAGE_SHIFT + u32::from(config.size.get());
-        hashed(ram, cmdline).map_or(Table::Radix, |config| Table::Hashed { log2: log2(config) })
+        hashed(self.layout, ram, cmdline).map_or(Table::Radix, |config| Table::Hashed { log2: log2(config) })
     }
 
     fn characteristics(&self) -> Option<Characteristics> {
@@ -216,7 +291,7 @@ impl Host for Bare {
 
 impl Processor for Bare {
     fn layout(&self) -> Layout {
-        Layout::Isa300
+        self.layout
     }
 
     fn hashed(&self, tag: VmTag) -> Option<Config> {
@@ -235,7 +310,7 @@ impl Processor for Bare {
 
     fn go_by(&self, tag: VmTag, entry: u64) {
         self.partitions.set(tag, [entry, Papr::NO_PROCESS_TABLE]);
-        tlb::drop_hashed(tag);
+        self.drop_partition(tag);
     }
 }
 
@@ -288,8 +363,7 @@ impl Machine for Bare {
 
     fn flush(&self, batch: FlushBatch) -> Flushed {
         if batch.scope() != Scope::Nothing {
-            let tag = batch.tag();
-            self.inside.wait(tag, self.threads.len(), || self.drop_partition(tag), |cpu| self.kick(cpu));
+            self.forget(batch.tag());
         }
         batch.completed()
     }
@@ -303,10 +377,14 @@ impl Machine for Bare {
 
     fn interrupts(&self, _: &Cpu) -> Interrupts {
         // Whatever a doorbell was about is looked for after this.
-        // SAFETY: takes back an interrupt of the calling CPU; barriers.
+        // SAFETY: takes back an interrupt of the calling CPU; `msgsync`, which POWER8 neither has nor needs; barriers.
         unsafe {
-            asm!(".long 0x7c0001dc | 5 << 11", ".long 0x7c0006ec", "lwsync", in("r5") 5_u64 << 27, options(nostack))
-        };
+            asm!(".long 0x7c0001dc | 5 << 11", in("r5") 5_u64 << 27, options(nostack));
+            if self.layout == Layout::Isa300 {
+                asm!(".long 0x7c0006ec", options(nostack));
+            }
+            asm!("lwsync", options(nostack));
+        }
         Interrupts::empty()
     }
 
@@ -326,6 +404,9 @@ impl Machine for Bare {
     fn random(&self) -> Option<u64> {
         /// What `darn` returns if the generator fails.
         const NONE: u64 = u64::MAX;
+        if self.layout == Layout::Isa207 {
+            return None;
+        }
         let number: u64;
         // SAFETY: reads the processor's generator: `darn 3,1`, a conditioned number.
         unsafe { asm!(".long 0x7c6105e6", out("r3") number, options(nomem, nostack)) };
@@ -335,6 +416,15 @@ impl Machine for Bare {
     fn idle(&self, _: &Cpu, until: Instant) {
         /// The shallowest sleep, in which nothing is lost, and out of which execution goes on (PSSCR: RL = 0, EC = ESL = 0).
         const SHALLOW: u64 = 0x300;
+        /// Looks at the clock of a CPU that cannot be stopped so, before whoever called looks for work again.
+        const LOOKS: usize = 64;
+        if self.layout == Layout::Isa207 {
+            // `nap` would wake by a system reset: it is not worth a vector.
+            for _ in 0..LOOKS {
+                spin_loop();
+            }
+            return;
+        }
         let ticks = until.0.saturating_sub(sprs::timebase());
         sprs::set_decrementer(i32::try_from(ticks).unwrap_or(i32::MAX));
         mtspr!(855, SHALLOW);

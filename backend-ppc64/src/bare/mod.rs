@@ -1,9 +1,10 @@
-//! Trivet in hypervisor mode of a bare machine under skiboot: POWER9 and POWER10.
+//! Trivet in hypervisor mode of a bare machine under skiboot: POWER9 and POWER10; POWER8, with hashed tables only.
 //!
 //! What a platform with nested HV does for `nested` is done here: `enter` is its `H_ENTER_NESTED`, of the same two
 //! blocks; `machine` owns the partition table, translation caches and CPUs; `opal` is firmware.
 
 pub mod linear;
+pub mod stale;
 pub mod stubs;
 pub mod words;
 

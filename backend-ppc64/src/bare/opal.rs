@@ -6,6 +6,8 @@
 
 use hv_core::machine::Console;
 
+use crate::hash::Layout;
+
 unsafe extern "C" {
     fn trivet_call_opal(token: u64, a: u64, b: u64, c: u64, base: u64, entry: u64) -> i64;
 }
@@ -72,10 +74,12 @@ impl Opal {
         }
     }
 
-    /// Has the calling CPU and those that have not been started take interrupts little-endian and use radix tables.
-    pub fn little_endian_radix(&self) -> Result<(), i64> {
+    /// Has the calling CPU and those that have not been started take interrupts little-endian and, if they know them, use
+    /// radix tables.
+    pub fn little_endian(&self, layout: Layout) -> Result<(), i64> {
+        let radix = if layout == Layout::Isa207 { 0 } else { MMU_RADIX };
         // SAFETY: no buffers; the caller runs with interrupts off and translation off, which is all that it changes.
-        match unsafe { self.call(REINIT_CPUS, HILE_LE | MMU_RADIX, 0, 0) } {
+        match unsafe { self.call(REINIT_CPUS, HILE_LE | radix, 0, 0) } {
             SUCCESS => Ok(()),
             status => Err(status),
         }

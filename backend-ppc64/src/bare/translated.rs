@@ -11,16 +11,21 @@
 use core::arch::asm;
 
 use super::enter::OWN_LPCR;
+use crate::hash::Layout;
 use crate::vcpu::hashed::Hashed;
 use crate::vcpu::msr::{DR, IR};
-use crate::vcpu::sprs::{machine_state, mfspr, mtspr};
+use crate::vcpu::sprs::{machine_state, mfspr, mtspr, pvr};
 
 /// Instruction and data translation.
 const BOTH: u64 = IR | DR;
 
 /// Does `work` with translation on. A guest with a hashed table, whose segments these are, is loaded on the calling CPU before
-/// and after, and not meanwhile. `None`, and nothing is done, on a CPU that does not turn translation on; a bug.
+/// and after, and not meanwhile. On POWER8, which has no trees, translation stays off. `None`, and nothing is done, on a CPU that
+/// does not turn translation on; a bug.
 pub fn translated<T>(segments: &mut Hashed, work: impl FnOnce() -> T) -> Option<T> {
+    if Layout::of(pvr()) == Layout::Isa207 {
+        return Some(work());
+    }
     // Segments of a guest are nothing that a CPU with a tree should find.
     segments.save();
     Hashed::clear();

@@ -13,8 +13,9 @@
 //! - **It fails as a whole** (N5): entries that were put are removed, the state is Empty again, the next run tries anew.
 //! - **Nothing is resolved**: entries of pages that are not there are absent, and their first access is a fault. So slots
 //!   may be made long before there is anything behind them.
-//! - **A table that is replaced** (H_RESIZE_HPT_COMMIT) is drained, swapped by who gets the `Drained`, and made ready anew
-//!   by the next run, which leaves alone what is there already.
+//! - **A table that becomes another** takes the area with it (`resize.rs`), since its entries are bolted.
+//! - **A drain** keeps vCPUs out, for who takes the area away; the next run makes it ready anew, and leaves alone what is
+//!   there.
 //!
 //! Pages beyond the area the guest reaches with its translation on. Sources: Power ISA v2.07B, Book III-S 5.7.3 (real
 //! mode, VRMA, RMOR), LPCR; v3.0B, Book III 5.7.3 (no offset any more).
@@ -37,11 +38,9 @@ use super::claim::Hashed;
 use super::place::{Segment, vrma};
 use super::stage2::HashStage2;
 use super::table::{GROUP, Processor};
-use super::words::VALID;
+use super::words::{BOLTED, VALID};
 use crate::papr::status::Status;
 
-/// v: the guest's own calls do not take the entry for one that may be replaced (LoPAPR: software use, "bolted").
-pub const BOLTED: u64 = 0x10;
 /// r: coherent memory, anything allowed in any state.
 pub const OPEN: u64 = 0x12;
 /// H_ENTER: this entry, and no other of its group.

@@ -78,6 +78,16 @@ const SEGMENT_300_SHIFT: u32 = 58;
 const SEGMENT_300: u64 = 3 << SEGMENT_300_SHIFT;
 
 impl Layout {
+    /// That of the processor with this version register.
+    #[must_use]
+    pub const fn of(pvr: u32) -> Self {
+        match pvr >> 16 {
+            // POWER8E, POWER8NVL, POWER8.
+            0x004b..=0x004d => Self::Isa207,
+            _ => Self::Isa300,
+        }
+    }
+
     /// The two words as they stand in memory, less their byte order.
     pub fn split(self, v: u64, r: u64) -> (u64, u64) {
         match self {

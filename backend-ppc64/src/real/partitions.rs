@@ -42,6 +42,12 @@ impl Partitions {
         self.store(0, entry);
     }
 
+    /// The first doubleword of a VM's entry, in register order, for processors that do not look here themselves.
+    #[must_use]
+    pub fn first(&self, tag: VmTag) -> u64 {
+        self.0.get(usize::from(tag.0.get())).map_or(0, |[first, _]| u64::from_be(first.load(Ordering::Acquire)))
+    }
+
     fn store(&self, partition: usize, entry: [u64; 2]) {
         let Some(cells) = self.0.get(partition) else { return };
         cells[1].store(entry[1].to_be(), Ordering::Relaxed);

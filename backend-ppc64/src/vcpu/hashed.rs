@@ -19,6 +19,8 @@ pub struct Hashed {
     pub again: Again,
     /// The right to run on the table; given back when the vCPU leaves its CPU.
     pub permit: Option<Permit>,
+    /// Bits of LPCR that are this VM's; valid with a permit.
+    pub lpcr: u64,
 }
 
 /// See [`Hashed::again`].

@@ -6,6 +6,8 @@ use hv_core::flat::Writer;
 /// A processor that runs guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Processor {
+    /// Power ISA 2.07: hashed tables only.
+    Power8,
     /// Power ISA 3.0.
     Power9,
     /// Power ISA 3.1.
@@ -31,6 +33,8 @@ const SEGMENT_BUFFER: u32 = 32;
 const RADIX_ATTRIBUTE: usize = 40;
 /// Bytes of the processor attributes that follow.
 const ATTRIBUTES: usize = 66;
+/// Those that a kernel of POWER8 knows: what comes behind is of ISA 3.0.
+const ATTRIBUTES_207: usize = 24;
 
 /// Processor attributes that guests get (PAPR, "ibm,pa-features"): byte, bits of it, bit 0 being the highest. What is not
 /// here is not there: transactional memory (byte 22), a decrementer of more than 32 bits (byte 24), a second data
@@ -68,6 +72,7 @@ impl Processor {
     #[must_use]
     pub const fn from_pvr(pvr: u32) -> Option<Self> {
         match pvr >> 16 {
+            0x004b..=0x004d => Some(Self::Power8),
             0x004e => Some(Self::Power9),
             0x0080 => Some(Self::Power10),
             _ => None,
@@ -76,6 +81,7 @@ impl Processor {
 
     const fn node_name(self) -> &'static str {
         match self {
+            Self::Power8 => "PowerPC,POWER8",
             Self::Power9 => "PowerPC,POWER9",
             Self::Power10 => "PowerPC,POWER10",
         }
@@ -85,6 +91,7 @@ impl Processor {
     /// the errata of one revision.
     const fn logical_pvr(self) -> u32 {
         match self {
+            Self::Power8 => 0x0f00_0004,
             Self::Power9 => 0x0f00_0005,
             Self::Power10 => 0x0f00_0006,
         }
@@ -125,7 +132,8 @@ fn cpu(cpus: &mut Writer, c: &TreeConfig<'_>, processor: Processor, number: u32)
             ("ibm,spurr", 1),
         ];
         cells.iter().for_each(|(name, value)| node.cell(name, *value));
-        node.bytes("ibm,pa-features", &pa_features(c.table));
+        let attributes = if processor == Processor::Power8 { ATTRIBUTES_207 } else { ATTRIBUTES };
+        node.bytes("ibm,pa-features", &pa_features(c.table, attributes)[..2 + attributes]);
         match c.table {
             Table::Radix => node.cells("ibm,processor-radix-AP-encodings", &RADIX_PAGES),
             Table::Hashed { log2 } => {
@@ -138,10 +146,10 @@ fn cpu(cpus: &mut Writer, c: &TreeConfig<'_>, processor: Processor, number: u32)
     });
 }
 
-/// One attribute descriptor: its length, its kind (0), the attributes.
-fn pa_features(table: Table) -> [u8; 2 + ATTRIBUTES] {
+/// One attribute descriptor: its length, its kind (0), the attributes. No more than `attributes` of them count.
+fn pa_features(table: Table, attributes: usize) -> [u8; 2 + ATTRIBUTES] {
     let mut bytes = [0; 2 + ATTRIBUTES];
-    bytes[0] = ATTRIBUTES as u8;
+    bytes[0] = attributes as u8;
     for (byte, bits) in PA_FEATURES {
         if byte == RADIX_ATTRIBUTE && table != Table::Radix {
             continue;

@@ -80,7 +80,7 @@ pub struct TreeConfig<'a> {
 /// Why there is no tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeError {
-    /// No radix guest runs on a processor of this version.
+    /// No guest runs on a processor of this version, or none with a radix tree.
     UnknownProcessor(u32),
     /// A VM has at least one vCPU.
     NoProcessors,
@@ -101,7 +101,7 @@ pub enum TreeError {
 impl fmt::Display for TreeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownProcessor(pvr) => write!(f, "processor {pvr:#010x} is neither POWER9 nor POWER10"),
+            Self::UnknownProcessor(pvr) => write!(f, "processor {pvr:#010x} is none for this guest"),
             Self::NoProcessors => write!(f, "a VM needs at least one vCPU"),
             Self::Memory(bytes) => write!(f, "{bytes:#x} bytes of memory is not a number of pages"),
             Self::Rtas(at) => write!(f, "no room for run-time firmware at {:#x}", at.0),
@@ -169,7 +169,9 @@ fn check(c: &TreeConfig<'_>) -> Result<Processor, TreeError> {
     if c.bootargs.contains('\0') || c.name.contains('\0') {
         return Err(TreeError::ZeroByte);
     }
-    Processor::from_pvr(c.pvr).ok_or(TreeError::UnknownProcessor(c.pvr))
+    Processor::from_pvr(c.pvr)
+        .filter(|processor| *processor != Processor::Power8 || c.table != Table::Radix)
+        .ok_or(TreeError::UnknownProcessor(c.pvr))
 }
 
 /// What PAPR calls option vector 5: the outcome of the negotiation. The first byte is the length less one; after it,

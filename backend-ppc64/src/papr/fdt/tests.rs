@@ -80,7 +80,20 @@ fn every_vcpu_has_its_node_and_number() {
             assert_eq!(bytes(&cpu, "device_type"), b"cpu\0");
         }
     }
-    assert_eq!(Processor::from_pvr(0x004d_0200), None);
+    assert_eq!(Processor::from_pvr(0x004d_0200), Some(Processor::Power8));
+    assert_eq!(Processor::from_pvr(0x003f_0201), None, "POWER7");
+}
+
+/// POWER8 has no radix trees, and its kernels know attributes up to transactional memory's.
+#[test]
+fn power8_gets_hashed_tables_and_the_attributes_of_its_time() {
+    let c = TreeConfig { pvr: 0x004d_0200, table: Table::Hashed { log2: 22 }, ..config() };
+    let blob = build(&c).unwrap();
+    let cpu = parse(&blob).find_node("/cpus/PowerPC,POWER8@0").unwrap();
+    let features = bytes(&cpu, "ibm,pa-features");
+    assert_eq!((features.len(), features[0], features[2 + 6], features[2 + 22]), (26, 24, 0x80, 0));
+    assert_eq!(cell(&cpu, "cpu-version"), 0x0f00_0004);
+    assert_eq!(build(&TreeConfig { table: Table::Radix, ..c }).unwrap_err(), TreeError::UnknownProcessor(0x004d_0200));
 }
 
 /// A kernel that is not told maps nothing larger than 64 KiB, and one that is told wrong invalidates the wrong entries.
