@@ -29,10 +29,10 @@ pub struct Stale {
 impl Stale {
     /// Nobody has anything.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
-            changes: [const { AtomicU32::new(0) }; MAX_VMS + 1],
-            seen: [const { Seen(AtomicU64::new(0)) }; MAX_CPUS],
+            changes: core::array::from_fn(|_| AtomicU32::new(0)),
+            seen: core::array::from_fn(|_| Seen(AtomicU64::new(0))),
         }
     }
 
