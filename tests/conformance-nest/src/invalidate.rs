@@ -13,7 +13,7 @@ use hv_core::vcpu::exit::Access;
 use crate::l1::{ALL, AT, BLOCK, L1, LPID, OTHER_ROOT, PAGE, PROCESSES, R, READ, TABLE, tree};
 use crate::{cases, on_l1};
 
-cases! { 15:
+cases! { 16:
     "nest-host-takes-a-page-from-all-its-names", "R9", Never, discarded;
     "nest-host-takes-a-page-of-a-large-leaf", "R9", Always, discarded_of_large;
     "nest-large-leaf-goes-with-all-that-is-derived-of-it", "R18", Always, whole;
@@ -28,6 +28,7 @@ cases! { 15:
     "nest-new-tree-by-entry", "R9", Never, new_tree_by_entry;
     "nest-new-process-table-keeps-the-tree", "R9", Never, processes;
     "nest-edit-during-a-fault-is-noticed", "R5", Never, edit;
+    "nest-edit-that-l1-keeps-to-itself-is-found-by-a-fault", "G2", Never, unsaid;
     "nest-discard-during-a-fault-is-noticed", "R6", Never, discard_between;
 }
 
@@ -184,6 +185,15 @@ fn edit(l1) {
     check(answer == Answer::Enter && l1.leaf(AT).is_none(), "L2 has what L1 took away meanwhile")?;
     check(l1.nest().counts()[3] == before + 1, "the fault was not taken again")?;
     check(l1.fault(AT, Access::Read) == Answer::Leave(NO_TRANSLATION), "what L1 took away is back")
+}
+
+fn unsaid(l1) {
+    l1.map(AT, PAGE, READ | R)?;
+    l1.loads(AT)?;
+    // Nothing traps, and nothing is said. What L2 may load stays as it was; what it gets by a fault is what L1 has now.
+    l1.map(AT, PAGE + 1, ALL)?;
+    l1.stores(AT, 5)?;
+    check(l1.read((PAGE + 1) << 12)? == 5 && l1.read(PAGE << 12)? == 0, "a store went where L1 pointed before")
 }
 
 fn discard_between(l1) {
