@@ -14,17 +14,17 @@ use alloc::vec::Vec;
 use hv_core::addr::{Gfn, GfnRange, Gpa, Order};
 use hv_core::epoch::Cpu;
 use hv_core::isa::VmTag;
-use hv_core::machine::{CpuId, Machine};
-use hv_core::mmu::derived::{Derived, Refused, Wish};
-use hv_core::radix::format::{Prot, Pte, Rc, TableRef};
+use hv_core::machine::Machine;
+use hv_core::mmu::derived::Derived;
+use hv_core::radix::format::Pte;
 use hv_core::radix::{Radix, Stage2Format};
 use hv_core::sync::{AtomicU64, Mutex, Ordering};
-use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
 
+use super::guest::{Guest, destroy, place};
+pub use super::guest::{Limits, Partitions};
 use super::tlbie::Reach;
-use super::walk::{Missed, Partition, PartitionTable, Read, walk};
-use crate::vcpu::exits::{NO_TRANSLATION, PROTECTION, SET_RC, UNSUPPORTED};
+use super::walk::{Partition, PartitionTable};
 
 /// L2s beside those that vCPUs hold.
 pub const SPARE: usize = 8;
@@ -32,83 +32,28 @@ pub const SPARE: usize = 8;
 const PAGES_PER_FRAME: u64 = 128;
 /// And so many in any case: a few roots.
 const FRAMES: u64 = 256;
-/// vCPUs of one L2 whose CPUs are remembered.
-const PLACES: usize = 64;
-
-/// A machine whose partition table has entries for L2s.
-pub trait Partitions: Machine {
-    /// What the VM with this tag may have of L2s; `None` if none.
-    fn nest(&self, tag: VmTag) -> Option<Limits>;
-    /// Takes a name for an L2 that nobody has; `None` if there is none left.
-    fn take_name(&self) -> Option<VmTag>;
-    /// Gives one back, of which nothing is cached any more.
-    fn give_name(&self, tag: VmTag);
-    /// Sets its entry of the partition table: the root of its derived table, and doubleword 1; `None`: it has none any more. What
-    /// was cached through the old one is dropped. False if no entry can point there.
-    #[must_use]
-    fn set_child(&self, tag: VmTag, entry: Option<(TableRef, u64)>) -> bool;
-    /// A vCPU of it came to another CPU: what CPUs have cached of it is dropped, because a guest invalidates where it is only.
-    fn child_moved(&self, tag: VmTag);
-}
-
-/// What an L1 is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Its virtual CPUs.
-    pub vcpus: u16,
-    /// Its memory in pages, from 0.
-    pub pages: u64,
-}
-
 /// All L2s of one L1.
 #[derive(Debug)]
 pub struct Nest<F> {
-    derived: Derived<F>,
+    pub(super) derived: Derived<F>,
     /// L1's partition table, as its register's image; 0 if it has set none.
     table: AtomicU64,
-    guests: Mutex<Vec<Guest<F>>>,
+    pub(super) guests: Mutex<Vec<Guest<F>>>,
     most: usize,
     frames: u64,
-    counts: Counts,
-}
-
-/// One L2.
-#[derive(Debug)]
-struct Guest<F> {
-    /// L1's number.
-    lpid: u32,
-    tag: VmTag,
-    table: Arc<Radix<F>>,
-    /// L1's entry as it was last read.
-    partition: Partition,
-    /// vCPUs of L1 that hold it.
-    holders: u32,
-    /// When it was last entered: the number of entries then.
-    used: u64,
-    /// Where its vCPUs ran last, by L1's tokens.
-    places: Vec<(u32, CpuId)>,
+    pub(super) counts: Counts,
 }
 
 /// What happened, for statistics.
 #[derive(Debug)]
-struct Counts {
+pub(super) struct Counts {
     entries: AtomicU64,
-    faults: AtomicU64,
-    published: AtomicU64,
-    retries: AtomicU64,
-}
-
-/// What an L2's fault came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// L2 goes on; it faults again if it must.
-    Enter,
-    /// L1's own second stage has to allow this first.
-    Parent(Gpa, Access),
-    /// L1 has to answer it: why, as HDSISR has it.
-    Leave(u64),
-    /// There is no memory for the derived table, even after the others were emptied.
-    NoMemory,
+    /// Faults that were looked at.
+    pub faults: AtomicU64,
+    /// Those that ended with an entry.
+    pub published: AtomicU64,
+    /// Those that something came between.
+    pub retries: AtomicU64,
 }
 
 /// No memory, or no name, for another L2.
@@ -280,63 +225,6 @@ impl<F: Stage2Format> Nest<F> {
         Ok(())
     }
 
-    /// Answers an L2's fault: its access to its own address `at`. The caller holds no guard.
-    pub fn fault<M: Partitions>(
-        &self,
-        cpu: &Cpu,
-        m: &M,
-        parent: &Radix<F>,
-        read: &Read<'_>,
-        held: VmTag,
-        (at, access): (Gpa, Access),
-    ) -> Answer {
-        self.counts.faults.fetch_add(1, Ordering::Relaxed);
-        // Before anything of L1's is read (R5).
-        let seq = self.derived.sample();
-        let tree = self.guests.lock().iter().find(|guest| guest.tag == held).map_or(0, |guest| guest.partition.tree);
-        let found = match walk(read, tree, at) {
-            Ok(found) => found,
-            Err(Missed::Hole) => return Answer::Leave(NO_TRANSLATION),
-            Err(Missed::Malformed | Missed::Memory(_, MemError::BadAddress)) => return Answer::Leave(UNSUPPORTED),
-            Err(Missed::Memory(at, MemError::NoMemory)) => return Answer::Parent(at, Access::Read),
-        };
-        let (need, marks) = match access {
-            Access::Read => (Prot::READ, Rc::REFERENCED),
-            Access::Write => (Prot::WRITE, Rc::all()),
-            Access::Fetch => (Prot::EXEC, Rc::REFERENCED),
-        };
-        if !found.prot.contains(need) {
-            return Answer::Leave(PROTECTION);
-        }
-        if !found.rc.contains(marks) {
-            return Answer::Leave(SET_RC);
-        }
-        // L1 wants to be told of the first store.
-        let unmarked = if found.rc.contains(Rc::CHANGED) { Prot::empty() } else { Prot::WRITE };
-        let wish = Wish {
-            child: held,
-            at: at.page(),
-            from: found.from.page(),
-            order: found.order,
-            prot: found.prot.difference(unmarked),
-            need,
-        };
-        let resolved = self.derived.resolve(m, &m.epoch().enter(cpu), parent, seq, wish);
-        match resolved.and_then(|resolved| self.derived.publish(cpu, m, parent, resolved)) {
-            Ok(_) => {
-                self.counts.published.fetch_add(1, Ordering::Relaxed);
-                Answer::Enter
-            }
-            Err(Refused::Parent) => Answer::Parent(found.from, access),
-            Err(Refused::Retry | Refused::NoChild) => {
-                self.counts.retries.fetch_add(1, Ordering::Relaxed);
-                Answer::Enter
-            }
-            Err(Refused::Unfit) => Answer::Leave(NO_TRANSLATION),
-            Err(Refused::NoMemory) => Answer::NoMemory,
-        }
-    }
-
     /// Empties derived tables: all, if they are as large as they may be or `anyway`. True if that freed anything.
     pub fn trim<M: Partitions>(&self, cpu: &Cpu, m: &M, anyway: bool) -> bool {
         let guests = self.guests.lock();
@@ -351,9 +239,9 @@ impl<F: Stage2Format> Nest<F> {
     /// What a derived table has at an address. For inspection and tests.
     pub fn lookup<M: Machine>(&self, cpu: &Cpu, m: &M, held: VmTag, at: Gfn) -> Option<(Order, Pte)> {
         let guests = self.guests.lock();
-        let table = &guests.iter().find(|guest| guest.tag == held)?.table;
-        let seen = table.walk(m, &m.epoch().enter(cpu), at.0).map(|seen| (seen.order, seen.pte));
-        seen
+        let walk = m.epoch().enter(cpu);
+        let seen = guests.iter().find(|guest| guest.tag == held)?.table.walk(m, &walk, at.0)?;
+        Some((seen.order, seen.pte))
     }
 
     fn frames_of(&self, guests: &[Guest<F>]) -> u64 {
@@ -393,29 +281,3 @@ const EVERYTHING: GfnRange = match GfnRange::new(Gfn(0), u64::MAX) {
     Some(range) => range,
     None => panic!("a range from 0 ends where numbers do"),
 };
-
-/// Notes that the vCPU `token` of an L2 runs here, and forgets what may be cached where it ran before.
-fn place<F, M: Partitions>(m: &M, cpu: &Cpu, guest: &mut Guest<F>, token: u32) {
-    let here = cpu.id();
-    if let Some((_, last)) = guest.places.iter_mut().find(|(known, _)| *known == token) {
-        if core::mem::replace(last, here) != here {
-            m.child_moved(guest.tag);
-        }
-    } else if guest.places.len() < PLACES && guest.places.try_reserve(1).is_ok() {
-        guest.places.push((token, here));
-    } else {
-        // Who is not remembered may have run anywhere.
-        guest.places.clear();
-        m.child_moved(guest.tag);
-    }
-}
-
-/// Frees an L2 that is in no list any more.
-fn destroy<F: Stage2Format, M: Partitions>(cpu: &Cpu, m: &M, guest: Guest<F>) {
-    let _none = m.set_child(guest.tag, None);
-    match Arc::into_inner(guest.table) {
-        Some(table) => table.destroy(cpu, m, |_, _, _| {}),
-        None => debug_assert!(false, "G7: a table that is dismissed is still somebody's"),
-    }
-    m.give_name(guest.tag);
-}

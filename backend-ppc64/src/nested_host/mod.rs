@@ -1,4 +1,4 @@
-//! The nested-HV interface (version 1) as it is offered to guests: what [`crate::nested`] uses, from the other side.
+//! The nested-HV interface (version 1) as it is offered to guests: what `nested` uses, from the other side.
 //!
 //! Three levels: this hypervisor (L0), its guest (L1), which is a hypervisor too, and a guest of that (L2). L1 keeps a partition
 //! table and partition-scoped trees in its own memory and names an L2 by its number there. Hardware runs L2 on a tree derived
@@ -7,7 +7,7 @@
 //! ```text
 //!   H_SET_PARTITION_TABLE   where L1's partition table is                                   calls.rs, children.rs
 //!   H_ENTER_NESTED          blocks read, checked, fitted -> L2 runs -> blocks written back   block.rs, fit.rs, run.rs
-//!   L2 faults               L1's tree is walked -> derived entry, L1's fault, or L2 leaves   walk.rs, children.rs
+//!   L2 faults               L1's tree is walked -> derived entry, L1's fault, or L2 leaves   walk.rs, fault.rs
 //!   H_TLB_INVALIDATE        entries derived from what L1 has changed go                      tlbie.rs, children.rs
 //! ```
 //!
@@ -20,7 +20,9 @@
 
 pub mod block;
 pub mod children;
+pub mod fault;
 pub mod fit;
+mod guest;
 pub mod seat;
 pub mod stage2;
 pub mod tlbie;

@@ -14,7 +14,8 @@ use hv_core::radix::Radix;
 use hv_core::vcpu::exit::Access;
 
 use super::calls::{self, Called};
-use super::children::{Answer, Nest};
+use super::children::Nest;
+use super::fault::Answer;
 use super::seat::Place;
 use super::stage2::NestStage2;
 use crate::bare::Ppc64Bare;

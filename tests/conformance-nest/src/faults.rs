@@ -1,6 +1,6 @@
 //! L2's faults: by L1's tree and L1's second stage, or by neither.
 
-use backend_ppc64::nested_host::children::Answer;
+use backend_ppc64::nested_host::fault::Answer;
 use backend_ppc64::vcpu::exits::{NO_TRANSLATION, PROTECTION, UNSUPPORTED};
 use conformance::verdict::check;
 use hv_core::addr::Order;

@@ -1,6 +1,6 @@
 //! What L1 or the host takes away, L2 has lost.
 
-use backend_ppc64::nested_host::children::Answer;
+use backend_ppc64::nested_host::fault::Answer;
 use backend_ppc64::nested_host::tlbie::Reach;
 use backend_ppc64::vcpu::exits::NO_TRANSLATION;
 use conformance::verdict::{Stop, check};

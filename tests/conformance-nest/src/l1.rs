@@ -1,6 +1,7 @@
 //! L1: its tables in its own memory, its calls, and what its guest does.
 
-use backend_ppc64::nested_host::children::{Answer, Nest, Partitions};
+use backend_ppc64::nested_host::children::{Nest, Partitions};
+use backend_ppc64::nested_host::fault::Answer;
 use backend_ppc64::nested_host::stage2::{MayNest, NestStage2};
 use backend_ppc64::nested_host::tlbie::{Reach, reach};
 use backend_ppc64::nested_host::walk::{Partition, PartitionTable};

@@ -1,6 +1,7 @@
 //! How much an L1 may have, and that it gives it back.
 
-use backend_ppc64::nested_host::children::{Answer, SPARE};
+use backend_ppc64::nested_host::children::SPARE;
+use backend_ppc64::nested_host::fault::Answer;
 use backend_ppc64::vcpu::exits::UNSUPPORTED;
 use conformance::verdict::{Stop, check};
 use hv_core::vcpu::exit::Access;

@@ -1,6 +1,6 @@
 //! Reference and change bits: L1's, its parent's, and the dirty log while L2 stores.
 
-use backend_ppc64::nested_host::children::Answer;
+use backend_ppc64::nested_host::fault::Answer;
 use backend_ppc64::vcpu::exits::SET_RC;
 use conformance::verdict::{Run, Stop, check};
 use hv_core::addr::{Hvn, HvnRange};

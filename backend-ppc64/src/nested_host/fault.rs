@@ -1,0 +1,87 @@
+//! An L2's fault: L1's own tree first, then the table that is derived from it.
+
+use hv_core::addr::Gpa;
+use hv_core::epoch::Cpu;
+use hv_core::isa::VmTag;
+use hv_core::mmu::derived::{Refused, Wish};
+use hv_core::radix::format::{Prot, Rc};
+use hv_core::radix::{Radix, Stage2Format};
+use hv_core::sync::Ordering;
+use hv_core::vcpu::exit::Access;
+use hv_core::vcpu::services::MemError;
+
+use super::children::{Nest, Partitions};
+use super::walk::{Missed, Read, walk};
+use crate::vcpu::exits::{NO_TRANSLATION, PROTECTION, SET_RC, UNSUPPORTED};
+
+/// What an L2's fault came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// L2 goes on; it faults again if it must.
+    Enter,
+    /// L1's own second stage has to allow this first.
+    Parent(Gpa, Access),
+    /// L1 has to answer it: why, as HDSISR has it.
+    Leave(u64),
+    /// There is no memory for the derived table, even after the others were emptied.
+    NoMemory,
+}
+
+impl<F: Stage2Format> Nest<F> {
+    /// Answers an L2's fault: its access to its own address `at`. The caller holds no guard.
+    pub fn fault<M: Partitions>(
+        &self,
+        cpu: &Cpu,
+        m: &M,
+        parent: &Radix<F>,
+        read: &Read<'_>,
+        held: VmTag,
+        (at, access): (Gpa, Access),
+    ) -> Answer {
+        self.counts.faults.fetch_add(1, Ordering::Relaxed);
+        // Before anything of L1's is read (R5).
+        let seq = self.derived.sample();
+        let tree = self.guests.lock().iter().find(|guest| guest.tag == held).map_or(0, |guest| guest.partition.tree);
+        let found = match walk(read, tree, at) {
+            Ok(found) => found,
+            Err(Missed::Hole) => return Answer::Leave(NO_TRANSLATION),
+            Err(Missed::Malformed | Missed::Memory(_, MemError::BadAddress)) => return Answer::Leave(UNSUPPORTED),
+            Err(Missed::Memory(at, MemError::NoMemory)) => return Answer::Parent(at, Access::Read),
+        };
+        let (need, marks) = match access {
+            Access::Read => (Prot::READ, Rc::REFERENCED),
+            Access::Write => (Prot::WRITE, Rc::all()),
+            Access::Fetch => (Prot::EXEC, Rc::REFERENCED),
+        };
+        if !found.prot.contains(need) {
+            return Answer::Leave(PROTECTION);
+        }
+        if !found.rc.contains(marks) {
+            return Answer::Leave(SET_RC);
+        }
+        // L1 wants to be told of the first store.
+        let unmarked = if found.rc.contains(Rc::CHANGED) { Prot::empty() } else { Prot::WRITE };
+        let wish = Wish {
+            child: held,
+            at: at.page(),
+            from: found.from.page(),
+            order: found.order,
+            prot: found.prot.difference(unmarked),
+            need,
+        };
+        let resolved = self.derived.resolve(m, &m.epoch().enter(cpu), parent, seq, wish);
+        match resolved.and_then(|resolved| self.derived.publish(cpu, m, parent, resolved)) {
+            Ok(_) => {
+                self.counts.published.fetch_add(1, Ordering::Relaxed);
+                Answer::Enter
+            }
+            Err(Refused::Parent) => Answer::Parent(found.from, access),
+            Err(Refused::Retry | Refused::NoChild) => {
+                self.counts.retries.fetch_add(1, Ordering::Relaxed);
+                Answer::Enter
+            }
+            Err(Refused::Unfit) => Answer::Leave(NO_TRANSLATION),
+            Err(Refused::NoMemory) => Answer::NoMemory,
+        }
+    }
+}
