@@ -370,7 +370,7 @@ pub const fn rmls(bytes: u64) -> Option<u64> {
     })
 }
 
-/// L and LP of a segment of pages of this size, as LPCR[VRMASD] has them.
+/// L and LP of a segment of pages of this size, as `LPCR[VRMASD]` has them.
 const fn size_bits(page: Order) -> u64 {
     match page.get() {
         0 => 0,
