@@ -217,7 +217,8 @@ fn a_guest_with_a_hashed_table_is_offered_no_radix() {
     let radix = parse(&radix);
     assert!(radix.find_node("/cpus/PowerPC,POWER9@0").unwrap().property("ibm,pft-size").is_none());
     for call in ["hcall-pft", "hcall-bulk", "hcall-hpt-resize"] {
-        let has = |tree: &Fdt<'_>| has_string(&bytes(&tree.find_node("/rtas").unwrap(), "ibm,hypertas-functions"), call);
+        let has =
+            |tree: &Fdt<'_>| has_string(&bytes(&tree.find_node("/rtas").unwrap(), "ibm,hypertas-functions"), call);
         assert!(has(&tree) && !has(&radix), "{call}");
     }
 }
