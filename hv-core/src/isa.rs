@@ -41,6 +41,9 @@ pub trait Isa: Sized + 'static {
     type Claim: Copy + Send;
     /// A request of the guest that memory management knows nothing of: a hypercall, a trapped register.
     type Call;
+    /// True if guests may choose the size of their translations ([`SizeRule::Exactly`]), so that memory may have to be there
+    /// in runs of more than a page: [`crate::mmu::MemoryConfig::granule`]. Where it is false no VM's memory is.
+    const GRANULES: bool = false;
 }
 
 /// A radix table's entry format: pure bit arithmetic, no memory, no effects (P4).

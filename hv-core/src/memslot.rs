@@ -8,7 +8,7 @@
 
 use heapless::Vec;
 
-use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
+use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, PAGE_SHIFT};
 use crate::epoch::{Cpu, Domain, WalkGuard};
 use crate::radix::format::Prot;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, Rank, Ranked, RankedGuard, SMALL};
@@ -33,6 +33,8 @@ pub enum SlotError {
     Overlap,
     /// The window's end lies outside the guest's or the host space's addresses.
     Range,
+    /// It does not begin and end where a run of the memory's granule does, in both spaces.
+    Granule,
 }
 
 impl Slot {
@@ -55,6 +57,12 @@ impl Slot {
     #[must_use]
     pub fn prot(&self) -> Prot {
         self.prot
+    }
+
+    /// True if guest frames, host pages and the window's length are multiples of this size.
+    #[must_use]
+    pub fn is_aligned(&self, order: Order) -> bool {
+        order.aligned(self.gfns.start().0 | self.gfns.pages() | self.base.0)
     }
 
     /// The host page behind `gfn`; `None` outside the window.

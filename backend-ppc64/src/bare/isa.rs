@@ -26,6 +26,7 @@ impl Isa for Ppc64Bare {
     /// None on a radix table.
     type Claim = Option<Claim>;
     type Call = Call;
+    const GRANULES: bool = true;
 }
 
 impl Power for Ppc64Bare {

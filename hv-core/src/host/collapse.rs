@@ -160,7 +160,8 @@ impl<I: Isa> HostSpace<I> {
         }
         if in_place && first.is_some_and(|pfn: Pfn| pfn.is_aligned(order)) {
             Ok(Collapsed::InPlace)
-        } else if order == HUGE && there >= ENOUGH {
+        // To copy a part of a run would be to break it.
+        } else if order == HUGE && order >= self.granule() && there >= ENOUGH {
             Ok(Collapsed::Copied)
         } else {
             Err(NotCollapsed::Sparse)

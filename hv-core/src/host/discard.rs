@@ -7,8 +7,9 @@
 //!     edges cut, and every hole where one can come     the hole's whole block is in the bracket for that reason
 //!     invalidate(widened)                            from here on no translation of the whole leaf exists (G3, R7)
 //!       split at either edge                         a walk: Splitting, retry; then the small leaves, same frames
-//!         no table for it -> those pages are
-//!         zeroed where they are, after a grace       a software writer that found the frame before is over by then
+//!         no table for it, or a run of which a part
+//!         stays -> those pages are zeroed where
+//!         they are, after a grace                    a software writer that found the frame before is over by then
 //!       leaf tables of the range, whole: detach.rs
 //!       other leaves of the range -> holes, by CAS   a first touch afterwards gets a new, zeroed frame
 //!       grace                                        a software writer holds its guard across the store (R2)
@@ -73,7 +74,7 @@ impl Removed for Punched {
     }
 }
 
-/// A leaf could not be split for want of a table.
+/// A leaf could not be split for want of a table, or a run because it is not to be.
 #[derive(Debug)]
 pub(super) struct Uncut(pub HvnRange);
 
@@ -132,11 +133,11 @@ impl<I: Isa> HostSpace<I> {
             },
             None => Order::PAGE,
         };
-        HvnRange::block(page, order)
+        HvnRange::block(page, order.max(self.granule()))
     }
 
     /// Splits what reaches across either edge of `range`, and returns what of it consists of whole leaves. Where there is
-    /// no table to split with, pages are zeroed in place. The bracket covers every leaf concerned.
+    /// no table to split with, and of a run, pages are zeroed in place. The bracket covers every leaf concerned.
     fn fit(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket, range: HvnRange) -> Option<HvnRange> {
         let mut left = range;
         for edge in [range.start(), range.end()] {
@@ -151,12 +152,22 @@ impl<I: Isa> HostSpace<I> {
         Some(left)
     }
 
-    /// Sees to it that no leaf reaches across `at`, from the page before it to it.
+    /// Sees to it that no leaf reaches across `at`, from the page before it to it. A run that does is cut out whole, and stays.
     pub(super) fn cut(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket, at: Hvn) -> Result<(), Uncut> {
         loop {
             let guard = m.epoch().enter(cpu);
             let Some(seen) = self.table.walk(m, &guard, at.0) else { return Ok(()) };
-            if !matches!(seen.pte, Pte::Leaf(_)) || at.is_aligned(seen.order) {
+            if !matches!(seen.pte, Pte::Leaf(_)) {
+                return Ok(());
+            }
+            if !at.is_aligned(self.granule()) {
+                drop(guard);
+                let Some(run) = HvnRange::block(at, self.granule()) else { return Ok(()) };
+                self.cut(cpu, m, bracket, run.start())?;
+                self.cut(cpu, m, bracket, run.end())?;
+                return Err(Uncut(run));
+            }
+            if at.is_aligned(seen.order) {
                 return Ok(());
             }
             let Some(leaf) = HvnRange::block(at, seen.order) else { return Ok(()) };

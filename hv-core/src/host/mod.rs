@@ -5,6 +5,7 @@
 //! ```text
 //!   region.rs     what the space is made of, and the policy      fixed when the VM is built
 //!   populate.rs   hole -> leaf, small or huge                    any CPU, no lock
+//!   run.rs          the same for memory that comes in runs         host lock
 //!   discard.rs    leaf -> hole, splitting at the edges           host lock, bracket over every leaf it touches
 //!   detach.rs       leaf tables with all that they hold          the same
 //!   collapse.rs   table of small leaves -> one large leaf        host lock, bracket over the block
@@ -23,6 +24,7 @@ mod format;
 mod populate;
 mod reclaim;
 mod region;
+mod run;
 mod scan;
 pub(crate) mod shared;
 mod space;

@@ -47,6 +47,7 @@ impl<I: Isa> HostSpace<I> {
         };
         let hole = match hole {
             Ok(order) => order,
+            Err(_) if self.granule() > Order::PAGE => return self.populate_run(cpu, m, page),
             Err(place) => return self.swap_in(cpu, m, page, place),
         };
         let Some(region) = self.regions.find(page) else { return Populate::OutOfReach };
@@ -60,10 +61,14 @@ impl<I: Isa> HostSpace<I> {
     #[inline]
     fn populate_anon(&self, cpu: &Cpu, m: &I::Machine, region: &Region<I>, page: Hvn, hole: Order) -> Populate {
         if hole >= HUGE
+            && HUGE >= self.granule()
             && let Ok(block) = region.block(page, HUGE)
             && let Some(done) = self.give(cpu, m, block.start(), HUGE, page)
         {
             return done;
+        }
+        if self.granule() > Order::PAGE {
+            return self.populate_run(cpu, m, page);
         }
         self.give(cpu, m, page, Order::PAGE, page).unwrap_or(Populate::NoMemory)
     }

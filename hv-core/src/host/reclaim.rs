@@ -113,7 +113,8 @@ fn sweep<I: Isa>(
         return gone;
     }
     let mut used = Bits::default();
-    age(cpu, m, space, block, &mut |page, order| note(&mut used, &block, page, order));
+    let run = host.granule();
+    age(cpu, m, space, block, &mut |page, order| note(&mut used, &block, run, page, order));
     host.counts.aged.fetch_add(1, Ordering::Relaxed);
     host.counts.used.fetch_add(used.count(), Ordering::Relaxed);
     host.forgive(cpu, m, block, used);
@@ -125,20 +126,21 @@ fn sweep<I: Isa>(
     loop {
         let victims = host.victims(cpu, m, block, from, &stay);
         let Some(last) = victims.last().and_then(|last| last.since(block.start())) else { return gone };
-        from = last.saturating_add(1);
+        from = last.saturating_add(run.pages());
         let some = swap_out(cpu, m, space, store, &victims);
         gone.freed = gone.freed.saturating_add(some.freed);
         gone.refused = gone.refused.saturating_add(some.refused);
     }
 }
 
-/// Notes that the pages of a leaf were used, as far as they lie in the block.
-fn note(used: &mut Bits, block: &HvnRange, page: Hvn, order: Order) {
+/// Notes that the pages of a leaf were used, as far as they lie in the block: one bit for each run.
+fn note(used: &mut Bits, block: &HvnRange, run: Order, page: Hvn, order: Order) {
     let part = HvnRange::new(page, order.pages()).and_then(|leaf| leaf.intersect(block));
     if let Some(part) = part
         && let Some(from) = part.start().since(block.start())
     {
-        (from..from.saturating_add(part.pages())).for_each(|n| used.set(n));
+        let end = from.saturating_add(part.pages()).div_ceil(run.pages());
+        (from >> run.get()..end).for_each(|n| used.set(n));
     }
 }
 
@@ -148,7 +150,7 @@ impl<I: Isa> HostSpace<I> {
         self.regions.iter().filter(|region| matches!(region.backing(), Backing::Anon)).find_map(|region| {
             let hvns = region.hvns();
             let at = Some(hvns.start().max(from)).filter(|at| hvns.contains(*at))?;
-            HvnRange::block(at, HUGE)?.intersect(&hvns)
+            HvnRange::block(at, HUGE.max(self.granule()))?.intersect(&hvns)
         })
     }
 
@@ -166,7 +168,7 @@ impl<I: Isa> HostSpace<I> {
     fn forgive(&self, cpu: &Cpu, m: &I::Machine, block: HvnRange, used: Bits) {
         let guard = m.epoch().enter(cpu);
         self.table.visit(m, &guard, block.start().0, block.end().0, |key, _, leaf| {
-            if leaf.rc.contains(REFUSED) && Hvn(key).since(block.start()).is_some_and(|n| used.has(n)) {
+            if leaf.rc.contains(REFUSED) && self.place(&block, key).is_some_and(|n| used.has(n)) {
                 // If it has changed there is nothing to forgive.
                 self.change(cpu, m, Hvn(key), Pte::Leaf(leaf), Pte::Leaf(Leaf { rc: Rc::empty(), ..leaf }));
             }
@@ -174,8 +176,13 @@ impl<I: Isa> HostSpace<I> {
         });
     }
 
+    /// The number of a page's bit.
+    fn place(&self, block: &HvnRange, page: u64) -> Option<u64> {
+        Some(Hvn(page).since(block.start())? >> self.granule().get())
+    }
+
     /// Pages of the block, from the one at place `from` on, that are there and not in `stay`, nor refused since they were
-    /// used: as many as go at once.
+    /// used: as many as go at once. Of a run its first page.
     fn victims(&self, cpu: &Cpu, m: &I::Machine, block: HvnRange, from: u64, stay: &Bits) -> Vec<Hvn, AT_ONCE> {
         let mut found = Vec::new();
         let Some(first) = block.start().checked_add(from) else { return found };
@@ -185,8 +192,8 @@ impl<I: Isa> HostSpace<I> {
                 return ControlFlow::Continue(());
             }
             for page in key.max(first.0)..key.saturating_add(order.pages()).min(end) {
-                let stays = Hvn(page).since(block.start()).is_none_or(|n| stay.has(n));
-                if !stays && found.push(Hvn(page)).is_err() {
+                let stays = self.place(&block, page).is_none_or(|n| stay.has(n));
+                if Hvn(page).is_aligned(self.granule()) && !stays && found.push(Hvn(page)).is_err() {
                     return ControlFlow::Break(());
                 }
             }

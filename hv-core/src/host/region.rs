@@ -196,6 +196,7 @@ impl Advice {
 /// The regions of one VM: sorted, apart from each other.
 pub struct Regions<I: Isa> {
     list: heapless::Vec<Region<I>, MAX_REGIONS>,
+    granule: Order,
     store: Option<Arc<dyn Store<I::Machine>>>,
 }
 
@@ -207,7 +208,7 @@ impl<I: Isa> fmt::Debug for Regions<I> {
 
 impl<I: Isa> Default for Regions<I> {
     fn default() -> Self {
-        Self { list: heapless::Vec::new(), store: None }
+        Self { list: heapless::Vec::new(), granule: Order::PAGE, store: None }
     }
 }
 
@@ -224,6 +225,17 @@ impl<I: Isa> Regions<I> {
     /// Where pages of anonymous regions go when memory is short; nowhere if this is not said.
     pub fn swap_to(&mut self, store: Arc<dyn Store<I::Machine>>) {
         self.store = Some(store);
+    }
+
+    /// Says that pages come and go in aligned runs of this size ([`super::run`]), which only some machines' do.
+    pub(crate) fn come_in(&mut self, granule: Order) {
+        self.granule = granule;
+    }
+
+    /// The size of those runs: by type a page where no VM has larger ones, so that nobody looks.
+    #[inline(always)]
+    pub(crate) fn granule(&self) -> Order {
+        if I::GRANULES { self.granule } else { Order::PAGE }
     }
 
     /// Has the store keep a page no longer.

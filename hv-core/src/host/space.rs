@@ -33,7 +33,7 @@ pub struct HostSpace<I: Isa> {
 pub struct HostPage {
     /// The frame of this very page.
     pub pfn: Pfn,
-    /// The size of the host leaf it lies in.
+    /// The size of the host leaf it lies in, or of the run if that is larger: so much lies side by side.
     pub order: Order,
     /// What the host side allows.
     pub prot: Prot,
@@ -78,12 +78,27 @@ impl<I: Isa> HostSpace<I> {
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
     pub fn peek(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn) -> Peek {
-        told(page, self.table.walk(m, g, page.0))
+        self.whole(m, g, page, told(page, self.table.walk(m, g, page.0)))
     }
 
     /// The same for pages one after the other.
     pub fn pages<'g>(&'g self, m: &'g I::Machine, g: &'g WalkGuard<'g>) -> Pages<'g, I> {
-        Pages(Cursor::new(&self.table, m, g))
+        Pages { host: self, m, g, cursor: Cursor::new(&self.table, m, g) }
+    }
+
+    /// What was found of a page, with regard to the run that it is in.
+    #[inline(always)]
+    fn whole(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn, found: Peek) -> Peek {
+        match found {
+            Peek::Page(now) if now.order < self.granule() => self.in_run(m, g, page, now),
+            found => found,
+        }
+    }
+
+    /// The size of the runs in which pages come and go; see [`super::run`].
+    #[inline(always)]
+    pub fn granule(&self) -> Order {
+        self.regions.granule()
     }
 
     /// The table's root, for whoever inspects it.
@@ -130,13 +145,18 @@ impl<I: Isa> HostSpace<I> {
 
 /// Looks at pages one after the other; see [`HostSpace::peek`].
 #[derive(Debug)]
-pub struct Pages<'g, I: Isa>(Cursor<'g, HostFormat, I::Machine>);
+pub struct Pages<'g, I: Isa> {
+    host: &'g HostSpace<I>,
+    m: &'g I::Machine,
+    g: &'g WalkGuard<'g>,
+    cursor: Cursor<'g, HostFormat, I::Machine>,
+}
 
 impl<I: Isa> Pages<'_, I> {
     /// Looks a page up.
     #[inline(always)]
     pub fn peek(&mut self, page: Hvn) -> Peek {
-        told(page, self.0.look(page.0))
+        self.host.whole(self.m, self.g, page, told(page, self.cursor.look(page.0)))
     }
 }
 

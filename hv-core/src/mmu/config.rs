@@ -6,7 +6,7 @@ use core::fmt;
 use heapless::Vec;
 
 use super::space::MemoryError;
-use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, PAGE_SHIFT};
+use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, PAGE_SHIFT};
 use crate::host::{Backing, HugePolicy, Region, Regions};
 use crate::isa::Isa;
 use crate::memslot::{MAX_SLOTS, Slot};
@@ -27,6 +27,10 @@ pub struct MemoryConfig<I: Isa> {
     pub backing: Backing<I>,
     /// When the RAM is mapped in large blocks.
     pub huge: HugePolicy,
+    /// The RAM comes and goes in aligned runs of this size, each in frames side by side: what a guest that chooses the size of
+    /// its translations may choose. More than a page only where [`Isa::GRANULES`], for anonymous memory, and with no window
+    /// that is not made of such runs.
+    pub granule: Order,
     /// Where pages of anonymous memory go when the machine's is short: nowhere if `None`.
     pub store: Option<Arc<dyn Store<I::Machine>>>,
     /// More memory, beside the RAM.
@@ -56,6 +60,7 @@ impl<I: Isa> From<u64> for MemoryConfig<I> {
             hole: None,
             backing: Backing::Anon,
             huge: HugePolicy::default(),
+            granule: Order::PAGE,
             store: None,
             windows: Vec::new(),
         }
@@ -85,13 +90,25 @@ impl<I: Isa> MemoryConfig<I> {
         if let Some(store) = self.store {
             regions.swap_to(store);
         }
+        if self.granule > Order::PAGE && !I::GRANULES {
+            return Err(MemoryError::Granule);
+        }
+        regions.come_in(self.granule);
+        let granule = regions.granule();
         let mut add = |start, pages, backing, huge| {
+            // Objects and devices give single pages.
+            if granule > Order::PAGE && !matches!(backing, Backing::Anon) {
+                return Err(MemoryError::Granule);
+            }
             let hvns = HvnRange::new(start, pages).ok_or(MemoryError::BadSize)?;
             let region = Region::new(hvns, backing, huge).ok_or(MemoryError::NoMemory)?;
             regions.add(region).map_err(|_| MemoryError::BadSize)
         };
         let mut show = |gfns: GfnRange, start, prot| {
             let slot = Slot::new(gfns, start, prot).map_err(|_| MemoryError::BadSize)?;
+            if !slot.is_aligned(granule) {
+                return Err(MemoryError::Granule);
+            }
             slots.push(slot).map_err(|_| MemoryError::BadSize)
         };
         // One region, whatever the guest sees of it where.

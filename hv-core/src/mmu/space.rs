@@ -51,6 +51,9 @@ pub(super) type Replace<I> = fn(&Cpu, &Space<I>, &Target<'_, I>, Gfn, Order) -> 
 pub enum MemoryError {
     /// The RAM size is 0, no multiple of the page size, or beyond the address space.
     BadSize,
+    /// There is no memory of that granule on this machine, or not of this backing; or RAM or a window does not consist of
+    /// whole runs of it, aligned in guest and host space.
+    Granule,
     /// No frames for the tables' roots, or no heap.
     NoMemory,
 }

@@ -74,6 +74,9 @@ pub fn invalidate<I: Isa, R>(
 /// freed, while it is still mapped through an old one (exhibit F5b).
 pub fn rewindow<I: Isa>(cpu: &Cpu, m: &I::Machine, space: &Space<I>, new: &[Slot]) -> Result<(), SlotError> {
     check(new)?;
+    if !new.iter().all(|slot| slot.is_aligned(space.host.granule())) {
+        return Err(SlotError::Granule);
+    }
     let writer = space.slots.lock(cpu);
     let old = writer.all(m.epoch());
     let gone = old.iter().filter(|slot| !new.contains(slot));

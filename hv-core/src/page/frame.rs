@@ -120,6 +120,15 @@ impl Zeroed {
         self.0.order
     }
 
+    /// Lends page `n` of it as if it was a block of its own.
+    pub(crate) fn with_page(&self, n: u64, f: impl FnOnce(&Self)) {
+        debug_assert!(n < self.0.order.pages(), "a page beyond the block");
+        let page = Self::known(Pfn(self.0.pfn.0 | n), Order::PAGE);
+        f(&page);
+        // The block still owns it.
+        let _ = page.into_frame().into_pfn();
+    }
+
     /// Forgets that it holds zeros.
     pub fn into_frame(self) -> Frame {
         self.0

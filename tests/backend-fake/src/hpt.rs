@@ -38,6 +38,7 @@ impl Isa for FakeHpt {
     type Platform = FakePlatform;
     type Claim = Claim;
     type Call = ();
+    const GRANULES: bool = true;
 }
 
 impl Processor for FakeMachine {

@@ -71,6 +71,7 @@ impl Isa for FakeRadix {
     type Platform = FakePlatform;
     type Claim = ();
     type Call = ();
+    const GRANULES: bool = true;
 }
 
 impl Isa for FakeHash {
@@ -81,6 +82,7 @@ impl Isa for FakeHash {
     type Platform = FakePlatform;
     type Claim = Claim;
     type Call = ();
+    const GRANULES: bool = true;
 }
 
 impl Isa for FakeTrap {
@@ -91,4 +93,5 @@ impl Isa for FakeTrap {
     type Platform = FakePlatform;
     type Claim = ();
     type Call = ();
+    const GRANULES: bool = true;
 }

@@ -23,6 +23,7 @@ mod fetch;
 mod frames;
 mod gpc;
 mod grace;
+mod granule;
 mod hole;
 mod huge;
 mod memory;
@@ -64,6 +65,7 @@ pub fn table<I: Isa>() -> impl Iterator<Item = Case<I>> {
         .chain(hole::cases())
         .chain(split::cases())
         .chain(collapse::cases())
+        .chain(granule::cases())
         .chain(commit::cases());
     let shared = tmpfs::cases().into_iter().chain(teams::cases());
     let guests = probing::cases()
