@@ -15,6 +15,10 @@ pub struct Order(u8);
 impl Order {
     /// One page.
     pub const PAGE: Self = Self(0);
+    /// 64 KiB.
+    pub const KIB64: Self = Self(4);
+    /// 16 MiB.
+    pub const MIB16: Self = Self(12);
     /// 2 MiB.
     pub const MIB2: Self = Self(9);
     /// 1 GiB.

@@ -239,6 +239,8 @@ pub struct Shape<'a> {
     pub vcpus: u16,
     /// RAM in bytes, from guest physical address 0 and around the platform's [`Platform::HOLE`].
     pub ram: u64,
+    /// The size in which RAM comes and goes.
+    pub granule: Order,
     /// Where the window onto memory shared with other VMs lies, if it has one.
     pub shared: Option<Range<Gpa>>,
     /// The kernel's file: some kernels want a part of it handed to them.

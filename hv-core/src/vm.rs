@@ -147,6 +147,7 @@ fn memory_of<I: Isa>(
     let mut memory = MemoryConfig::from(config.memory);
     memory.hole = I::Platform::HOLE;
     memory.huge = huge;
+    memory.granule = config.granule.order();
     let own = fixed.map_or(Backing::Anon, |first| Backing::Fixed { first });
     memory.backing = uses.ram.as_ref().map_or(own, of);
     if let (Some(object), Some(gfns)) = (&uses.window, config.shared_window(I::Platform::HOLE)) {

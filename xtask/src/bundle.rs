@@ -72,7 +72,7 @@ impl Drop for Temporary {
 #[cfg(test)]
 mod tests {
     use super::{Image, Temporary, pack};
-    use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, Sum, Sums, VmConfig};
+    use hv_core::guest::manifest::{Backing, Config, Granule, Huge, OutOfMemory, Sum, Sums, VmConfig};
     use hv_core::link::LinkMode;
     use std::io::Read as _;
 
@@ -85,6 +85,7 @@ mod tests {
             memory: 64 << 20,
             backing: Backing::Anon,
             huge: Huge::Always,
+            granule: Granule::Page,
             shared: None,
             swap: true,
             out_of_memory: OutOfMemory::Stop,

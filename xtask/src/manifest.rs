@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use hv_core::guest::manifest::{
-    Backing, Huge, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, OutOfMemory, Shared, is_name,
+    Backing, Granule, Huge, MAX_MEMORY, MAX_VCPUS, MEMORY_STEP, MIN_MEMORY, OutOfMemory, Shared, is_name,
 };
 use serde::Deserialize;
 use toml::Spanned;
@@ -39,6 +39,8 @@ pub struct Vm {
     pub backing: Backing,
     /// When its memory is mapped in 2 MiB pages.
     pub huge: Huge,
+    /// In what runs its memory comes and goes.
+    pub granule: Granule,
     /// A window onto memory shared with other VMs.
     pub shared: Option<Shared>,
     /// Whether its pages may be compressed when the machine's memory runs short.
@@ -68,12 +70,13 @@ impl Vm {
     }
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "name",
     "vcpus",
     "memory",
     "backing",
     "huge",
+    "granule",
     "shared",
     "swap",
     "out-of-memory",
@@ -99,6 +102,7 @@ struct Table {
     memory: Option<Spanned<String>>,
     backing: Option<Spanned<BackingKey>>,
     huge: Option<Spanned<String>>,
+    granule: Option<Spanned<String>>,
     shared: Option<SharedKey>,
     swap: Option<bool>,
     out_of_memory: Option<Spanned<String>>,
@@ -184,9 +188,14 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
     let trivet = table.kernel.as_deref().and_then(|name| name.strip_prefix("trivet:")).map(str::to_owned);
     let kernel = trivet.clone().map_or_else(|| image(table.kernel), Source::Trivet);
     let initrd = trivet.filter(|_| table.initrd.is_none()).map_or_else(|| image(table.initrd), Source::Trivet);
+    let bytes = table.memory.as_ref().map_or(Ok(512 << 20), memory)?;
     Ok(Vm {
+        granule: match &table.granule {
+            Some(key) => granule(key, bytes, table.backing.as_ref(), table.shared.as_ref())?,
+            None => Granule::Page,
+        },
         vcpus: table.vcpus.map_or(Ok(1), vcpus)?,
-        memory: table.memory.map_or(Ok(512 << 20), memory)?,
+        memory: bytes,
         backing: table.backing.map_or(Ok(Backing::Anon), backing)?,
         huge: table.huge.map_or(Ok(Huge::Always), huge)?,
         shared: table.shared.map(shared).transpose()?,
@@ -230,6 +239,33 @@ fn huge(key: Spanned<String>) -> Result<Huge, Wrong> {
     }
 }
 
+/// The key, for a VM with so many bytes of memory, made of this, and with this window.
+fn granule(
+    key: &Spanned<String>,
+    memory: u64,
+    backing: Option<&Spanned<BackingKey>>,
+    shared: Option<&SharedKey>,
+) -> Result<Granule, Wrong> {
+    let wanted = match key.get_ref().as_str() {
+        "4K" => return Ok(Granule::Page),
+        "64K" => Granule::Kib64,
+        "16M" => Granule::Mib16,
+        other => {
+            let what = format!("granule = {other:?}: \"4K\", \"64K\" or \"16M\" are possible");
+            return Err(Wrong::at(key, what + &suggestion(other, ["4K", "64K", "16M"])));
+        }
+    };
+    if !memory.is_multiple_of(wanted.order().bytes()) {
+        return Err(Wrong::at(key, format!("{} of memory do not consist of runs of {}", Size(memory), key.get_ref())));
+    }
+    let anon = backing.is_none_or(|kind| matches!(kind.get_ref(), BackingKey::Kind(kind) if kind == "anon"));
+    if !anon || shared.is_some() {
+        let what = format!("granule = {:?}: memory of tmpfs objects comes page by page", key.get_ref());
+        return Err(Wrong::at(key, what));
+    }
+    Ok(wanted)
+}
+
 fn out_of_memory(key: Spanned<String>) -> Result<OutOfMemory, Wrong> {
     match key.get_ref().as_str() {
         "stop" => Ok(OutOfMemory::Stop),
@@ -259,18 +295,18 @@ fn vcpus(count: Spanned<i64>) -> Result<u16, Wrong> {
     if (1..=MAX_VCPUS).contains(&number) { Ok(number) } else { Err(wrong()) }
 }
 
-fn memory(text: Spanned<String>) -> Result<u64, Wrong> {
-    let Size(bytes) = text.get_ref().parse().map_err(|what| Wrong::at(&text, what))?;
+fn memory(text: &Spanned<String>) -> Result<u64, Wrong> {
+    let Size(bytes) = text.get_ref().parse().map_err(|what| Wrong::at(text, what))?;
     if (MIN_MEMORY..=MAX_MEMORY).contains(&bytes) && bytes.is_multiple_of(MEMORY_STEP) {
         return Ok(bytes);
     }
-    Err(Wrong::at(&text, format!("memory {:?}: a multiple of 2 MiB from 64 MiB to 1 TiB is needed", text.get_ref())))
+    Err(Wrong::at(text, format!("memory {:?}: a multiple of 2 MiB from 64 MiB to 1 TiB is needed", text.get_ref())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Source, parse};
-    use hv_core::guest::manifest::{Backing, Huge, OutOfMemory, Shared};
+    use hv_core::guest::manifest::{Backing, Granule, Huge, OutOfMemory, Shared};
     use std::path::{Path, PathBuf};
 
     fn wrong(text: &str) -> (usize, String) {
@@ -299,6 +335,10 @@ mod tests {
         assert_eq!((&vms[1].backing, vms[1].huge), (&Backing::Tmpfs, Huge::Advise));
         assert_eq!((vms[1].swap, vms[1].out_of_memory, vms[1].dirty_log), (false, OutOfMemory::Restart, true));
         assert_eq!((&vms[1].kernel, &vms[1].initrd), (&Source::Default, &Source::Default));
+        let granules = "[[vm]]\nname='a'\ngranule='64K'\n[[vm]]\nname='b'\ngranule='16M'\n[[vm]]\nname='c'\ngranule='4K'\n[[vm]]\nname='d'";
+        let vms = parse(granules, Path::new("d")).ok().unwrap();
+        let granules: Vec<Granule> = vms.iter().map(|vm| vm.granule).collect();
+        assert_eq!(granules, [Granule::Kib64, Granule::Mib16, Granule::Page, Granule::Page]);
     }
 
     #[test]
@@ -320,6 +360,10 @@ mod tests {
             ("[[vm]]\nname='a'\nout_of_memory='stop'\n", 3, "did you mean \"out-of-memory\"?"),
             ("[[vm]]\nname='a'\nout-of-memory='restar'\n", 3, "did you mean \"restart\"?"),
             ("[[vm]]\nname='a'\nhuge='alway'\n", 3, "did you mean \"always\"?"),
+            ("[[vm]]\nname='a'\ngranule='64k'\n", 3, "did you mean \"64K\"?"),
+            ("[[vm]]\nname='a'\nmemory='66MiB'\ngranule='16M'\n", 4, "do not consist of runs of 16M"),
+            ("[[vm]]\nname='a'\nbacking='tmpfs'\ngranule='64K'\n", 4, "page by page"),
+            ("[[vm]]\nname='a'\nshared={tmpfs='b',size='2MiB'}\ngranule='64K'\n", 4, "page by page"),
             ("[[vm]]\nname='a'\nshared={tmpfs='b',size='1MiB'}\n", 3, "a multiple of 2MiB"),
             ("[[vm]]\nname='a'\nshared={tmpfs='b'}\n", 3, "missing field"),
             (

@@ -15,8 +15,8 @@ use core::num::NonZeroU16;
 
 use hv_core::addr::{Order, PAGE_SHIFT, Pfn};
 use hv_core::epoch::{Cpu, Domain};
-use hv_core::guest::manifest::{Backing, MAX_VMS, VmConfig};
-use hv_core::isa::VmTag;
+use hv_core::guest::manifest::{Backing, Granule, MAX_VMS, VmConfig};
+use hv_core::isa::{Shape, VmTag};
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
 use hv_core::mmu::ready::Readiness;
@@ -32,7 +32,7 @@ use crate::hash::first_run::{self, Offset, Rmo, Wants, rmls};
 use crate::hash::{Config, Gone, HashStage2, Layout, Processor};
 use crate::inside::Inside;
 use crate::nested_host::children::{self, Limits};
-use crate::papr::fdt::Table;
+use crate::papr::fdt::{Table, segment_page_sizes};
 use crate::papr::{Characteristics, Papr};
 use crate::radix::radix_root;
 use crate::real::memory::{Memory, real_memory};
@@ -198,7 +198,8 @@ impl Bare {
     /// Frames for the RAM of a VM of POWER8, all zeros, if they can be had: for each of its lives the same.
     fn offset(&self, cpu: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
         // What a guest stores with its translation off goes by no entry: nobody could tell which pages those are.
-        let may = config.backing == Backing::Anon && !config.dirty_log && rmls(config.memory).is_some();
+        let own = config.backing == Backing::Anon && config.granule == Granule::Page;
+        let may = own && !config.dirty_log && rmls(config.memory).is_some();
         if self.layout == Layout::Isa300 || !may {
             return None;
         }
@@ -235,11 +236,11 @@ fn linear(memory: &Memory, cpu: &Cpu) -> Option<linear::Frames> {
     Some(tables)
 }
 
-/// The hashed table of a VM with so many bytes of RAM, if its kernel gives up radix tables or there are none. Its memory
-/// comes page by page.
-fn hashed(layout: Layout, ram: u64, cmdline: &str) -> Option<Config> {
+/// The hashed table of a VM with so many bytes of RAM in runs of this size, if its kernel gives up radix tables or there are
+/// none.
+fn hashed(layout: Layout, ram: u64, granule: Order, cmdline: &str) -> Option<Config> {
     let given_up = layout == Layout::Isa207 || cmdline.split_ascii_whitespace().any(|word| word == NO_RADIX);
-    given_up.then(|| Config::for_ram(ram, Order::PAGE))
+    given_up.then(|| Config::for_ram(ram, granule))
 }
 
 impl Host for Bare {
@@ -273,15 +274,18 @@ impl Host for Bare {
     }
 
     fn prepare(&self, cpu: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn> {
-        self.set_table(tag, hashed(self.layout, config.memory, &config.cmdline));
+        self.set_table(tag, hashed(self.layout, config.memory, config.granule.order(), &config.cmdline));
         let limits = Limits { vcpus: config.vcpus, pages: config.memory >> PAGE_SHIFT };
         self.set_nest(tag, config.nested.then_some(limits));
         self.offset(cpu, tag, config)
     }
 
-    fn table(&self, ram: u64, cmdline: &str) -> Table {
-        let log2 = |config: Config| PAGE_SHIFT + u32::from(config.size.get());
-        hashed(self.layout, ram, cmdline).map_or(Table::Radix, |config| Table::Hashed { log2: log2(config) })
+    fn table(&self, shape: &Shape<'_>) -> Table {
+        let hashed = |Config { size, granule }| Table::Hashed {
+            log2: PAGE_SHIFT + u32::from(size.get()),
+            pages: segment_page_sizes(granule),
+        };
+        self::hashed(self.layout, shape.ram, shape.granule, shape.cmdline).map_or(Table::Radix, hashed)
     }
 
     fn characteristics(&self) -> Option<Characteristics> {

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use hv_core::addr::Pfn;
 use hv_core::epoch::{Cpu, Domain};
 use hv_core::guest::manifest::VmConfig;
-use hv_core::isa::VmTag;
+use hv_core::isa::{Shape, VmTag};
 use hv_core::machine::{CpuId, Instant, Interrupts, Machine};
 use hv_core::mmu::flush::{FlushBatch, Flushed, Scope};
 use hv_core::page::Frames;
@@ -144,7 +144,7 @@ impl Host for Nested {
         None
     }
 
-    fn table(&self, _: u64, _: &str) -> Table {
+    fn table(&self, _: &Shape<'_>) -> Table {
         Table::Radix
     }
 

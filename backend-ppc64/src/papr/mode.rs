@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_guest_with_a_hashed_table_has_nothing_to_register() {
         let (p, s) = vm();
-        p.set_table(Table::Hashed { log2: 18 });
+        p.set_table(Table::Hashed { log2: 18, pages: &[] });
         for (flags, status) in [(0, 0), (0x1d, -4), (0x18, -4), (0x10, -4), (0x04, -4)] {
             let r = s.call(&p, 0, Hcall::RegisterProcTbl as u64, &[flags, 0, 0, 0]).0;
             assert_eq!((r[3] as i64, p.process_table()), (status, 0), "{flags:x}");

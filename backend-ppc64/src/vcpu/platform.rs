@@ -37,7 +37,7 @@ impl<I: Power> Platform<I> for Papr {
 
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware> {
         let random = if m.random().is_some() { Random::Offered } else { Random::Absent };
-        let table = m.table(shape.ram, shape.cmdline);
+        let table = m.table(shape);
         self.set_table(table);
         firmware(shape, m.ticks_per_second(), random, table)
     }

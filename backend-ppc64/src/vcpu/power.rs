@@ -3,7 +3,7 @@
 use hv_core::addr::Pfn;
 use hv_core::epoch::Cpu;
 use hv_core::guest::manifest::VmConfig;
-use hv_core::isa::{Isa, VmTag};
+use hv_core::isa::{Isa, Shape, VmTag};
 use hv_core::machine::Machine;
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::Exit;
@@ -69,8 +69,8 @@ pub trait Host: Machine {
     /// A VM is about to be built. Returns the first of the frames that its RAM is to be, in one run and all zeros, if it has to
     /// be these: a processor's real-mode offset wants it so.
     fn prepare(&self, cpu: &Cpu, tag: VmTag, config: &VmConfig) -> Option<Pfn>;
-    /// The table that a VM with so many bytes of RAM and this command line has.
-    fn table(&self, ram: u64, cmdline: &str) -> Table;
+    /// The table that such a VM has.
+    fn table(&self, shape: &Shape<'_>) -> Table;
     /// What is known of the processors' weaknesses, for the guests.
     fn characteristics(&self) -> Option<Characteristics>;
 }

@@ -53,6 +53,8 @@ pub enum LoadError {
         /// First address that it must not reach.
         limit: u64,
     },
+    /// Guests of this machine do not choose sizes of pages, so their memory has no granule.
+    Granule,
     /// The VM's memory would not take it.
     Memory(MemError),
 }
@@ -97,6 +99,7 @@ impl fmt::Display for LoadError {
             Self::DoesNotFit { piece, end, limit } => {
                 write!(f, "the VM's memory is too small: its {piece} would end at {end:#x}, the limit is {limit:#x}")
             }
+            Self::Granule => f.write_str("this machine has no memory with a granule"),
             Self::Memory(MemError::BadAddress) => f.write_str("an image lies outside the VM's memory"),
             Self::Memory(MemError::NoMemory) => f.write_str("the machine has too little memory for the VM's images"),
         }

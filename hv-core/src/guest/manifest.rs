@@ -64,6 +64,8 @@ pub struct VmConfig {
     pub backing: Backing,
     /// When its memory is mapped in 2 MiB pages.
     pub huge: Huge,
+    /// In what runs its memory comes and goes.
+    pub granule: Granule,
     /// A window onto memory that it shares with other VMs, beside its own.
     pub shared: Option<Shared>,
     /// Whether its pages may be put into the compressed store when the machine's memory runs short.
@@ -102,6 +104,31 @@ pub enum Huge {
     Advise,
     /// Nowhere.
     Never,
+}
+
+/// The least size in which a VM's memory comes and goes: what a guest that chooses the size of its translations may choose.
+/// Memory of more than [`Granule::Page`] is anonymous, a multiple of it, and all that the VM has; not every machine has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Granule {
+    /// 4 KiB.
+    #[default]
+    Page,
+    /// 64 KiB.
+    Kib64,
+    /// 16 MiB.
+    Mib16,
+}
+
+impl Granule {
+    /// As a size.
+    #[must_use]
+    pub const fn order(self) -> Order {
+        match self {
+            Self::Page => Order::PAGE,
+            Self::Kib64 => Order::KIB64,
+            Self::Mib16 => Order::MIB16,
+        }
+    }
 }
 
 /// What becomes of a VM that ran out of the machine's memory.
@@ -225,6 +252,13 @@ impl VmConfig {
         if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) || !self.memory.is_multiple_of(MEMORY_STEP) {
             return Err(ManifestError::Memory(name(), self.memory));
         }
+        if self.granule != Granule::Page
+            && (self.backing != Backing::Anon
+                || self.shared.is_some()
+                || !self.memory.is_multiple_of(self.granule.order().bytes()))
+        {
+            return Err(ManifestError::Granule(name()));
+        }
         if self.cmdline.len() > MAX_CMDLINE || self.cmdline.chars().any(char::is_control) {
             return Err(ManifestError::Cmdline(name()));
         }
@@ -320,6 +354,8 @@ pub enum ManifestError {
     Vcpus(String, u16),
     /// Memory size out of bounds or not a multiple of [`MEMORY_STEP`], with the VM's name.
     Memory(String, u64),
+    /// Memory that does not come in runs of the granule, with the VM's name.
+    Granule(String),
     /// Command line too long or with control characters, with the VM's name.
     Cmdline(String),
     /// Not the name of an image, with the VM's name.
@@ -355,6 +391,9 @@ impl fmt::Display for ManifestError {
                     "VM {}: {bytes} bytes of memory, but a multiple of 2 MiB from 64 MiB to 1 TiB is needed",
                     Quoted(vm)
                 )
+            }
+            Self::Granule(vm) => {
+                write!(f, "VM {}: with a granule, memory is anonymous, a multiple of it, and not shared", Quoted(vm))
             }
             Self::Cmdline(vm) => {
                 write!(

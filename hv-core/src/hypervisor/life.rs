@@ -19,6 +19,7 @@ use crate::addr::{GfnRange, Gpa, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{After, Fleet, fleet};
 use crate::guest::loader::{self, LoadError, Plan, Sizes};
+use crate::guest::manifest::Granule;
 use crate::heap::Counted;
 use crate::isa::{Firmware, Isa, Platform, Shape, Vcpu, VmTag};
 use crate::log::info;
@@ -186,6 +187,9 @@ impl<I: Isa> Hypervisor<I> {
     fn build(&self, cpu: &Cpu, index: usize, vm: &Vm<I>) -> Result<Job<I>, LoadError> {
         let m = self.machine;
         let out_of_memory = LoadError::Memory(MemError::NoMemory);
+        if vm.config.granule != Granule::Page && !I::GRANULES {
+            return Err(LoadError::Granule);
+        }
         // The same in every life of this VM; nothing of the last one is cached under it any more (see VmTag).
         let tag = u16::try_from(index).ok().and_then(|n| NonZeroU16::new(n.saturating_add(1)));
         let tag = VmTag(tag.ok_or(out_of_memory)?);
@@ -243,6 +247,7 @@ impl<I: Isa> Hypervisor<I> {
             name: &vm.config.name,
             vcpus: vm.config.vcpus,
             ram: vm.config.memory,
+            granule: vm.config.granule.order(),
             shared: vm
                 .config
                 .shared_window(I::Platform::HOLE)

@@ -10,7 +10,7 @@ use backend_ppc64::hash::table::GROUP;
 use backend_ppc64::hash::{HashStage2, Hashed, MayBeHashed, Processor, Words};
 use conformance::rig::Bench;
 use conformance::verdict::{Run, Stop, check};
-use hv_core::addr::{Gfn, Gpa};
+use hv_core::addr::{Gfn, Gpa, Order};
 use hv_core::host::HugePolicy;
 use hv_core::isa::{Isa, Stage2};
 use hv_core::machine::Machine;
@@ -86,10 +86,31 @@ where
     I::Claim: Hashed,
     I::Stage2: MayBeHashed,
 {
+    modes(b, || MemoryConfig { huge, ..MemoryConfig::from(PAGES << 12) }, run)
+}
+
+/// The same with two runs of this size as memory, at least, none of which is there.
+pub fn in_runs<I>(b: &Bench<'_, I>, granule: Order, run: fn(&Guest<'_, I>) -> Run) -> Run
+where
+    I: Isa,
+    I::Machine: Processor,
+    I::Claim: Hashed,
+    I::Stage2: MayBeHashed,
+{
+    let pages = PAGES.max(2 * granule.pages());
+    modes(b, || MemoryConfig { granule, huge: HugePolicy::Never, ..MemoryConfig::from(pages << 12) }, run)
+}
+
+fn modes<I>(b: &Bench<'_, I>, config: impl Fn() -> MemoryConfig<I>, run: fn(&Guest<'_, I>) -> Run) -> Run
+where
+    I: Isa,
+    I::Machine: Processor,
+    I::Claim: Hashed,
+    I::Stage2: MayBeHashed,
+{
     [Mode::Real, Mode::Virtual].into_iter().try_for_each(|mode| {
         let store = Packed::new().ok_or(Stop::Fail("no heap for a store"))?;
-        let config = MemoryConfig { huge, ..MemoryConfig::from(PAGES << 12) };
-        b.with_config(config.swap(b.own(|| Arc::new(store))?), |memory| {
+        b.with_config(config().swap(b.own(|| Arc::new(store))?), |memory| {
             let table = memory.stage2().hashed().ok_or(Stop::Skip("this VM's table is not hashed"))?;
             let run = run(&Guest { b, memory, table, mode });
             let epoch = b.m.epoch();

@@ -15,6 +15,7 @@ mod enter;
 mod enter_refused;
 mod faults;
 mod first_run;
+mod granule;
 mod guest;
 mod host;
 mod init;
@@ -36,7 +37,12 @@ where
     let enter = enter::cases::<I>().into_iter().chain(enter_refused::cases());
     let others = remove::cases().into_iter().chain(change::cases()).chain(init::cases());
     let first = first_run::cases().into_iter().chain(first_run::others());
-    let others = others.chain(faults::cases()).chain(host::cases()).chain(defer::cases()).chain(resize::cases());
+    let others = others
+        .chain(faults::cases())
+        .chain(host::cases())
+        .chain(granule::cases())
+        .chain(defer::cases())
+        .chain(resize::cases());
     enter.chain(others).chain(first)
 }
 

@@ -10,7 +10,7 @@ mod peers;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Granule, Huge, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use crate::batch;
@@ -161,6 +161,7 @@ fn guest(board: &Board, task: Task) -> Result<Vec<u8>> {
         memory,
         backing: Backing::Anon,
         huge: Huge::Never,
+        granule: Granule::Page,
         shared: None,
         swap: true,
         out_of_memory: OutOfMemory::Stop,

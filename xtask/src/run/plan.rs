@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use hv_core::guest::manifest::{Backing, Config, Huge, MAX_VCPUS, OutOfMemory, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Granule, Huge, MAX_VCPUS, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use super::kernel;
@@ -112,6 +112,7 @@ fn default_vm(cpus: u16) -> Vm {
         memory: DEFAULT_GUEST,
         backing: Backing::Anon,
         huge: Huge::Always,
+        granule: Granule::Page,
         shared: None,
         swap: true,
         out_of_memory: OutOfMemory::Stop,
@@ -177,6 +178,7 @@ impl Images<'_> {
             memory: vm.memory,
             backing: vm.backing,
             huge: vm.huge,
+            granule: vm.granule,
             shared: vm.shared,
             swap: vm.swap,
             out_of_memory: vm.out_of_memory,

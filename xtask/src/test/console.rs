@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Granule, Huge, OutOfMemory, VmConfig};
 use hv_core::link::{LinkMode, Outcome, Stream, frames};
 
 use crate::board::Board;
@@ -95,6 +95,7 @@ impl Case {
             memory: MEMORY,
             backing: Backing::Anon,
             huge: Huge::Always,
+            granule: Granule::Page,
             shared: None,
             swap: true,
             out_of_memory: OutOfMemory::Stop,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use hv_core::guest::manifest::{Backing, Config, Huge, OutOfMemory, VmConfig};
+use hv_core::guest::manifest::{Backing, Config, Granule, Huge, OutOfMemory, VmConfig};
 use hv_core::link::LinkMode;
 
 use super::Depth;
@@ -28,6 +28,7 @@ pub fn run(profile: Profile, depth: Depth) -> Result<()> {
             memory: 64 << 20,
             backing: Backing::Anon,
             huge: Huge::Always,
+            granule: Granule::Page,
             shared: None,
             swap: true,
             out_of_memory: OutOfMemory::Stop,

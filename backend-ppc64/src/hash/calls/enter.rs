@@ -82,18 +82,20 @@ where
         Ok(())
     }
 
-    /// May the guest ask for a page of this size there? If a smaller one is behind it now it may not.
+    /// May the guest ask for a page of this size there? If a smaller one is behind it, now or when it comes, it may not.
     fn fits(&self, walk: &WalkGuard<'_>, block: &GfnRange) -> Result<Page, Status> {
         let (space, gfn, size) = (self.memory.space(), block.start(), block.pages());
         let slot = space.slots.find(walk, gfn).filter(|slot| slot.gfns().covers(block)).ok_or(Status::Parameter)?;
         let hvn = slot.hvn(gfn).ok_or(Status::Parameter)?;
         let askew = |other: u64| (gfn.0 ^ other) & (size - 1) != 0;
+        let comes = space.host.granule().pages() >= size;
         let found = match space.host.peek(self.m, walk, hvn) {
             Peek::Page(page) if page.order.pages() >= size && !askew(page.pfn.0) => Page::Other,
-            // As large as it will be when it is there: the granule.
-            Peek::Absent | Peek::Retry => Page::Other,
-            Peek::Swapped => Page::Stored,
-            Peek::Page(_) | Peek::OutOfReach => return Err(Status::Parameter),
+            Peek::Absent | Peek::Retry if comes => Page::Other,
+            Peek::Swapped if comes => Page::Stored,
+            Peek::Page(_) | Peek::Absent | Peek::Retry | Peek::Swapped | Peek::OutOfReach => {
+                return Err(Status::Parameter);
+            }
         };
         if askew(hvn.0) { Err(Status::Parameter) } else { Ok(found) }
     }

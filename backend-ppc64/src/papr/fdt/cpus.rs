@@ -1,6 +1,7 @@
 //! `/cpus`: what a kernel is told about its processors.
 
 use super::{Table, TreeConfig};
+use hv_core::addr::Order;
 use hv_core::flat::Writer;
 
 /// A processor that runs guests.
@@ -22,8 +23,14 @@ const LEVEL1: u32 = 32 << 10;
 /// Page sizes of radix translation: the encoding that invalidations use in the top three bits, log2 of the size below.
 const RADIX_PAGES: [u32; 4] = [12, 5 << 29 | 16, 1 << 29 | 21, 2 << 29 | 30];
 
-/// Page sizes of hashed translation: segments of 4 KiB pages, encoded as 0, have one size of page, of 4 KiB, encoded as 0.
-const HASHED_PAGES: [u32; 5] = [12, 0, 1, 12, 0];
+/// Page sizes of hashed translation, where entries may be of 4 KiB. For each size of a segment's pages: log2 of it, the
+/// encoding in a segment's descriptor (L and LP), how many sizes of entries translate such a segment; for each of those its
+/// log2, and the encoding in an entry (the low bits of the real page number).
+const UP_TO_4K: &[u32] = &[12, 0, 1, 12, 0];
+/// The same, of up to 64 KiB.
+const UP_TO_64K: &[u32] = &[12, 0, 2, 12, 0, 16, 7, 16, 0x110, 1, 16, 1];
+/// The same, of up to 16 MiB.
+const UP_TO_16M: &[u32] = &[12, 0, 3, 12, 0, 16, 7, 24, 0x38, 16, 0x110, 2, 16, 1, 24, 8, 24, 0x100, 1, 24, 0];
 /// Sizes of segments as powers of two: 256 MiB and 1 TiB, and two that are not there.
 const SEGMENTS: [u32; 4] = [28, 40, u32::MAX, u32::MAX];
 /// Entries of the segment buffer.
@@ -136,14 +143,26 @@ fn cpu(cpus: &mut Writer, c: &TreeConfig<'_>, processor: Processor, number: u32)
         node.bytes("ibm,pa-features", &pa_features(c.table, attributes)[..2 + attributes]);
         match c.table {
             Table::Radix => node.cells("ibm,processor-radix-AP-encodings", &RADIX_PAGES),
-            Table::Hashed { log2 } => {
+            Table::Hashed { log2, pages } => {
                 node.cells("ibm,pft-size", &[0, log2]);
-                node.cells("ibm,segment-page-sizes", &HASHED_PAGES);
+                node.cells("ibm,segment-page-sizes", pages);
                 node.cells("ibm,processor-segment-sizes", &SEGMENTS);
                 node.cell("ibm,slb-size", SEGMENT_BUFFER);
             }
         }
     });
+}
+
+/// What a guest is told of page sizes up to this one ("ibm,segment-page-sizes").
+#[must_use]
+pub fn segment_page_sizes(granule: Order) -> &'static [u32] {
+    if granule >= Order::MIB16 {
+        UP_TO_16M
+    } else if granule >= Order::KIB64 {
+        UP_TO_64K
+    } else {
+        UP_TO_4K
+    }
 }
 
 /// One attribute descriptor: its length, its kind (0), the attributes. No more than `attributes` of them count.
@@ -157,4 +176,35 @@ fn pa_features(table: Table, attributes: usize) -> [u8; 2 + ATTRIBUTES] {
         bytes[2 + byte] = bits;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment_page_sizes;
+    use crate::hash::words::{LARGE, ORDERS, PageSize};
+
+    /// Reads the property as a guest does, and each size that it tells of as H_ENTER would.
+    #[test]
+    fn r11_a_guest_is_told_of_what_its_calls_may_ask_for_and_of_no_more() {
+        let order = |log2: u32| ORDERS.into_iter().find(|order| order.bytes() == 1 << log2).unwrap();
+        let mut counts = Vec::new();
+        for granule in ORDERS {
+            let mut cells = segment_page_sizes(granule).iter().copied();
+            let mut told = 0;
+            while let Some(base) = cells.next() {
+                let (descriptor, count) = (cells.next().unwrap(), cells.next().unwrap());
+                assert_eq!(descriptor, [0, 0x110, 0x100][ORDERS.iter().position(|o| *o == order(base)).unwrap()]);
+                for _ in 0..count {
+                    let (size, encoding) = (cells.next().unwrap(), cells.next().unwrap());
+                    let large = if size == 12 { 0 } else { LARGE };
+                    let found = PageSize::of(large, u64::from(encoding) << 12).unwrap();
+                    assert_eq!((found.base, found.actual), (order(base), order(size)));
+                    assert!(found.actual <= granule);
+                    told += 1;
+                }
+            }
+            counts.push(told);
+        }
+        assert_eq!(counts, [1, 3, 6], "a size was forgotten");
+    }
 }

@@ -20,7 +20,7 @@ use hv_core::addr::{Gpa, PAGE_SIZE};
 
 use hv_core::flat::{Writer, tree};
 
-pub use cpus::Processor;
+pub use cpus::{Processor, segment_page_sizes};
 
 /// Bytes of guest memory that belong to run-time firmware: one page of the guest's, whichever size it uses.
 pub const RTAS_REGION: u64 = 0x1_0000;
@@ -41,10 +41,12 @@ pub enum Random {
 pub enum Table {
     /// A tree that it has in its own memory.
     Radix,
-    /// A hashed one, which it fills by hypervisor calls. Pages of 4 KiB.
+    /// A hashed one, which it fills by hypervisor calls.
     Hashed {
         /// log2 of its size in bytes.
         log2: u32,
+        /// The sizes of pages that it may put: [`segment_page_sizes`] of its memory's granule.
+        pages: &'static [u32],
     },
 }
 

@@ -4,7 +4,7 @@ use super::{Processor, RTAS_REGION, Random, Table, TreeConfig, TreeError, build}
 use crate::papr::rtas::token::{ALL, Token};
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 
 fn config() -> TreeConfig<'static> {
     TreeConfig {
@@ -87,7 +87,7 @@ fn every_vcpu_has_its_node_and_number() {
 /// POWER8 has no radix trees, and its kernels know attributes up to transactional memory's.
 #[test]
 fn power8_gets_hashed_tables_and_the_attributes_of_its_time() {
-    let c = TreeConfig { pvr: 0x004d_0200, table: Table::Hashed { log2: 22 }, ..config() };
+    let c = TreeConfig { pvr: 0x004d_0200, table: Table::Hashed { log2: 22, pages: &[] }, ..config() };
     let blob = build(&c).unwrap();
     let cpu = parse(&blob).find_node("/cpus/PowerPC,POWER8@0").unwrap();
     let features = bytes(&cpu, "ibm,pa-features");
@@ -205,13 +205,16 @@ fn shared_memory_is_no_ram() {
 /// What a kernel reads before it chooses: the outcome of the negotiation, the attribute, and the table's size.
 #[test]
 fn a_guest_with_a_hashed_table_is_offered_no_radix() {
-    let blob = build(&TreeConfig { table: Table::Hashed { log2: 22 }, ..config() }).unwrap();
+    let table = Table::Hashed { log2: 22, pages: super::segment_page_sizes(Order::KIB64) };
+    let blob = build(&TreeConfig { table, ..config() }).unwrap();
     let tree = parse(&blob);
     let vector = bytes(&tree.find_node("/chosen").unwrap(), "ibm,architecture-vec-5");
     assert_eq!((vector[24], vector[26]), (0, 0));
     let cpu = tree.find_node("/cpus/PowerPC,POWER9@0").unwrap();
     assert_eq!(bytes(&cpu, "ibm,pa-features")[2 + 40], 0);
     assert_eq!(bytes(&cpu, "ibm,pft-size"), [0, 0, 0, 0, 0, 0, 0, 22]);
+    let pages = [12_u32, 0, 2, 12, 0, 16, 7, 16, 0x110, 1, 16, 1];
+    assert_eq!(bytes(&cpu, "ibm,segment-page-sizes"), pages.map(u32::to_be_bytes).as_flattened());
     assert!(cpu.property("ibm,processor-radix-AP-encodings").is_none());
     let radix = build(&config()).unwrap();
     let radix = parse(&radix);

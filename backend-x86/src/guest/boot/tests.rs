@@ -1,4 +1,4 @@
-use hv_core::addr::Gpa;
+use hv_core::addr::{Gpa, Order};
 use hv_core::guest::loader::{ByteOrder, Plan, Span};
 use hv_core::isa::{Firmware, Shape};
 use iced_x86::{Code, Decoder, DecoderOptions, Register};
@@ -99,7 +99,18 @@ fn shared_memory_in_the_hole_is_refused() {
     let fits = |ram: u64, shared: Option<(u64, u64)>| {
         let shared = shared.map(|(start, end)| Gpa(start)..Gpa(end));
         let (cmdline, kernel, entry) = ("quiet", &b"\x7fELF"[..], Gpa(0x100_0000));
-        let shape = Shape { name: "a", vcpus: 1, ram, shared, kernel, entry, order: ByteOrder::Little, cmdline, plan };
+        let shape = Shape {
+            name: "a",
+            vcpus: 1,
+            ram,
+            granule: Order::PAGE,
+            shared,
+            kernel,
+            entry,
+            order: ByteOrder::Little,
+            cmdline,
+            plan,
+        };
         firmware(&shape, None).is_some()
     };
     assert!(fits(3 << 30, None) && fits(5 << 30, Some((6 << 30, 7 << 30))), "it goes on behind the hole");

@@ -2,7 +2,7 @@
 
 use super::{Bundle, BundleError, What};
 use crate::guest::manifest::{
-    Backing, CONFIG_MEMBER, Config, Huge, ManifestError, OutOfMemory, SUM_MEMBER, Sum, Sums, VmConfig,
+    Backing, CONFIG_MEMBER, Config, Granule, Huge, ManifestError, OutOfMemory, SUM_MEMBER, Sum, Sums, VmConfig,
 };
 use crate::link::LinkMode;
 use alloc::string::ToString;
@@ -46,6 +46,7 @@ fn vm(name: &str) -> VmConfig {
         memory: 64 << 20,
         backing: Backing::Anon,
         huge: Huge::Always,
+        granule: Granule::Page,
         shared: None,
         swap: true,
         out_of_memory: OutOfMemory::Stop,

@@ -1,6 +1,6 @@
 //! Tests of the configuration's form and limits.
 
-use super::{Backing, Config, Huge, MAGIC, ManifestError, OutOfMemory, Shared, Sum, Sums, VmConfig};
+use super::{Backing, Config, Granule, Huge, MAGIC, ManifestError, OutOfMemory, Shared, Sum, Sums, VmConfig};
 use crate::addr::{Gfn, GfnRange};
 use crate::link::LinkMode;
 use alloc::{vec, vec::Vec};
@@ -13,6 +13,7 @@ fn vm(name: &str) -> VmConfig {
         memory: 1 << 30,
         backing: Backing::Anon,
         huge: Huge::Always,
+        granule: Granule::Page,
         shared: None,
         swap: true,
         out_of_memory: OutOfMemory::Stop,
@@ -37,7 +38,8 @@ fn spoilt(change: impl FnOnce(&mut VmConfig)) -> Result<(), ManifestError> {
 
 #[test]
 fn what_is_encoded_comes_back() {
-    let other = VmConfig { swap: false, out_of_memory: OutOfMemory::Restart, dirty_log: true, ..vm("b") };
+    let granule = Granule::Mib16;
+    let other = VmConfig { swap: false, out_of_memory: OutOfMemory::Restart, dirty_log: true, granule, ..vm("b") };
     let config = config(vec![vm("a"), other]);
     assert_eq!(config.validate(), Ok(()));
     let bytes = config.encode().unwrap_or_default();
@@ -66,6 +68,26 @@ fn counts_and_sizes_have_limits() {
     }
     assert_eq!(spoilt(|vm| vm.cmdline = "x".repeat(1025)), Err(ManifestError::Cmdline("a".into())));
     assert_eq!(spoilt(|vm| vm.cmdline = "a\0b".into()), Err(ManifestError::Cmdline("a".into())));
+}
+
+#[test]
+fn memory_with_a_granule_consists_of_runs_of_it() {
+    let refused = Err(ManifestError::Granule("a".into()));
+    let with = |granule, change: fn(&mut VmConfig)| {
+        spoilt(|vm| {
+            vm.granule = granule;
+            change(vm);
+        })
+    };
+    for granule in [Granule::Kib64, Granule::Mib16] {
+        assert_eq!(with(granule, |_| {}), Ok(()));
+        assert_eq!(with(granule, |vm| vm.backing = Backing::Tmpfs), refused);
+        assert_eq!(with(granule, |vm| vm.backing = Backing::Named("b".into())), refused);
+        assert_eq!(with(granule, |vm| vm.shared = Some(Shared { object: "w".into(), size: 16 << 20 })), refused);
+    }
+    assert_eq!(with(Granule::Kib64, |vm| vm.memory = 66 << 20), Ok(()));
+    assert_eq!(with(Granule::Mib16, |vm| vm.memory = 66 << 20), refused);
+    assert_eq!(with(Granule::Page, |vm| vm.backing = Backing::Tmpfs), Ok(()));
 }
 
 /// The operator's terminal does nothing that a bundle tells it to do.
@@ -115,7 +137,7 @@ fn other_versions_and_damage_are_told_apart() {
     if let Some(version) = other.get_mut(MAGIC.len() - 1) {
         *version = 9;
     }
-    assert_eq!(Config::decode(&other), Err(ManifestError::Version { found: 9, want: 3 }));
+    assert_eq!(Config::decode(&other), Err(ManifestError::Version { found: 9, want: 4 }));
     for cut in MAGIC.len()..bytes.len() {
         let part = bytes.get(..cut).unwrap_or(&[]);
         assert_eq!(Config::decode(part), Err(ManifestError::Malformed(super::CONFIG_MEMBER)), "cut at {cut}");

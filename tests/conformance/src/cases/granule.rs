@@ -396,7 +396,7 @@ fn race<I: Isa>(b: &Bench<'_, I>) -> Run {
         let done = AtomicBool::new(false);
         let range = gfns(16, 16)?;
         let there = |cpu: &Cpu| {
-            for n in 0..300 {
+            for n in 0..90 {
                 if n % 3 == 0 {
                     memory.reclaim(cpu, b.m, u64::MAX);
                 } else {
@@ -409,7 +409,7 @@ fn race<I: Isa>(b: &Bench<'_, I>) -> Run {
         let mut run_here = Ok(());
         let both = b.rig.both(&there, &mut |cpu| {
             let mut rounds = 0_u64;
-            while !done.load(Ordering::Acquire) || rounds < 300 {
+            while !done.load(Ordering::Acquire) || rounds < 90 {
                 let at = 16 + rounds % 16;
                 if memory.write(cpu, b.m, page(at), &rounds.to_le_bytes()).is_err() {
                     run_here = Err(Stop::Fail("RAM cannot be written"));

@@ -7,7 +7,7 @@ use conformance::cases::Case;
 use conformance::rig::{Bench, FIRST, SECOND};
 use conformance::verdict::{Run, Stop, check};
 use hv_core::addr::{Gfn, Gpa};
-use hv_core::guest::manifest::{Backing, Huge, OutOfMemory, Shared, VmConfig};
+use hv_core::guest::manifest::{Backing, Granule, Huge, OutOfMemory, Shared, VmConfig};
 use hv_core::heap::Counted;
 use hv_core::hypervisor::Objects;
 use hv_core::isa::{Isa, VmTag};
@@ -36,6 +36,7 @@ fn config(backing: Backing, shared: Option<Shared>) -> VmConfig {
         memory: MEMORY,
         backing,
         huge: Huge::Advise,
+        granule: Granule::Page,
         shared,
         swap: true,
         out_of_memory: OutOfMemory::Stop,
