@@ -19,6 +19,7 @@ mod inside;
 mod interrupts;
 mod moves;
 mod ready;
+mod run;
 mod shared;
 mod slots;
 mod structure;
@@ -41,6 +42,7 @@ static GROUPS: &[&[&dyn Model]] = &[
     bbm::ALL,
     slots::ALL,
     huge::ALL,
+    run::ALL,
     structure::ALL,
     swap::ALL,
     tables::ALL,
