@@ -99,7 +99,7 @@ pub enum Failed {
     Device,
     /// Memory is not there in runs of the size that the area's pages have.
     PageSize,
-    /// Neither the size of the RMO nor its place can be said in LPCR[RMLS] and RMOR.
+    /// Neither the size of the RMO nor its place can be said in `LPCR[RMLS]` and RMOR.
     NotEncodable,
     /// The processor can do with an RMO only, and the VM has none.
     NoRmo,
@@ -354,7 +354,7 @@ fn offset(rmo: &Rmo) -> Result<Registers, Failed> {
     Ok(Registers { lpcr: code << RMLS_SHIFT, rmor: base })
 }
 
-/// LPCR[RMLS] for so many bytes (POWER7, POWER8).
+/// `LPCR[RMLS]` for so many bytes (POWER7, POWER8).
 #[must_use]
 pub const fn rmls(bytes: u64) -> Option<u64> {
     Some(match bytes >> 20 {
