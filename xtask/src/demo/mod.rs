@@ -94,7 +94,8 @@ const DEMOS: [Demo; 5] = [
         name: "garbage",
         about: "a guest that writes garbage to all it has, beside an honest one",
         is_for: garbage::is_for,
-        usual: &["virt", "pc"],
+        // On pc the honest guest has been seen to stand still beside it (boards/pc/README.md).
+        usual: &["virt"],
         play: garbage::play,
     },
 ];
