@@ -15,6 +15,7 @@ use hv_core::radix::{NotFrozen, Radix};
 use hv_core::sync::{AtomicU64, Ordering, spin_loop};
 use hv_core::vcpu::exit::Access;
 
+use super::granule::host;
 use super::huge::{BLOCK, anon};
 use super::split::{fill, holds};
 use super::{Case, case, fault, gfns, page};
@@ -204,25 +205,16 @@ fn in_order<I: Isa>(b: &Bench<'_, I>, then: impl FnOnce() -> Run) -> Run {
     let found = loop {
         let Some(block) = frames.alloc(b.cpu, HUGE) else { break false };
         let first = block.pfn();
+        // The first of 1 GiB may be one of fewer: of memory that ends within it.
+        let rest = (BLOCK..GIANT.pages()).step_by(BLOCK as usize).map(|n| first.checked_add(n));
+        if first.is_aligned(GIANT) && rest.flatten().all(|next| frames.is_free(next)) {
+            frames.free(b.cpu, block);
+            break true;
+        }
         if held.try_reserve(1).is_err() {
             frames.free(b.cpu, block);
             break false;
         }
-        if !first.is_aligned(GIANT) {
-            held.push(block);
-            continue;
-        }
-        // The first of 1 GiB may be one of fewer: of memory that ends within it, or of which a table has a page.
-        frames.free(b.cpu, block);
-        let giant = frames.alloc(b.cpu, GIANT);
-        let whole = giant.as_ref().is_some_and(|giant| giant.pfn() == first);
-        if let Some(giant) = giant {
-            frames.free(b.cpu, giant);
-        }
-        if whole {
-            break true;
-        }
-        let Some(block) = frames.alloc(b.cpu, HUGE) else { break false };
         held.push(block);
     };
     let run = if found { then() } else { Err(Stop::Skip("needs 1 GiB in one piece")) };
@@ -239,6 +231,13 @@ fn giant<I: Isa>(b: &Bench<'_, I>) -> Run {
 fn giant_in<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>) -> Run {
     for n in (0..GIANT.pages()).step_by(BLOCK as usize) {
         fill(b, memory, n..n + 1)?;
+    }
+    let at = |n| host(b, memory, n).map(|found| found.pfn);
+    // The allocator owes nobody an order, and tables may have broken the first block up.
+    let first = at(0);
+    let follows = |n| at(n).zip(first).is_some_and(|(pfn, first)| pfn.since(first) == Some(n));
+    if !(0..GIANT.pages()).step_by(BLOCK as usize).all(follows) {
+        return Err(Stop::Skip("needs 512 blocks in a row"));
     }
     let mut cursor = ScanCursor::default();
     let mut seen = Scanned::Round;

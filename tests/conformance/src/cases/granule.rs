@@ -67,7 +67,7 @@ fn each<I: Isa>(b: &Bench<'_, I>, runs: u64, huge: HugePolicy, with: impl Fn(&Gu
 }
 
 /// The host page behind page `n` of the guest.
-fn host<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, n: u64) -> Option<HostPage> {
+pub(super) fn host<I: Isa>(b: &Bench<'_, I>, memory: &GuestMemory<I>, n: u64) -> Option<HostPage> {
     look(b.m, b.cpu, memory, n).ok().flatten()
 }
 
