@@ -41,7 +41,7 @@ pub fn run(profile: Profile, depth: Depth) -> Result<()> {
         let config = Config { link: LinkMode::Plain, vms: vec![vm("first"), vm("second")] };
         let bundle = Temporary::write("state.tar", &pack(&config, std::slice::from_ref(&guest))?)?;
         // What has a column of its own has a way of its own into a guest.
-        let differs = |machine: &&Machine| depth == Depth::Deep || machine.column.is_some();
+        let differs = |machine: &&Machine| depth == Depth::Deep || machine.column.is_some() && super::is_usual(machine);
         for machine in board.machines.iter().filter(differs) {
             let launch = Launch {
                 board: &board,
