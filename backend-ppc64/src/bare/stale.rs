@@ -2,7 +2,7 @@
 //! page, and for a whole partition only `tlbiel`, which is for the CPU that executes it).
 //!
 //! ```text
-//!   flusher:  tables changed; changes[tag] += 1; full fence; CPUs that are inside: kicked, waited for   (real::inside)
+//!   flusher:  tables changed; changes[tag] += 1; full fence; CPUs that are inside: kicked, waited for   (inside.rs)
 //!   enterer:  inside = tag; full fence; changes[tag] not what this CPU saw last: drops all that it holds; enters
 //! ```
 //!

@@ -44,8 +44,8 @@ enum Early {
     Need(Gpa, Access),
 }
 
-/// An answer to who reads L1's memory at `at`.
-fn unread(at: Gpa, error: MemError) -> Early {
+/// An answer to who reads L1's memory at this address.
+fn unread((at, error): (Gpa, MemError)) -> Early {
     match error {
         MemError::BadAddress => Early::Status(status::PARAMETER),
         MemError::NoMemory => Early::Need(at, Access::Read),
@@ -87,16 +87,16 @@ fn set_table(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, register: u
         _ => Some(PartitionTable::new(register).ok_or(Early::Status(status::PARAMETER))?),
     };
     if let Some(table) = table {
-        entry(run, table.last())?;
+        entry(run, table.last()).map_err(unread)?;
     }
     nest.set_table(table);
     Ok(())
 }
 
 /// An entry of L1's partition table.
-fn entry(run: &Run<'_, Ppc64Bare>, at: Gpa) -> Result<u128, Early> {
+fn entry(run: &Run<'_, Ppc64Bare>, at: Gpa) -> Result<u128, (Gpa, MemError)> {
     let mut bytes = [0; 16];
-    run.memory.read(run.cpu, run.m, at, &mut bytes).map_err(|error| unread(at, error))?;
+    run.memory.read(run.cpu, run.m, at, &mut bytes).map_err(|error| (at, error))?;
     Ok(u128::from_be_bytes(bytes))
 }
 
@@ -109,7 +109,8 @@ fn enter(
     let wrong = || Early::Status(status::PARAMETER);
     let table = nest.table().ok_or(Early::Status(status::NOT_AVAILABLE))?;
     let order = ByteOrder::of(vcpu.registers.msr);
-    let read = |at: Gpa, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into).map_err(|error| unread(at, error));
+    let read =
+        |at: Gpa, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into).map_err(|error| unread((at, error)));
     let (mut version, mut state, mut registers) = ([0; 8], [0; STATE], [0; REGISTERS]);
     read(blocks[0], &mut version)?;
     let version = order.wide(version);
@@ -122,7 +123,7 @@ fn enter(
     let mut registers = read_registers(&registers, order);
     fit::check(&given, &registers).map_err(Early::Status)?;
     let at = table.at(given.lpid).ok_or_else(wrong)?;
-    let partition = Partition::new(entry(run, at)?).ok_or_else(wrong)?;
+    let partition = Partition::new(entry(run, at).map_err(unread)?).ok_or_else(wrong)?;
     let Some(seat) = &mut vcpu.nested else { return Err(Early::Status(status::NO_MEM)) };
     let who = (given.lpid, given.vcpu_token);
     let held = nest.hold(run.cpu, run.m, who, partition).map_err(|_| Early::Status(status::NO_MEM))?;
@@ -189,9 +190,7 @@ fn invalidate(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, [a, b, c]:
     let reach = tlbie::reach(a, b, c).ok_or(Early::Status(status::PARAMETER))?;
     let partition = |lpid| {
         let Some(at) = nest.table().and_then(|table| table.at(lpid)) else { return Ok(None) };
-        let mut bytes = [0; 16];
-        run.memory.read(run.cpu, run.m, at, &mut bytes).map_err(|error| (at, error))?;
-        Ok(Partition::new(u128::from_be_bytes(bytes)))
+        entry(run, at).map(Partition::new)
     };
-    nest.invalidate(run.cpu, run.m, reach, partition).map_err(|(at, error)| unread(at, error))
+    nest.invalidate(run.cpu, run.m, reach, partition).map_err(unread)
 }

@@ -17,7 +17,7 @@ use hv_core::radix::{RadixStage2, Stage2Format};
 
 use super::children::{Nest, Partitions};
 
-/// It.
+/// A radix guest's own tree, and what is derived from it.
 #[derive(Debug)]
 pub struct NestStage2<F> {
     own: RadixStage2<F>,

@@ -7,8 +7,6 @@ use hv_core::vcpu::services::MemError;
 /// Reads L1's memory.
 pub type Read<'a> = dyn Fn(Gpa, &mut [u8]) -> Result<(), MemError> + 'a;
 
-/// The most entries a partition table has.
-pub const MAX_PARTITIONS: u64 = 1 << MAX_SIZE_CODE << 8;
 /// Largest size code that L1 may give: 2^(12 + 4) bytes of entries of 16.
 const MAX_SIZE_CODE: u64 = 4;
 

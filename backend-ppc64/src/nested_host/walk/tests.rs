@@ -126,7 +126,6 @@ fn the_partition_table_is_bounded() {
     let table = PartitionTable::new(0x1234_0000 | 4).unwrap();
     assert_eq!((table.at(0), table.at(1)), (None, Some(Gpa(0x1234_0010))), "0 is L1 itself");
     assert_eq!((table.at(4095), table.at(4096), table.at(u32::MAX)), (Some(table.last()), None, None));
-    assert_eq!(MAX_PARTITIONS, 4096);
     assert_eq!(PartitionTable::new(0x1234_0000).unwrap().at(256), None);
     for register in [0x1234_0000 | 5, 0x1234_0000 | 31, 0x1234_0020, 1 << 60, u64::MAX] {
         assert_eq!(PartitionTable::new(register), None, "{register:#x}");
