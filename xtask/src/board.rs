@@ -170,6 +170,9 @@ pub struct Guest {
     pub busybox_package: String,
     /// The form of that kernel. An ELF program is taken in its place on every board.
     pub kernel_form: KernelForm,
+    /// Modules of that kernel that the RAM disk has, by their files' names without `.ko`.
+    #[serde(default)]
+    pub modules: Vec<String>,
     /// The machine number in an ELF program's header.
     pub elf_machine: u16,
     /// What every kernel command line on this board begins with.

@@ -22,6 +22,8 @@ pub enum Source {
     File(PathBuf),
     /// Trivet's own image for this board, with that board's default guest as its RAM disk.
     Trivet(String),
+    /// The distribution's, with this program of `tests/guests` in its `/bin` (RAM disks only).
+    With(&'static str),
     /// There is none (RAM disks only).
     None,
 }
@@ -87,6 +89,11 @@ const KEYS: [&str; 14] = [
     "cmdline",
 ];
 
+/// What a RAM disk with a program is called.
+const WITH: &str = "with:";
+/// The programs of Linux in `tests/guests`.
+const PROGRAMS: [&str; 2] = ["kvm", "pages"];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -109,7 +116,7 @@ struct Table {
     dirty_log: Option<bool>,
     nested: Option<bool>,
     kernel: Option<String>,
-    initrd: Option<String>,
+    initrd: Option<Spanned<String>>,
     cmdline: Option<String>,
 }
 
@@ -187,7 +194,11 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
     };
     let trivet = table.kernel.as_deref().and_then(|name| name.strip_prefix("trivet:")).map(str::to_owned);
     let kernel = trivet.clone().map_or_else(|| image(table.kernel), Source::Trivet);
-    let initrd = trivet.filter(|_| table.initrd.is_none()).map_or_else(|| image(table.initrd), Source::Trivet);
+    let initrd = match (trivet, &table.initrd) {
+        (Some(board), None) => Source::Trivet(board),
+        (_, Some(name)) if name.get_ref().starts_with(WITH) => with(name)?,
+        _ => image(table.initrd.map(Spanned::into_inner)),
+    };
     let bytes = table.memory.as_ref().map_or(Ok(512 << 20), memory)?;
     Ok(Vm {
         granule: match &table.granule {
@@ -207,6 +218,16 @@ fn vm(table: Table, dir: &Path) -> Result<Vm, Wrong> {
         initrd,
         cmdline: table.cmdline.unwrap_or_default(),
         name: table.name.into_inner(),
+    })
+}
+
+/// `initrd = "with:PROGRAM"`.
+fn with(key: &Spanned<String>) -> Result<Source, Wrong> {
+    let name = key.get_ref().strip_prefix(WITH).unwrap_or_default();
+    let known = PROGRAMS.into_iter().find(|known| *known == name);
+    known.map(Source::With).ok_or_else(|| {
+        let what = format!("initrd = {:?}: there is no such program", key.get_ref());
+        Wrong::at(key, what + &suggestion(name, PROGRAMS))
     })
 }
 
@@ -335,6 +356,10 @@ mod tests {
         assert_eq!((&vms[1].backing, vms[1].huge), (&Backing::Tmpfs, Huge::Advise));
         assert_eq!((vms[1].swap, vms[1].out_of_memory, vms[1].dirty_log), (false, OutOfMemory::Restart, true));
         assert_eq!((&vms[1].kernel, &vms[1].initrd), (&Source::Default, &Source::Default));
+        let text = "[[vm]]\nname='a'\nkernel='trivet:pseries'\n[[vm]]\nname='b'\ninitrd='with:kvm'";
+        let vms = parse(text, Path::new("d")).ok().unwrap();
+        assert_eq!(vms[0].initrd, Source::Trivet("pseries".to_owned()));
+        assert_eq!((&vms[1].kernel, &vms[1].initrd), (&Source::Default, &Source::With("kvm")));
         let granules = "[[vm]]\nname='a'\ngranule='64K'\n[[vm]]\nname='b'\ngranule='16M'\n[[vm]]\nname='c'\ngranule='4K'\n[[vm]]\nname='d'";
         let vms = parse(granules, Path::new("d")).ok().unwrap();
         let granules: Vec<Granule> = vms.iter().map(|vm| vm.granule).collect();
@@ -357,6 +382,8 @@ mod tests {
             ("[[vm]]\nname='a'\nbacking={tmp='a'}\n", 3, "backing is \"anon\""),
             ("[[vm]]\nname='a'\nbacking=7\n", 3, "backing is \"anon\""),
             ("[[vm]]\nname='a'\nswap='yes'\n", 3, "expected a boolean"),
+            ("[[vm]]\nname='a'\ninitrd='with:page'\n", 3, "did you mean \"pages\"?"),
+            ("[[vm]]\nname='a'\ninitrd='with:'\n", 3, "no such program"),
             ("[[vm]]\nname='a'\nout_of_memory='stop'\n", 3, "did you mean \"out-of-memory\"?"),
             ("[[vm]]\nname='a'\nout-of-memory='restar'\n", 3, "did you mean \"restart\"?"),
             ("[[vm]]\nname='a'\nhuge='alway'\n", 3, "did you mean \"always\"?"),

@@ -9,6 +9,8 @@ pub enum Kind<'a> {
     Folder,
     /// A program.
     Program(&'a [u8]),
+    /// Data.
+    File(&'a [u8]),
     /// A character device with its numbers.
     Device(u32, u32),
 }
@@ -26,6 +28,7 @@ impl Archive {
         let (mode, links, data, major, minor): (u32, u32, &[u8], u32, u32) = match *kind {
             Kind::Folder => (0o040_755, 2, &[], 0, 0),
             Kind::Program(data) => (0o100_755, 1, data, 0, 0),
+            Kind::File(data) => (0o100_644, 1, data, 0, 0),
             Kind::Device(major, minor) => (0o020_600, 1, &[], major, minor),
         };
         self.entry(path, mode, links, data, (major, minor));

@@ -1,6 +1,7 @@
-//! The default guest's first file system: busybox, and an `/init` that says when the shell is ready.
+//! The default guest's first file system: busybox, an `/init` that says when the shell is ready, and modules of the kernel.
 
 use super::cpio::{Archive, Kind};
+use super::modules::Modules;
 
 /// The line that `/init` prints just before the first shell.
 pub const READY: &str = "trivet-guest: ready";
@@ -27,14 +28,24 @@ setsid cttyhack sh
 poweroff -f
 "#;
 
-/// The archive around this busybox.
-pub fn archive(busybox: &[u8]) -> Vec<u8> {
+/// The archive around this busybox and these modules.
+pub fn archive(busybox: &[u8], modules: &Modules) -> Vec<u8> {
     let mut archive = Archive::default();
     archive.add("bin", &Kind::Folder);
     archive.add("bin/busybox", &Kind::Program(busybox));
     archive.add("dev", &Kind::Folder);
     archive.add("dev/console", &Kind::Device(5, 1));
     archive.add("init", &Kind::Program(INIT.as_bytes()));
+    if !modules.files.is_empty() {
+        let dir = format!("lib/modules/{}", modules.release);
+        for folder in ["lib", "lib/modules", &dir] {
+            archive.add(folder, &Kind::Folder);
+        }
+        for (name, bytes) in &modules.files {
+            archive.add(&format!("{dir}/{name}"), &Kind::File(bytes));
+        }
+        archive.add(&format!("{dir}/modules.dep"), &Kind::File(modules.dependencies().as_bytes()));
+    }
     archive.finish()
 }
 

@@ -133,6 +133,13 @@ fn inner_bundle(name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
+/// The default guest's RAM disk with one of the programs of `tests/guests`.
+fn disk_with(board: &Board, program: &str) -> Result<PathBuf> {
+    let file = workspace::target_dir().join("inner").join(format!("{}-with-{program}.cpio", board.name));
+    workspace::write_file(&file, &guests::initrd_with(board, program, &image::guest(board, program)?)?)?;
+    Ok(file)
+}
+
 fn check_file(file: &Path) -> Result<()> {
     match std::fs::metadata(file) {
         Ok(data) if data.is_file() => Ok(()),
@@ -160,6 +167,7 @@ impl Images<'_> {
         };
         let initrd = match &vm.initrd {
             Source::Trivet(name) => Some(inner_bundle(name)?),
+            Source::With(name) => Some(disk_with(self.board, name)?),
             source => self.file(source, |guest| &guest.initrd)?,
         };
         let files = [Some(&kernel), initrd.as_ref()];
@@ -192,7 +200,7 @@ impl Images<'_> {
 
     fn file(&mut self, source: &Source, default: impl Fn(&Guest) -> &PathBuf) -> Result<Option<PathBuf>> {
         match source {
-            Source::None | Source::Trivet(_) => Ok(None),
+            Source::None | Source::Trivet(_) | Source::With(_) => Ok(None),
             Source::File(file) => Ok(Some(file.clone())),
             Source::Default => {
                 let guest = match self.fetched.take() {

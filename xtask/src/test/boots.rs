@@ -11,22 +11,22 @@ use crate::image::Profile;
 use crate::workspace;
 
 /// One run and what is expected of it.
-struct Boot {
-    name: &'static str,
+pub(super) struct Boot {
+    pub name: &'static str,
     /// On which boards it is tried for every change.
-    usual: Usual,
+    pub usual: Usual,
     /// Arguments after `run --board B`.
-    args: &'static [&'static str],
-    status: i32,
+    pub args: &'static [&'static str],
+    pub status: i32,
     /// Lines that stdout must have, in this order; others may stand in between. [`UNAME`] is the board's.
-    stdout: &'static [&'static str],
+    pub stdout: &'static [&'static str],
     /// What the last `error:` line must contain.
-    error: &'static str,
+    pub error: &'static str,
 }
 
 /// Which boards a boot says something about that it does not say about others.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Usual {
+pub(super) enum Usual {
     /// Each: it goes by what an instruction set has of its own.
     Everywhere,
     /// Those on which everything is tried ([`super::is_whole`]).
@@ -34,7 +34,7 @@ enum Usual {
 }
 
 /// Stands for what `uname -m` says in the board's guests.
-const UNAME: &str = "(uname -m)";
+pub(super) const UNAME: &str = "(uname -m)";
 
 /// Guests that must work.
 const GOOD: &[Boot] = &[
@@ -272,7 +272,7 @@ pub fn machines(depth: Depth) -> Result<()> {
 }
 
 /// Tries every boot; goes on after a failure.
-fn all(boards: &[Board], depth: Depth, boots: &[Boot], more: &[&str]) -> Result<()> {
+pub(super) fn all(boards: &[Board], depth: Depth, boots: &[Boot], more: &[&str]) -> Result<()> {
     let mut failed = Vec::new();
     for board in boards {
         println!("{}", board.name);

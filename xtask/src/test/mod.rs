@@ -4,6 +4,7 @@ mod boots;
 mod console;
 mod damage;
 mod memory;
+mod nested;
 mod random;
 mod state;
 
@@ -63,6 +64,7 @@ const STEPS: &[Step] = &[
     Step { name: "size", run: |_| size::run(None) },
     Step { name: "bad input", run: boots::refused },
     Step { name: "guests, release", run: |depth| boots::good(Profile::Release, depth, &Board::all()?) },
+    Step { name: "guests of guests", run: nested::run },
     Step { name: "memory, release", run: |depth| memory::run(Profile::Release, depth) },
     Step { name: "failures, release", run: |depth| boots::failing(Profile::Release, depth, &Board::all()?) },
     Step { name: "demo: pressure", run: |depth| demo::short("pressure", depth) },

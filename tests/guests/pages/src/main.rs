@@ -10,6 +10,8 @@
 #![no_main]
 #![expect(unsafe_code, reason = "no library: entry, system calls, mapped memory")]
 
+#[allow(dead_code, reason = "other programs', which need more of it")]
+#[path = "../../linux.rs"]
 mod linux;
 
 use core::ffi::{CStr, c_char};

@@ -1,9 +1,9 @@
-//! What the program asks of Linux.
+//! What programs without a library ask of Linux.
 
 use core::ffi::CStr;
 use core::fmt::{self, Write};
 
-use number::{CLONE, EXIT_GROUP, FTRUNCATE, MMAP, OPENAT, WAIT4, WRITE};
+use number::{CLONE, EXIT_GROUP, FTRUNCATE, IOCTL, MMAP, OPENAT, WAIT4, WRITE};
 
 unsafe extern "C" {
     fn syscall(number: u64, a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> i64;
@@ -19,6 +19,7 @@ mod number {
     pub const MMAP: u64 = 90;
     pub const FTRUNCATE: u64 = 93;
     pub const WAIT4: u64 = 114;
+    pub const IOCTL: u64 = 54;
 }
 
 /// The numbers of arm64.
@@ -31,6 +32,7 @@ mod number {
     pub const MMAP: u64 = 222;
     pub const FTRUNCATE: u64 = 46;
     pub const WAIT4: u64 = 260;
+    pub const IOCTL: u64 = 29;
 }
 
 /// The numbers of x86-64.
@@ -43,18 +45,25 @@ mod number {
     pub const MMAP: u64 = 9;
     pub const FTRUNCATE: u64 = 77;
     pub const WAIT4: u64 = 61;
+    pub const IOCTL: u64 = 16;
 }
 
 /// `AT_FDCWD`: names are relative to the working directory.
 const HERE: u64 = -100_i64 as u64;
 /// `SIGCHLD`, of which a process that ends tells its parent; nothing is shared between the two.
 const SEPARATE: u64 = 17;
-/// `O_RDWR | O_CREAT`
-const READ_WRITE_CREATE: u64 = 0o102;
+/// `O_RDWR`
+const READ_WRITE_FILE: u64 = 0o2;
+/// `O_CREAT`
+const CREATE: u64 = 0o100;
 /// `PROT_READ | PROT_WRITE`
 const READ_WRITE: u64 = 3;
 /// `MAP_SHARED`
 const SHARED: u64 = 1;
+/// `MAP_PRIVATE | MAP_ANONYMOUS`
+const OWN: u64 = 0x22;
+/// In place of a file's number, where there is none.
+const NO_FILE: u64 = u64::MAX;
 
 /// A system call that failed, and its error's number.
 #[derive(Clone, Copy, Debug)]
@@ -89,13 +98,41 @@ impl Write for Output {
     }
 }
 
+/// Opens a file to read and write it; returns its number.
+pub fn open(file: &CStr) -> Result<u64, Failed> {
+    let name = file.as_ptr().expose_provenance() as u64;
+    call("openat", OPENAT, [HERE, name, READ_WRITE_FILE, 0, 0, 0])
+}
+
+/// Has a device do something.
+///
+/// # Safety
+/// If `argument` is an address, this is about memory of the caller's, which the request may change as it is documented to.
+pub unsafe fn control(what: &'static str, file: u64, request: u64, argument: u64) -> Result<u64, Failed> {
+    call(what, IOCTL, [file, request, argument, 0, 0, 0])
+}
+
+/// Maps the first `bytes` of an open file, and shares them with whoever else does.
+pub fn map_open(file: u64, bytes: u64) -> Result<*mut u64, Failed> {
+    mapped(bytes, SHARED, file)
+}
+
+/// New memory, all zeros.
+pub fn memory(bytes: u64) -> Result<*mut u64, Failed> {
+    mapped(bytes, OWN, NO_FILE)
+}
+
+fn mapped(bytes: u64, kind: u64, file: u64) -> Result<*mut u64, Failed> {
+    let at = call("mmap", MMAP, [0, bytes, READ_WRITE, kind, file, 0])?;
+    Ok(core::ptr::with_exposed_provenance_mut(at as usize))
+}
+
 /// Maps the first `bytes` of a file, which is made if there is none, so that all who map it share it.
 pub fn map(file: &CStr, bytes: u64) -> Result<*mut u64, Failed> {
     let name = file.as_ptr().expose_provenance() as u64;
-    let fd = call("openat", OPENAT, [HERE, name, READ_WRITE_CREATE, 0o600, 0, 0])?;
+    let fd = call("openat", OPENAT, [HERE, name, READ_WRITE_FILE | CREATE, 0o600, 0, 0])?;
     call("ftruncate", FTRUNCATE, [fd, bytes, 0, 0, 0, 0])?;
-    let at = call("mmap", MMAP, [0, bytes, READ_WRITE, SHARED, fd, 0])?;
-    Ok(core::ptr::with_exposed_provenance_mut(at as usize))
+    map_open(fd, bytes)
 }
 
 /// Doubles the process: 0 in the new one, its number in the old one.
