@@ -80,15 +80,16 @@ pub enum Found {
 }
 
 impl HashStage2 {
-    /// The entry for a place, valid or absent, and its number, at a look.
-    fn find<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, place: &Place) -> Option<(u64, Entry<'g>)> {
+    /// The entry for a place or its secondary one, valid or absent, at a look: its number, and in which of the two it stands,
+    /// which is what it has to be compared with again under its lock.
+    fn find<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, place: Place) -> Option<(u64, Place, Entry<'g>)> {
         let parts = self.parts();
-        [*place, place.secondary(parts.groups())].into_iter().find_map(|place| {
+        [place, place.secondary(parts.groups())].into_iter().find_map(|place| {
             let first = place.group * GROUP;
             (first..first + GROUP).find_map(|index| {
                 let entry = parts.entry(m, g, index);
                 let words = entry.look();
-                (words.v & (VALID | ABSENT) != 0 && place.is(words.v, words.view)).then_some((index, entry))
+                (words.v & (VALID | ABSENT) != 0 && place.is(words.v, words.view)).then_some((index, place, entry))
             })
         })
     }
@@ -97,7 +98,7 @@ impl HashStage2 {
     #[must_use]
     pub fn entry_for<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, segment: &Segment, address: u64) -> Option<Claim> {
         let place = segment.place(address, self.parts().groups());
-        let (index, entry) = self.find(m, g, &place)?;
+        let (index, _, entry) = self.find(m, g, place)?;
         Some(entry.look().claim(index))
     }
 
@@ -110,7 +111,7 @@ impl HashStage2 {
             return Found::Reflect(status);
         }
         let place = segment.place(address, self.parts().groups());
-        let Some((index, _)) = self.find(m, g, &place) else {
+        let Some((index, place, _)) = self.find(m, g, place) else {
             // An entry that forbade something has gone since: then there is none, which the next try will say.
             return if status & NO_ENTRY != 0 { Found::Reflect(status) } else { Found::Again };
         };

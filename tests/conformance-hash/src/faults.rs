@@ -3,6 +3,7 @@
 use backend_ppc64::hash::calls::TableCall;
 use backend_ppc64::hash::fault::{Found, Missed, State};
 use backend_ppc64::hash::place::{KP, KS, VRMA};
+use backend_ppc64::hash::table::GROUP;
 use conformance::verdict::{Stop, check};
 use hv_core::addr::Gpa;
 use hv_core::mmu::Outcome;
@@ -10,12 +11,13 @@ use hv_core::radix::format::Prot;
 use hv_core::vcpu::exit::Access;
 
 use super::enter::show;
-use crate::guest::{PAGE, PAGES, RW, SUCCESS};
+use crate::guest::{EXACT, PAGE, PAGES, RW, SUCCESS};
 use crate::{cases, on_guest};
 
-cases! { 15:
+cases! { 16:
     "miss-without-an-entry-is-the-guests", "P2", Never, none;
     "miss-of-an-absent-entry-is-a-fault", "R4", Never, absent;
+    "miss-of-an-entry-in-its-other-group", "R4", Never, other_group;
     "miss-of-an-entry-that-is-valid-by-now", "R4", Never, valid;
     "miss-of-an-entry-that-has-gone", "R4", Never, gone;
     "miss-that-the-guest-forbade", "P2", Never, forbidden;
@@ -47,6 +49,22 @@ fn absent(g) {
     let found = g.missed(PAGE, Access::Read, NO_ENTRY, State::Problem);
     check(matches!(found, Found::Fault { gpa: Gpa(at), access: Access::Read, .. } if at == PAGE << 12), "no fault")?;
     check(g.fault(found)? == Outcome::Mapped && g.leaf(PAGE).is_some(), "the fault was not answered")
+}
+
+fn other_group(g) {
+    // Where a guest puts it that has no room in the first one.
+    let second = g.place(PAGE)?.secondary(g.table.parts().groups());
+    let index = second.group * GROUP;
+    let enter = |r| g.call(TableCall::Enter, &[EXACT, index, second.v, PAGE << 12 | r]);
+    enter(RW).is(SUCCESS, "H_ENTER was refused")?;
+    let found = g.missed(PAGE, Access::Write, NO_ENTRY | STORE, State::Privileged);
+    check(found != Found::Again, "its access is tried again and again, and the entry stays absent")?;
+    check(g.fault(found)? == Outcome::Mapped && g.words(index)?.is_valid(), "the fault was not answered")?;
+    check(g.missed(PAGE, Access::Write, NO_ENTRY | STORE, State::Privileged) == Found::Again, "a valid entry is not used")?;
+    g.call(TableCall::Remove, &[0, index, 0]).is(SUCCESS, "H_REMOVE was refused")?;
+    enter(0x13).is(SUCCESS, "H_ENTER was refused")?;
+    let found = g.missed(PAGE, Access::Write, PROTECTION | STORE, State::Privileged);
+    check(found == Found::Reflect(PROTECTION | STORE), "what it forbids is allowed, or tried again")
 }
 
 fn valid(g) {
