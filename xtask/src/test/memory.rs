@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use super::Depth;
-use crate::board::Board;
+use crate::board::{Board, Machine};
 use crate::image::Profile;
 use crate::tables::row;
 use crate::units::Size;
@@ -19,28 +19,31 @@ const WINDOW: u64 = 1 << 30;
 /// Small pages in a huge one.
 const TEAM: u64 = 512;
 
-/// Runs the demonstrations: memory above a hole where there is one, the others on the boards on which everything is tried.
+/// Runs the demonstrations: memory above a hole where there is one, the others on the boards on which everything is tried,
+/// and, deeper, huge pages on Bochs's processors too, which have tables that QEMU's have not.
 pub fn run(profile: Profile, depth: Depth) -> Result<()> {
     for board in &Board::all()? {
+        let usual = board.machine(None)?;
         if super::is_whole(board, depth) {
-            huge(board, profile)?;
-            shared(board, profile)?;
+            let deeper = board.machines.iter().filter(|machine| depth == Depth::Deep && !super::is_usual(machine));
+            std::iter::once(usual).chain(deeper).try_for_each(|machine| huge(board, machine, profile))?;
+            shared(board, usual, profile)?;
         }
         if board.guest.architecture == "amd64" {
-            above(board, profile)?;
+            above(board, usual, profile)?;
         }
     }
     Ok(())
 }
 
 /// A guest touches nine tenths of its memory; more than that much of it is mapped by 2 MiB leaves.
-fn huge(board: &Board, profile: Profile) -> Result<()> {
+fn huge(board: &Board, machine: &Machine, profile: Profile) -> Result<()> {
     let begun = Instant::now();
     // What the kernel took for itself it has touched already; a file system in memory takes nearly all that is left.
     let fill = "mkdir /fill && mount -t tmpfs -o size=100% none /fill && \
                 free=$(sed -n 's/^MemFree: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) && \
                 dd if=/dev/zero of=/fill/file bs=1M count=$((free / 1024 - 16)) 2>/dev/null && echo filled";
-    let text = trivet(board, profile, "xtask/manifests/huge.toml", &["--exec", fill, "--monitor", "memory"])?;
+    let text = trivet(board, machine, profile, "xtask/manifests/huge.toml", &["--exec", fill, "--monitor", "memory"])?;
     let row = row(&text, "a");
     let (memory, resident, in_2m) = (row.bytes("MEMORY")?, row.bytes("RESIDENT")?, row.bytes("IN 2M")?);
     let share = in_2m / memory;
@@ -51,8 +54,9 @@ fn huge(board: &Board, profile: Profile) -> Result<()> {
         );
     }
     println!(
-        "ok {:6.1} s  huge pages: {:.1} % of {} mapped by 2 MiB leaves",
+        "ok {:6.1} s  huge pages on {}: {:.1} % of {} mapped by 2 MiB leaves",
         begun.elapsed().as_secs_f64(),
+        machine.name,
         100.0 * share,
         Size(memory as u64)
     );
@@ -60,7 +64,7 @@ fn huge(board: &Board, profile: Profile) -> Result<()> {
 }
 
 /// Two guests see each other's writes in memory that is huge in one and small in the other.
-fn shared(board: &Board, profile: Profile) -> Result<()> {
+fn shared(board: &Board, machine: &Machine, profile: Profile) -> Result<()> {
     let begun = Instant::now();
     let touch = format!(
         "a:n=0; while [ $n -lt {TEAM} ]; do devmem $(({WINDOW} + n * 4096)) 64 $((n + 1)) || break; n=$((n + 1)); done; echo $n"
@@ -70,7 +74,8 @@ fn shared(board: &Board, profile: Profile) -> Result<()> {
     let write = format!("b:devmem $(({WINDOW} + 7 * 4096)) 64 0xb0b");
     let back = read("a", 7);
     let steps = ["--exec", &touch, "--exec", &first, "--exec", &last, "--exec", &write, "--exec", &back];
-    let text = trivet(board, profile, "xtask/manifests/shared.toml", &[&steps[..], &["--monitor", "memory"]].concat())?;
+    let manifest = "xtask/manifests/shared.toml";
+    let text = trivet(board, machine, profile, manifest, &[&steps[..], &["--monitor", "memory"]].concat())?;
     let words: Vec<u64> =
         text.lines().filter_map(|line| u64::from_str_radix(line.trim().strip_prefix("0x")?, 16).ok()).collect();
     if words != [1, TEAM, 0xb0b] {
@@ -90,7 +95,7 @@ fn shared(board: &Board, profile: Profile) -> Result<()> {
 }
 
 /// RAM goes on above x86's hole, and the shared window behind it.
-fn above(board: &Board, profile: Profile) -> Result<()> {
+fn above(board: &Board, machine: &Machine, profile: Profile) -> Result<()> {
     let begun = Instant::now();
     let manifest = "xtask/manifests/above.toml";
     let steps = [
@@ -101,7 +106,7 @@ fn above(board: &Board, profile: Profile) -> Result<()> {
         "--monitor",
         "memory map",
     ];
-    let text = trivet(board, profile, manifest, &steps)?;
+    let text = trivet(board, machine, profile, manifest, &steps)?;
     let wanted = [
         "-bfffffff : System RAM",
         "100000000-17fffffff : System RAM",
@@ -118,9 +123,10 @@ fn above(board: &Board, profile: Profile) -> Result<()> {
 }
 
 /// Standard output of a run that must end well.
-fn trivet(board: &Board, profile: Profile, manifest: &str, steps: &[&str]) -> Result<String> {
+fn trivet(board: &Board, machine: &Machine, profile: Profile, manifest: &str, steps: &[&str]) -> Result<String> {
     let mut xtask = Command::new(std::env::current_exe().context("cannot find this program")?);
-    xtask.current_dir(workspace::root()).args(["run", "--board", &board.name, "--profile", profile.name()]);
+    xtask.current_dir(workspace::root()).args(["run", "--board", &board.name, "--machine", &machine.name]);
+    xtask.args(["--profile", profile.name()]);
     let out = xtask.args(["--guests", manifest]).args(steps).output().context("cannot run this program")?;
     let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
     if !out.status.success() {
