@@ -160,6 +160,16 @@ impl Local {
         Some(vector)
     }
 
+    /// The processor has not taken `vector` after all, which it acknowledged: it pends again.
+    pub fn put_back(&mut self, apics: &Apics, vector: u8) {
+        let (word, bit) = place(vector);
+        self.in_service[word] &= !bit;
+        self.stale = true;
+        if let Some(seat) = apics.seat(self.number) {
+            seat.put_back(vector);
+        }
+    }
+
     /// Takes an NMI, to be injected.
     pub fn take_nmi(&mut self, apics: &Apics) -> bool {
         apics.seat(self.number).is_some_and(|seat| seat.events.take_nmi())

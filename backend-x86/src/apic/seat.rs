@@ -106,6 +106,12 @@ impl Seat {
         self.requests[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
+    /// A vector that was taken pends again, edge or level as before. Called by the vCPU itself, which looks anyway.
+    pub fn put_back(&self, vector: u8) {
+        let (word, bit) = place(vector);
+        self.requests[word].fetch_or(bit, Ordering::AcqRel);
+    }
+
     /// The vector was accepted as a level last.
     pub fn is_level(&self, vector: u8) -> bool {
         let (word, bit) = place(vector);

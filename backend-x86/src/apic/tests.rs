@@ -45,6 +45,28 @@ fn taken(local: &mut Local, apics: &Apics) -> Option<u8> {
 }
 
 #[test]
+fn an_interrupt_that_the_processor_has_not_taken_pends_again_behind_more_urgent_ones() {
+    let (apics, mut locals) = vm(1);
+    let local = &mut locals[0];
+    for (vector, trigger) in [(0x31, Trigger::Level), (0x35, Trigger::Edge)] {
+        let _ = apics.send(None, Destination::Physical8(0), Message { trigger, ..fixed(vector) });
+    }
+    assert_eq!(taken(local, &apics), Some(0x35));
+    local.put_back(&apics, 0x35);
+    assert!(local.wants_look(&apics), "it is offered anew without another message");
+    assert_eq!((read(local, &apics, 0x110), read(local, &apics, 0x210)), (0, 1 << 17 | 1 << 21), "ISR, IRR");
+    let _ = apics.send(None, Destination::Physical8(0), fixed(0x82));
+    assert_eq!(taken(local, &apics), Some(0x82));
+    let _ = write(local, &apics, 0xb0, 0);
+    assert_eq!((taken(local, &apics), taken(local, &apics)), (Some(0x35), None), "once");
+    let _ = write(local, &apics, 0xb0, 0);
+    assert_eq!(taken(local, &apics), Some(0x31));
+    local.put_back(&apics, 0x31);
+    assert_eq!(taken(local, &apics), Some(0x31));
+    assert_eq!(write(local, &apics, 0xb0, 0).ended, Some(0x31), "still a level");
+}
+
+#[test]
 fn the_highest_priority_is_served_first_and_only_higher_classes_interrupt_it() {
     let (apics, mut locals) = vm(1);
     for vector in [0x31, 0x35, 0x82, 0x3f] {

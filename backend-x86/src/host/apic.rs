@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use x86_64::registers::model_specific::Msr;
 
 use super::vectors::{SPURIOUS, TIMER};
+use crate::machine::identify::is_tcg;
 
 /// Where the registers are, if they are memory: where a reset puts them. It is mapped as a device.
 pub const BASE: u64 = 0xfee0_0000;
@@ -46,6 +47,7 @@ const DEADLINE: u32 = 0x6e0;
 const ON: u32 = 1 << 8;
 /// Of an entry of the local vector table: masked; the timer's mode.
 const MASKED: u32 = 1 << 16;
+const MODE_PERIODIC: u32 = 1 << 17;
 const MODE_DEADLINE: u32 = 2 << 17;
 /// Divide configuration: by 1.
 const BY_ONE: u32 = 0xb;
@@ -62,6 +64,7 @@ static TRIVET_X2APIC: AtomicBool = AtomicBool::new(false);
 static ALARM: AtomicU8 = AtomicU8::new(ONE_SHOT);
 const ONE_SHOT: u8 = 0;
 const TSC_DEADLINE: u8 = 1;
+const PERIODIC: u8 = 2;
 
 /// A message's kind (bits 14:8 of the command register), edge, to one CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +93,12 @@ impl Message {
 pub fn find() {
     let ecx = __cpuid(1).ecx;
     TRIVET_X2APIC.store(ecx & HAS_X2APIC != 0, Ordering::Relaxed);
-    ALARM.store(if ecx & HAS_DEADLINE != 0 { TSC_DEADLINE } else { ONE_SHOT }, Ordering::Relaxed);
+    let alarm = match ecx & HAS_DEADLINE != 0 {
+        _ if is_tcg() => PERIODIC,
+        true => TSC_DEADLINE,
+        false => ONE_SHOT,
+    };
+    ALARM.store(alarm, Ordering::Relaxed);
 }
 
 /// Switches the calling CPU's APIC on: every vector gets through, the timer is stopped, all else is masked, so that what is
@@ -115,7 +123,11 @@ pub unsafe fn open() {
         write(entry, MASKED);
     }
     write(register::DIVIDE, BY_ONE);
-    let mode = if has_deadline() { MODE_DEADLINE } else { 0 };
+    let mode = match ALARM.load(Ordering::Relaxed) {
+        TSC_DEADLINE => MODE_DEADLINE,
+        PERIODIC => MODE_PERIODIC,
+        _ => 0,
+    };
     write(register::TIMER, mode | u32::from(TIMER));
     stop();
 }
@@ -150,6 +162,15 @@ pub fn has_deadline() -> bool {
     ALARM.load(Ordering::Relaxed) == TSC_DEADLINE
 }
 
+/// True if the timer of [`after`] begins anew whenever it rings. So it is under QEMU's translator: its VMRUN with a virtual
+/// interrupt changes the word that says what waits for a CPU without regard to other threads, and an interrupt that comes at
+/// that moment stays with the local APIC until the next.
+#[must_use]
+#[inline]
+pub fn rings_again() -> bool {
+    ALARM.load(Ordering::Relaxed) == PERIODIC
+}
+
 /// An interrupt comes when the TSC has reached `tsc`, which is not 0.
 #[inline]
 pub fn at(tsc: u64) {
@@ -157,7 +178,7 @@ pub fn at(tsc: u64) {
     unsafe { Msr::new(DEADLINE).write(tsc) };
 }
 
-/// An interrupt comes after so many of the timer's own ticks, which are not 0.
+/// An interrupt comes after so many of the timer's own ticks, which are not 0; and again, if it [`rings_again`].
 #[inline]
 pub fn after(ticks: u32) {
     write(register::INITIAL_COUNT, ticks);
@@ -169,8 +190,8 @@ pub fn stop() {
     if has_deadline() { at(0) } else { after(0) }
 }
 
-/// Has the calling CPU's APIC look once more whether it has an interrupt for the CPU: a write to the task priority that changes
-/// nothing.
+/// Has the calling CPU's APIC look once more whether it has an interrupt for the CPU, which may not have heard of it (see
+/// [`rings_again`]): a write to the task priority that changes nothing.
 #[inline]
 pub fn look_again() {
     write(register::TASK_PRIORITY, 0);

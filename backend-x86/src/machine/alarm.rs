@@ -36,6 +36,9 @@ impl Rates {
 #[repr(align(128))]
 struct Set(AtomicU64);
 
+/// It has rung since it was set. No instant that anybody waits for: the counter has gone past it long ago.
+const RANG: u64 = 0;
+
 /// The alarms.
 #[derive(Debug)]
 pub struct Alarms(Vec<Set>);
@@ -60,10 +63,10 @@ impl Alarms {
         })
     }
 
-    /// That of `cpu`, the caller, has rung: it is not set any more.
+    /// That of `cpu`, the caller, has rung, and may ring again: whatever it is set to next is a change.
     pub fn rang(&self, cpu: CpuId) {
         if let Some(set) = self.0.get(usize::from(cpu.0)) {
-            set.0.store(Instant::NEVER.0, Ordering::Relaxed);
+            set.0.store(RANG, Ordering::Relaxed);
         }
     }
 }
@@ -84,6 +87,8 @@ mod tests {
         assert!(alarms.change(here, Instant(9)));
         alarms.rang(here);
         assert!(alarms.change(here, Instant(9)), "it rang early, and is set again");
+        alarms.rang(here);
+        assert!(alarms.change(here, Instant::NEVER), "one that rings again is stopped");
         assert!(!alarms.change(there, Instant(5)));
     }
 

@@ -12,7 +12,7 @@ mod arrive;
 #[cfg(target_os = "none")]
 pub mod clock;
 #[cfg(target_os = "none")]
-mod identify;
+pub(crate) mod identify;
 #[cfg(target_os = "none")]
 mod ram;
 #[cfg(target_os = "none")]

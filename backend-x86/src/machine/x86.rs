@@ -50,8 +50,7 @@ pub struct X86Machine {
     alarms: Alarms,
     rates: Rates,
     has_random: bool,
-    /// An interrupt may have come to a CPU's local APIC without the CPU's hearing of it: see [`X86Machine::look_again`].
-    loses_interrupts: bool,
+    is_tcg: bool,
     /// Calendar time in seconds, less the counter's at that moment.
     calendar: u64,
 }
@@ -76,6 +75,8 @@ impl core::fmt::Display for MachineError {
 
 /// CPUID leaf 1, ECX: RDRAND.
 const HAS_RANDOM: u32 = 1 << 30;
+/// How often in a second an alarm that rings again does.
+const MOST_OFTEN: u64 = 50_000;
 /// The generator may have nothing ready (SDM vol. 1, 7.3.17.1).
 const TRIES: u32 = 10;
 
@@ -112,7 +113,7 @@ impl X86Machine {
             alarms: Alarms::new(cpus).ok_or(MachineError::NoMemory)?,
             rates: Rates { ticks_per_second, ..found.rates },
             has_random: __cpuid(1).ecx & HAS_RANDOM != 0,
-            loses_interrupts: identify::is_tcg(),
+            is_tcg: identify::is_tcg(),
             calendar: found.calendar.saturating_sub(clock::now().0 / ticks_per_second),
         })
     }
@@ -141,14 +142,10 @@ impl X86Machine {
         self.inside.left(cpu.id());
     }
 
-    /// Makes up for what QEMU's SVM may lose when a guest is left. Its #VMEXIT changes the word that says what waits for a CPU
-    /// without regard to other threads, up to version 10.1 at least: what a timer or another CPU puts there at that moment
-    /// stays with the local APIC, until that is used again. To be called before the calling CPU enters a guest or sleeps.
-    #[inline]
-    pub fn look_again(&self) {
-        if self.loses_interrupts {
-            apic::look_again();
-        }
+    /// True if QEMU translates the instructions (TCG), whose SVM is not quite a processor's.
+    #[must_use]
+    pub const fn is_tcg(&self) -> bool {
+        self.is_tcg
     }
 
     /// The tag under which the calling CPU caches for the vCPU that holds `held`, and what to flush before it is used.
@@ -172,7 +169,9 @@ impl X86Machine {
             // 0 would stop it, and is as long ago as 1.
             apic::at(until.0.max(1));
         } else {
-            apic::after(self.rates.timer(until.0.saturating_sub(clock::now().0)));
+            // One that rings again must not do so without end before it is heard.
+            let least = if apic::rings_again() { self.rates.ticks_per_second / MOST_OFTEN } else { 0 };
+            apic::after(self.rates.timer(until.0.saturating_sub(clock::now().0).max(least)));
         }
     }
 
@@ -305,7 +304,9 @@ impl Machine for X86Machine {
     /// What wakes it is taken at once: whoever idles looks after the console next, whatever it was.
     fn idle(&self, cpu: &Cpu, until: Instant) {
         self.set_timer(cpu, until);
-        self.look_again();
+        if self.is_tcg {
+            apic::look_again();
+        }
         self.taken(cpu, vectors::wait());
     }
 }

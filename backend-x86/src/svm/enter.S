@@ -41,6 +41,8 @@ trivet_svm_run:
     mov     rdi, [rdi + 8 * 7]
     clgi
     sti
+    // STI's shadow ends here, and not after the guest's first instruction, where QEMU would have it end: that may be a CLI.
+    nop
     vmrun   rax
     cli
     stgi

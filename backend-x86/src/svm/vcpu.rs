@@ -41,8 +41,7 @@ unsafe extern "C" {
     fn trivet_svm_run(general: *mut General, vmcb: *mut Vmcb);
 }
 
-/// What ends every guest's run. A virtual interrupt does so whether one pends or not: QEMU may take one that has been
-/// withdrawn ([`X86Machine::look_again`] tells why).
+/// What ends every guest's run, a virtual interrupt unless it is one for the guest to take.
 const INTERCEPTS: Intercepts = Intercepts::INTR
     .union(Intercepts::VINTR)
     .union(Intercepts::NMI)
@@ -122,6 +121,10 @@ pub struct Svm {
     /// Whether this processor has been seen to take the class of a virtual interrupt for high enough if it is that of the task
     /// priority. QEMU's does; the manual wants a higher one (15.21.4).
     equals: bool,
+    /// Interrupts are posted, not injected ([`Svm::post`]).
+    posts: bool,
+    /// The interrupt that is posted.
+    posted: Option<u8>,
     maps: &'static Maps,
 }
 
@@ -154,11 +157,36 @@ impl Svm {
         (self.vmcb[0].control.virtual_interrupt.bits() & 15) as u8
     }
 
-    /// Has a virtual interrupt pend that stands for what is waited for.
+    /// Has the guest take `vector` as its run begins, as a virtual interrupt and not an injected one. QEMU delivers an injected
+    /// interrupt inside VMRUN and keeps its vector as if an exception were to be raised; whatever else asks the CPU's thread
+    /// out of its loop before the guest's next exception or exit then has it delivered a second time, with EFLAGS.IF clear.
+    #[inline(never)]
+    fn post(&mut self, vector: u8) {
+        self.posted = Some(vector);
+        self.open();
+        self.intercept();
+    }
+
+    /// The run that began with the posted interrupt is over.
+    #[inline(never)]
+    fn take_back(&mut self) {
+        let Some(vector) = self.posted.take() else { return };
+        let control = &mut self.vmcb[0].control;
+        if control.virtual_interrupt.contains(VirtualInterrupt::PENDING) {
+            // The guest has not taken it. Of a delivery that was cut short QEMU says that it was an exception's.
+            control.exit_interrupt_info = Event::Interrupt(vector).svm();
+        }
+        self.open();
+        self.intercept();
+    }
+
+    /// Has a virtual interrupt pend: the one that is posted, or one that stands for what is waited for, of whose vector nothing
+    /// comes, should it be delivered to Trivet itself.
     fn open(&mut self) {
         let interrupt = &mut self.vmcb[0].control.virtual_interrupt;
-        interrupt.remove(WINDOW | VirtualInterrupt::PRIORITY);
-        if self.windows.contains(Windows::INTERRUPT) {
+        interrupt.remove(WINDOW | VirtualInterrupt::PRIORITY | VirtualInterrupt::VECTOR);
+        interrupt.insert(VirtualInterrupt::vector(self.posted.unwrap_or(vectors::SPURIOUS)));
+        if self.posted.is_some() || self.windows.contains(Windows::INTERRUPT) {
             interrupt.insert(WINDOW);
         } else if let Some(class) = self.awaited {
             interrupt.insert(VirtualInterrupt::PENDING | VirtualInterrupt::priority(class));
@@ -167,7 +195,8 @@ impl Svm {
 
     fn intercept(&mut self) {
         let nmi = if self.nmi == Nmi::Blocked { Intercepts::IRET } else { Intercepts::empty() };
-        self.vmcb[0].control.intercept(INTERCEPTS | nmi);
+        let posted = if self.posted.is_some() { Intercepts::VINTR } else { Intercepts::empty() };
+        self.vmcb[0].control.intercept((INTERCEPTS | nmi).difference(posted));
     }
 }
 
@@ -187,6 +216,8 @@ impl WorldSwitch for Svm {
             windows: Windows::empty(),
             awaited: None,
             equals: false,
+            posts: m.is_tcg(),
+            posted: None,
             maps: maps::get()?,
         })
     }
@@ -196,12 +227,13 @@ impl WorldSwitch for Svm {
         start.vmcb(&mut vmcb.state);
         let control = &mut vmcb.control;
         (control.io_map, control.msr_map) = self.maps.addresses();
-        // Nothing comes of its vector, should it be delivered to Trivet itself.
-        control.virtual_interrupt = VirtualInterrupt::MASKING | VirtualInterrupt::vector(vectors::SPURIOUS);
+        control.virtual_interrupt = VirtualInterrupt::MASKING;
         control.exceptions = EXCEPTIONS;
         control.nested_control = NESTED_PAGING;
         (control.event_injection, control.exit_interrupt_info, control.shadow) = (0, 0, 0);
         (self.nmi, self.windows, self.awaited, self.away) = (Nmi::Open, Windows::empty(), None, true);
+        self.posted = None;
+        self.open();
         self.intercept();
     }
 
@@ -228,11 +260,13 @@ impl WorldSwitch for Svm {
             self.refresh(cpu, m, cached);
         }
         self.vmcb[0].control.nested_cr3 = s2.pointer();
-        m.look_again();
         // SAFETY: the vCPU is loaded, the block confines its guest to its second stage, and both arguments are exclusively
         // borrowed and of the layout that is expected.
         unsafe { trivet_svm_run(general, &raw mut self.vmcb[0]) };
         m.left(cpu);
+        if self.posted.is_some() {
+            self.take_back();
+        }
         let control = &mut self.vmcb[0].control;
         // Hardware does not take them back, or not all of it.
         (control.tlb_control, control.event_injection) = (tlb::NOTHING, 0);
@@ -262,6 +296,9 @@ impl WorldSwitch for Svm {
 
     #[inline]
     fn inject(&mut self, event: Event) {
+        if let (true, Event::Interrupt(vector)) = (self.posts, event) {
+            return self.post(vector);
+        }
         self.vmcb[0].control.event_injection = event.svm();
         if event == Event::Nmi {
             self.nmi = Nmi::Blocked;
@@ -271,7 +308,7 @@ impl WorldSwitch for Svm {
 
     #[inline]
     fn is_injecting(&self) -> bool {
-        self.vmcb[0].control.event_injection != 0
+        self.vmcb[0].control.event_injection != 0 || self.posted.is_some()
     }
 
     #[inline]

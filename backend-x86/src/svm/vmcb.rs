@@ -104,6 +104,8 @@ bitflags! {
         const GIF_ENABLE = 1 << 25;
         /// V_INTR_PRIO.
         const PRIORITY = 15 << 16;
+        /// V_INTR_VECTOR.
+        const VECTOR = 0xff << 32;
         /// V_TPR, V_INTR_PRIO and V_INTR_VECTOR.
         const VALUES = 0xff_000f_00ff;
     }

@@ -18,6 +18,7 @@ use super::extras::{Extras, TscAux};
 use super::hardware::{General, Hardware, WorldSwitch as _};
 use super::lengths::Lengths;
 use crate::apic::Local;
+use crate::event::Event;
 use crate::exit::{Call, Cause};
 use crate::guest::pc::Pc;
 use crate::isa::X86;
@@ -130,8 +131,11 @@ impl Vcpu<X86> for X86Vcpu {
             return cause;
         }
         let cause = self.hardware.run(&mut self.general, cpu, m, self.tag, memory.stage2());
-        if let Some(event) = self.hardware.interrupted() {
-            self.hardware.inject(event);
+        match self.hardware.interrupted() {
+            None => {}
+            // A more urgent one may have come by the next run, or the guest may not take it then.
+            Some(Event::Interrupt(vector)) => self.local.put_back(p.apics(), vector),
+            Some(event) => self.hardware.inject(event),
         }
         self.hardware.take_priority(&mut self.local);
         match cause {
