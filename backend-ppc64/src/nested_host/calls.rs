@@ -8,6 +8,7 @@ use hv_core::vcpu::services::MemError;
 
 use super::block::{ByteOrder, REGISTERS, STATE, read_registers, read_state, state_size, write_registers, write_state};
 use super::children::Nest;
+use super::copy::{Refused, Request};
 use super::fit;
 use super::seat::{Place, Seat};
 use super::status;
@@ -36,7 +37,8 @@ pub enum Called {
 const SET_PARTITION_TABLE: u64 = 0xf800;
 const ENTER_NESTED: u64 = 0xf804;
 const TLB_INVALIDATE: u64 = 0xf808;
-const CALLS: [u64; 3] = [SET_PARTITION_TABLE, ENTER_NESTED, TLB_INVALIDATE];
+const COPY_TOFROM_GUEST: u64 = 0xf80c;
+const CALLS: [u64; 4] = [SET_PARTITION_TABLE, ENTER_NESTED, TLB_INVALIDATE, COPY_TOFROM_GUEST];
 
 /// What ended a call early.
 enum Early {
@@ -66,6 +68,10 @@ pub fn call(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, vcpu: &mut S
     let done = match number {
         SET_PARTITION_TABLE => set_table(run, nest, a).map(|()| Called::Done(status::SUCCESS)),
         ENTER_NESTED => enter(run, nest, vcpu, [Gpa(a), Gpa(b)]).map(|()| Called::Inside),
+        COPY_TOFROM_GUEST => {
+            let rest = [7, 8, 9].map(|n: usize| vcpu.registers.gpr[n]);
+            copy(run, nest, [a, b, c, rest[0], rest[1], rest[2]]).map(|()| Called::Done(status::SUCCESS))
+        }
         _ => invalidate(run, nest, [a, b, c]).map(|()| Called::Done(status::SUCCESS)),
     };
     match done {
@@ -186,11 +192,29 @@ fn write_back(
     write(seat.blocks[1], &general)
 }
 
-fn invalidate(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, [a, b, c]: [u64; 3]) -> Result<(), Early> {
-    let reach = tlbie::reach(a, b, c).ok_or(Early::Status(status::PARAMETER))?;
-    let partition = |lpid| {
+/// Reads entries of L1's partition table; `None` for a number that it has none for.
+fn partitions<'a>(
+    run: &'a Run<'_, Ppc64Bare>,
+    nest: &'a Nest<PartitionScoped>,
+) -> impl Fn(u32) -> Result<Option<Partition>, (Gpa, MemError)> + 'a {
+    move |lpid| {
         let Some(at) = nest.table().and_then(|table| table.at(lpid)) else { return Ok(None) };
         entry(run, at).map(Partition::new)
-    };
-    nest.invalidate(run.cpu, run.m, reach, partition).map_err(unread)
+    }
+}
+
+fn invalidate(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, [a, b, c]: [u64; 3]) -> Result<(), Early> {
+    let reach = tlbie::reach(a, b, c).ok_or(Early::Status(status::PARAMETER))?;
+    nest.invalidate(run.cpu, run.m, reach, partitions(run, nest)).map_err(unread)
+}
+
+fn copy(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, registers: [u64; 6]) -> Result<(), Early> {
+    let request = Request::new(registers).ok_or(Early::Status(status::PARAMETER))?;
+    let read = |at: Gpa, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into);
+    let write = |at: Gpa, from: &[u8]| run.memory.write(run.cpu, run.m, at, from);
+    nest.copy(&read, &write, &request, partitions(run, nest)).map_err(|refused| match refused {
+        Refused::NoGuest => Early::Status(status::PARAMETER),
+        Refused::NotFound => Early::Status(status::NOT_FOUND),
+        Refused::Memory(at, access) => Early::Need(at, access),
+    })
 }

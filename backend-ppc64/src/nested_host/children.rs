@@ -5,7 +5,7 @@
 //! of the machine that is not counted as L1's; when all of them have more frames than [`Nest::new`] allows, they are emptied
 //! and fill again by faults.
 //!
-//! Lock order: the list, then what [`hv_core::mmu::derived`] takes. The list is held while caches are flushed; whoever runs an
+//! Lock order: copying, the list, then what [`hv_core::mmu::derived`] takes. The list is held while caches are flushed; whoever runs an
 //! L2 leaves hardware without it.
 
 use alloc::sync::Arc;
@@ -38,6 +38,8 @@ pub struct Nest<F> {
     pub(super) derived: Derived<F>,
     /// L1's partition table, as its register's image; 0 if it has set none.
     table: AtomicU64,
+    /// Held while something is copied by L1's tables, and while L1 invalidates what of them may be in use. Before the list.
+    pub(super) copying: Mutex<()>,
     pub(super) guests: Mutex<Vec<Guest<F>>>,
     most: usize,
     frames: u64,
@@ -68,6 +70,7 @@ impl<F: Stage2Format> Nest<F> {
         Some(Self {
             derived: Derived::new(limits.pages)?,
             table: zero(),
+            copying: Mutex::new(()),
             guests: Mutex::new(Vec::new()),
             most: usize::from(limits.vcpus) + SPARE,
             frames: limits.pages / PAGES_PER_FRAME + FRAMES,
@@ -207,6 +210,7 @@ impl<F: Stage2Format> Nest<F> {
         reach: Reach,
         mut partition: impl FnMut(u32) -> Result<Option<Partition>, (Gpa, MemError)>,
     ) -> Result<(), (Gpa, MemError)> {
+        let _no_copy = self.copying.lock();
         let mut guests = self.guests.lock();
         for guest in guests.iter_mut() {
             match reach {

@@ -11,7 +11,7 @@ use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
 
 use super::children::{Nest, Partitions};
-use super::walk::{Missed, Read, walk};
+use super::walk::{Missed, Read, needed, walk};
 use crate::vcpu::exits::{NO_TRANSLATION, PROTECTION, SET_RC, UNSUPPORTED};
 
 /// What an L2's fault came to.
@@ -48,11 +48,7 @@ impl<F: Stage2Format> Nest<F> {
             Err(Missed::Malformed | Missed::Memory(_, MemError::BadAddress)) => return Answer::Leave(UNSUPPORTED),
             Err(Missed::Memory(at, MemError::NoMemory)) => return Answer::Parent(at, Access::Read),
         };
-        let (need, marks) = match access {
-            Access::Read => (Prot::READ, Rc::REFERENCED),
-            Access::Write => (Prot::WRITE, Rc::all()),
-            Access::Fetch => (Prot::EXEC, Rc::REFERENCED),
-        };
+        let (need, marks) = needed(access);
         if !found.prot.contains(need) {
             return Answer::Leave(PROTECTION);
         }

@@ -8,6 +8,7 @@
 //!   H_SET_PARTITION_TABLE   where L1's partition table is                                   calls.rs, children.rs
 //!   H_ENTER_NESTED          blocks read, checked, fitted -> L2 runs -> blocks written back   block.rs, fit.rs, run.rs
 //!   L2 faults               L1's tree is walked -> derived entry, L1's fault, or L2 leaves   walk.rs, fault.rs
+//!   H_COPY_TOFROM_GUEST     both of L2's trees are walked -> bytes are copied                copy.rs
 //!   H_TLB_INVALIDATE        entries derived from what L1 has changed go                      tlbie.rs, children.rs
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 pub mod block;
 pub mod children;
+pub mod copy;
 pub mod fault;
 pub mod fit;
 mod guest;
@@ -43,6 +45,8 @@ pub mod status {
     pub const FUNCTION: i64 = -2;
     /// A parameter, or what it points at, is wrong.
     pub const PARAMETER: i64 = -4;
+    /// What is to be copied is not there, or not for this access.
+    pub const NOT_FOUND: i64 = -7;
     /// L2 would be in the middle of a transaction.
     pub const BAD_MODE: i64 = -5;
     /// No memory for another L2.

@@ -2,6 +2,7 @@
 
 use hv_core::addr::{Gpa, Order, PAGE_SHIFT};
 use hv_core::radix::format::{Prot, Rc};
+use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
 
 /// Reads L1's memory.
@@ -107,6 +108,14 @@ impl PartitionTable {
 }
 
 impl Partition {
+    /// The address in L2 of the entry of a process; `None` if the table has none for it.
+    #[must_use]
+    pub const fn process(self, pid: u32) -> Option<Gpa> {
+        let size = 1_u64 << (self.processes & SIZE_CODE) << PAGE_SHIFT;
+        let at = pid as u64 * 16;
+        if at < size { Gpa(self.processes & PROCESS_TABLE).checked_add(at) } else { None }
+    }
+
     /// From the entry's bytes; `None` if it is not that of a radix guest whose process table can be one.
     #[must_use]
     pub const fn new(entry: u128) -> Option<Self> {
@@ -114,6 +123,16 @@ impl Partition {
         let fits = tree & HOST_RADIX != 0 && second & GUEST_RADIX != 0 && second & SIZE_CODE <= MAX_PROCESS_TABLE;
         let processes = second & (GUEST_RADIX | PROCESS_TABLE | SIZE_CODE);
         if fits { Some(Self { tree, processes }) } else { None }
+    }
+}
+
+/// What a tree has to allow, and to have noted, for an access.
+#[must_use]
+pub const fn needed(access: Access) -> (Prot, Rc) {
+    match access {
+        Access::Read => (Prot::READ, Rc::REFERENCED),
+        Access::Write => (Prot::WRITE, Rc::all()),
+        Access::Fetch => (Prot::EXEC, Rc::REFERENCED),
     }
 }
 

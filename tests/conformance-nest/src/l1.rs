@@ -151,6 +151,11 @@ where
         self.write(LEAVES + at * 8, word)
     }
 
+    /// The leaf entry's word as it is.
+    pub fn entry(&self, at: u64) -> Result<u64, Stop> {
+        self.read(LEAVES + at * 8)
+    }
+
     /// L1 gives its guest a block of 2 MiB of its own from page `to`, at page [`BLOCK`].
     pub fn map_block(&self, to: u64, bits: u64) -> Run {
         self.write(THIRD + 8, VALID | LEAF | to << 12 | bits)

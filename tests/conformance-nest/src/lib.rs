@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod copy;
+mod copy_refused;
 mod faults;
 mod invalidate;
 mod l1;
@@ -33,7 +35,12 @@ where
     I::Stage2: MayNest,
 {
     let faults = faults::cases::<I>().into_iter().chain(marks::cases());
-    faults.chain(invalidate::cases()).chain(limits::cases()).chain(blocks::cases())
+    faults
+        .chain(invalidate::cases())
+        .chain(limits::cases())
+        .chain(blocks::cases())
+        .chain(copy::cases())
+        .chain(copy_refused::cases())
 }
 
 /// A module's list: names, rules and functions of an L1, on memory in small pages or in large ones where it can be.

@@ -9,6 +9,7 @@ mod hardware;
 mod hash;
 mod hpt;
 mod lives;
+mod nest;
 mod range;
 mod roots;
 mod x86;
