@@ -1,8 +1,9 @@
 //! A program of Linux: makes a virtual machine by `/dev/kvm`, runs a guest without an operating system in it, and counts.
 //!
-//! The guest is told by the answer to a hypervisor call how many pages it is to touch, writes each and reads it back, and tells
-//! how many that were. Then it turns its translation on and loads from a device, which is this program: for that Linux has to
-//! read the guest's instruction, by H_COPY_TOFROM_GUEST if it is a guest itself. The guest's last call tells what it loaded. Every page is looked at from here as well.
+//! The guest is told by the answer to a hypervisor call how many pages it is to touch, writes each and reads it back,
+//! and tells how many that were. Then it turns its translation on and loads from a device, which is this program: for
+//! that Linux has to read the guest's instruction, by H_COPY_TOFROM_GUEST if it is a guest itself. The guest's last
+//! call tells what it loaded. Every page is looked at from here as well.
 //!
 //! Says `hypercalls <n>`, `pages <n>`, `device loads <n>`; the status is 0 if they are what they have to be.
 #![no_std]
