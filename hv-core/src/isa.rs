@@ -266,6 +266,19 @@ pub struct Firmware {
     pub start: StartAt,
 }
 
+/// How many requests of one kind were answered before they came to the loop of [`crate::vcpu`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EarlyCalls {
+    /// Where nothing may be waited for.
+    pub at_once: u64,
+    /// Not there: deferred to where it may.
+    pub deferred: u64,
+    /// Of the deferred ones, those about memory that had to be brought first.
+    pub absent: u64,
+    /// Of the deferred ones, those that have been answered. The others are under way.
+    pub finished: u64,
+}
+
 /// What one VM owns beside memory and vCPUs. All its vCPUs share it.
 pub trait Platform<I: Isa>: Sized + Send + Sync {
     /// ELF `e_machine` of the kernels that run.
@@ -294,9 +307,8 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware>;
     /// Requests that it did not know, for statistics.
     fn unknown_calls(&self) -> u64;
-    /// Tells of requests that vCPUs answer inside [`Vcpu::enter`], one kind after the other: its name, how many were answered
-    /// where nothing may be waited for, and how many were deferred to where it may. For statistics.
-    fn early_calls(&self, _: &mut dyn FnMut(&'static str, [u64; 2])) {}
+    /// Tells of requests that vCPUs answer inside [`Vcpu::enter`], one kind after the other, by its name. For statistics.
+    fn early_calls(&self, _: &mut dyn FnMut(&'static str, EarlyCalls)) {}
     /// New input waits on the VM's console. Returns the vCPUs to wake.
     fn console_input(&self) -> impl IntoIterator<Item = u16>;
     /// The vCPU comes to a physical CPU. The guest may be told.

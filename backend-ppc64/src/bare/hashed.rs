@@ -149,7 +149,8 @@ fn call(
         Called::Defer => translated(segments, || make(Context::Virtual(run.cpu))).unwrap_or(Called::Defer),
         done => done,
     };
-    if called != Called::NotOurs {
+    // What lacks memory is made again, and counted then.
+    if !matches!(called, Called::NotOurs | Called::Need(..)) {
         run.papr.count(vcpu as u16, &counts);
     }
     called

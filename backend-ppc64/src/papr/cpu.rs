@@ -88,6 +88,7 @@ mod tests {
     use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{MSR_EE, Papr};
+    use hv_core::isa::EarlyCalls;
     use hv_core::vcpu::exit::Next;
 
     fn vm() -> (Papr, Double) {
@@ -161,13 +162,14 @@ mod tests {
 
     #[test]
     fn calls_on_the_table_are_summed_over_vcpus() {
-        let (p, mut counts) = (vm().0, Counts::default());
-        counts.real[1] = 7;
-        counts.deferred[1] = 2;
-        counts.real[0] = 1;
-        [0, 0, 1, 9].iter().for_each(|vcpu| p.count(*vcpu, &counts));
+        let p = vm().0;
+        let calls = |at_once, deferred, absent, finished| EarlyCalls { at_once, deferred, absent, finished };
+        for vcpu in [0, 0, 1, 9] {
+            p.count(vcpu, &Counts { kind: 1, calls: calls(7, 3, 2, 1) });
+            p.count(vcpu, &Counts { kind: 0, calls: calls(1, 0, 0, 0) });
+        }
         let mut told = Vec::new();
         p.table_calls(&mut |name, counts| told.push((name, counts)));
-        assert_eq!(told, [("H_REMOVE", [3, 0]), ("H_ENTER", [21, 6])]);
+        assert_eq!(told, [("H_REMOVE", calls(3, 0, 0, 0)), ("H_ENTER", calls(21, 9, 6, 3))]);
     }
 }

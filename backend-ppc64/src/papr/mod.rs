@@ -33,6 +33,7 @@ use alloc::vec::Vec;
 use core::array;
 
 use hv_core::heap::list;
+use hv_core::isa::EarlyCalls;
 use hv_core::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::Services;
@@ -85,8 +86,8 @@ struct Seat {
     /// Odd while the vCPU is off every CPU; rises by one whenever that changes.
     dispatches: AtomicU32,
     areas: Mutex<vpa::Areas>,
-    /// Calls on its table, by kind: answered in real mode, deferred by it.
-    table_calls: [[AtomicU64; 2]; TableCall::ALL.len()],
+    /// Calls on its table, by kind, in the order of [`EarlyCalls`]' fields.
+    table_calls: [[AtomicU64; 4]; TableCall::ALL.len()],
 }
 
 impl Papr {
@@ -188,27 +189,26 @@ impl Papr {
         self.unknown.load(Ordering::Relaxed)
     }
 
-    /// Counts calls that a vCPU has made on its hashed table.
+    /// Counts a call that a vCPU has made on its hashed table.
     pub fn count(&self, vcpu: u16, counts: &Counts) {
-        let Some(seat) = self.seat(vcpu) else { return };
-        for (cells, new) in seat.table_calls.iter().zip(counts.real.iter().zip(counts.deferred)) {
-            // One writer: the vCPU.
-            for (cell, new) in cells.iter().zip([*new.0, new.1]).filter(|(_, new)| *new != 0) {
-                cell.store(cell.load(Ordering::Relaxed).wrapping_add(new), Ordering::Relaxed);
-            }
+        let EarlyCalls { at_once, deferred, absent, finished } = counts.calls;
+        let Some(cells) = self.seat(vcpu).and_then(|seat| seat.table_calls.get(counts.kind)) else { return };
+        // One writer: the vCPU.
+        for (cell, new) in cells.iter().zip([at_once, deferred, absent, finished]).filter(|(_, new)| *new != 0) {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(new), Ordering::Relaxed);
         }
     }
 
-    /// Tells of all vCPUs' calls on their hashed table, kind by kind: answered in real mode, deferred by it.
-    pub fn table_calls(&self, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+    /// Tells of all vCPUs' calls on their hashed table, kind by kind.
+    pub fn table_calls(&self, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
         for (number, call) in TableCall::ALL.into_iter().enumerate() {
-            let cells = self.seats.iter().filter_map(|seat| seat.table_calls.get(number));
-            let sum = cells.fold([0; 2], |sum: [u64; 2], [real, deferred]| {
-                let [real, deferred] = [real, deferred].map(|cell| cell.load(Ordering::Relaxed));
-                [sum[0].wrapping_add(real), sum[1].wrapping_add(deferred)]
-            });
-            if sum != [0; 2] {
-                tell(call.name(), sum);
+            let sum = |n: usize| {
+                let cells = self.seats.iter().filter_map(|seat| seat.table_calls.get(number)?.get(n));
+                cells.fold(0_u64, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
+            };
+            let calls = EarlyCalls { at_once: sum(0), deferred: sum(1), absent: sum(2), finished: sum(3) };
+            if calls != EarlyCalls::default() {
+                tell(call.name(), calls);
             }
         }
     }

@@ -5,7 +5,7 @@ use hv_core::epoch::Cpu;
 use hv_core::guest::loader::ByteOrder;
 use hv_core::guest::manifest::VmConfig;
 use hv_core::heap::list;
-use hv_core::isa::{Firmware, Platform, Shape, VmTag};
+use hv_core::isa::{EarlyCalls, Firmware, Platform, Shape, VmTag};
 use hv_core::machine::Machine;
 use hv_core::vcpu::services::{Services, StartAt};
 
@@ -46,7 +46,7 @@ impl<I: Power> Platform<I> for Papr {
         Papr::unknown_calls(self)
     }
 
-    fn early_calls(&self, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+    fn early_calls(&self, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
         self.table_calls(tell);
     }
 

@@ -7,7 +7,7 @@ use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
 use crate::heap::Counted;
 use crate::host::{Reclaimed, Survey};
-use crate::isa::{Isa, Platform};
+use crate::isa::{EarlyCalls, Isa, Platform};
 use crate::machine::Machine;
 use crate::mmu::{LogError, pieces};
 use crate::monitor::{
@@ -110,7 +110,7 @@ impl<I: Isa> Operator for Operating<'_, I> {
         Some(info)
     }
 
-    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
         if let Ok(running) = self.running(vm) {
             running.platform.early_calls(tell);
         }

@@ -8,6 +8,7 @@ use super::{Operator, PageUse, VmInfo};
 use crate::addr::PAGE_SIZE;
 use crate::guest::lifecycle::{State, how_ended};
 use crate::guest::manifest::MAX_VMS;
+use crate::isa::EarlyCalls;
 
 /// A state in the operator's words.
 fn state_text(state: State) -> Cell<'static> {
@@ -130,8 +131,10 @@ pub(super) fn stat_one(operator: &dyn Operator, vm: usize, out: &mut dyn Write) 
         ],
     )?;
     let mut written = Ok(());
-    operator.early_calls(vm, &mut |name, [at_once, deferred]| {
-        written = written.and_then(|()| writeln!(out, "{name}: {at_once} at once, {deferred} deferred"));
+    operator.early_calls(vm, &mut |name, EarlyCalls { at_once, deferred, absent, finished }| {
+        written = written.and_then(|()| {
+            writeln!(out, "{name}: {at_once} at once, {deferred} deferred ({absent} for memory), {finished} finished")
+        });
     });
     written
 }

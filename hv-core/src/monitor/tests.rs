@@ -6,6 +6,7 @@ use super::{
 use crate::addr::{Gfn, GfnRange};
 use crate::guest::lifecycle::{Refused, State};
 use crate::host::{Reclaimed, Survey};
+use crate::isa::EarlyCalls;
 use crate::link::CommandResult;
 use crate::vcpu::exit::End;
 use alloc::format;
@@ -81,10 +82,10 @@ impl Operator for Fake {
             own,
         }
     }
-    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, [u64; 2])) {
+    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
         if vm == 0 {
-            tell("CALL_A", [49_000, 12]);
-            tell("CALL_B", [0, 1]);
+            tell("CALL_A", EarlyCalls { at_once: 49_000, deferred: 12, absent: 10, finished: 11 });
+            tell("CALL_B", EarlyCalls { at_once: 0, deferred: 1, absent: 0, finished: 1 });
         }
     }
     fn tags(&self) -> [u64; 2] {
@@ -201,8 +202,8 @@ exits         30850
   interrupts  512
   deadlines   77
 halts         400
-CALL_A: 49000 at once, 12 deferred
-CALL_B: 0 at once, 1 deferred
+CALL_A: 49000 at once, 12 deferred (10 for memory), 11 finished
+CALL_B: 0 at once, 1 deferred (0 for memory), 1 finished
 ";
     assert_eq!(printed("stat alpha"), want);
     assert_eq!(printed("stat 1"), want, "by the number in list");

@@ -103,7 +103,8 @@ where
     /// Has a page brought back from the store, for a guest that puts an entry is about to go by it. Not in real mode. Once: what
     /// cannot be brought, or goes again, is for the fault of the access.
     fn bring(&self, at: Gpa) -> Result<(), Stop> {
-        let _ = self.memory.read(self.ctx.cpu()?, self.m, at, &mut [0]);
+        let cpu = self.ctx.cpu().map_err(|_| Stop::Stored)?;
+        let _ = self.memory.read(cpu, self.m, at, &mut [0]);
         Ok(())
     }
 

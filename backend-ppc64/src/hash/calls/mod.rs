@@ -18,7 +18,7 @@ mod resize;
 use hv_core::addr::Gpa;
 use hv_core::context::Atomic;
 use hv_core::epoch::{Cpu, Domain, WalkGuard};
-use hv_core::isa::Isa;
+use hv_core::isa::{EarlyCalls, Isa};
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::Access;
 
@@ -171,15 +171,13 @@ pub enum Called {
     Need(Gpa, Access),
 }
 
-/// What was done where, by call. One vCPU's.
+/// What became of one call, tried once or twice, for statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Finished in real mode.
-    pub real: [u64; TableCall::ALL.len()],
-    /// Deferred by real mode.
-    pub deferred: [u64; TableCall::ALL.len()],
-    /// Finished in virtual mode.
-    pub finished: [u64; TableCall::ALL.len()],
+    /// Its place in [`TableCall::ALL`].
+    pub kind: usize,
+    /// Where it was answered.
+    pub calls: EarlyCalls,
 }
 
 /// Why a call was not answered with success.
@@ -187,6 +185,8 @@ pub struct Counts {
 enum Stop {
     Status(Status),
     Defer,
+    /// The same, for a page that the store has.
+    Stored,
     Need(Gpa, Access),
 }
 
@@ -224,11 +224,13 @@ where
     I::Machine: Processor,
     I::Claim: Hashed,
 {
-    let Some(number) = TableCall::ALL.into_iter().position(|call| call as u64 == gpr[3]) else {
+    let Some(kind) = TableCall::ALL.into_iter().position(|call| call as u64 == gpr[3]) else {
         return Called::NotOurs;
     };
+    counts.kind = kind;
+    let calls = &mut counts.calls;
     let vm = Vm { ctx, m, memory, table };
-    let done = match TableCall::ALL[number] {
+    let done = match TableCall::ALL[kind] {
         TableCall::Remove => vm.remove(gpr),
         TableCall::Enter => vm.enter(gpr),
         TableCall::Read => vm.read(gpr),
@@ -243,15 +245,16 @@ where
     let status = match done {
         Ok(()) => Status::Success,
         Err(Stop::Status(status)) => status,
-        Err(Stop::Defer) => {
-            counts.deferred[number] += 1;
+        Err(why @ (Stop::Defer | Stop::Stored)) => {
+            calls.deferred += 1;
+            calls.absent += u64::from(why == Stop::Stored);
             return Called::Defer;
         }
         Err(Stop::Need(at, access)) => return Called::Need(at, access),
     };
     match ctx {
-        Context::Real(_) => counts.real[number] += 1,
-        Context::Virtual(_) => counts.finished[number] += 1,
+        Context::Real(_) => calls.at_once += 1,
+        Context::Virtual(_) => calls.finished += 1,
     }
     gpr[3] = status as i64 as u64;
     Called::Done

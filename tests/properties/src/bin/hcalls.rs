@@ -30,7 +30,7 @@ use clap::Parser;
 use hv_core::addr::{Gfn, GfnRange, Gpa, HvnRange};
 use hv_core::epoch::Cpu;
 use hv_core::host::HugePolicy;
-use hv_core::isa::VmTag;
+use hv_core::isa::{EarlyCalls, VmTag};
 use hv_core::machine::{CpuId, Machine};
 use hv_core::memslot::Slot;
 use hv_core::mmu::zap::rewindow;
@@ -294,9 +294,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    let sum = |counts: &[u64]| counts.iter().sum::<u64>();
-    let (real, deferred) = (sum(&counts.real), sum(&counts.deferred));
-    let (calls, ms) = (real + sum(&counts.finished), began.elapsed().as_millis());
+    let EarlyCalls { at_once: real, deferred, finished, .. } = counts.calls;
+    let (calls, ms) = (real + finished, began.elapsed().as_millis());
     println!(
         "HCALLS ok calls={calls} real={real} deferred={deferred} sequences={sequences} ms={ms} seed={}",
         args.seed
