@@ -2,15 +2,13 @@
 //! the guest's state still on the CPU, and only what may take long goes through hv-core's loop.
 //!
 //! The virtual real mode area. A guest with translation off goes by entries of the table too, which it never put: the VM's
-//! first run does ([`crate::hash::first_run`]). What that area leaves out of large memory, and what the guest has thrown out of
-//! it, is put as it is missed.
+//! first run does, and what that has left out is put as it is missed (`hash/vrma.rs`).
 
 use hv_core::addr::Gpa;
-use hv_core::epoch::{Cpu, WalkGuard};
+use hv_core::epoch::Cpu;
 use hv_core::heap::boxed;
 use hv_core::machine::Machine;
 use hv_core::mmu::ready::State as Ready;
-use hv_core::sync::Mutex;
 use hv_core::vcpu::exit::Access;
 
 use super::Ppc64Bare;
@@ -18,13 +16,9 @@ use super::machine::Bare;
 use super::stage2::BareStage2;
 use super::translated::translated;
 use crate::hash::calls::{self, Called, Context, Counts, RealMode};
-use crate::hash::edit::Room;
-use crate::hash::entry::Patience;
 use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
-use crate::hash::first_run::{NotYet, OPEN};
+use crate::hash::first_run::NotYet;
 use crate::hash::place::{Segment, VRMA};
-use crate::hash::table::GROUP;
-use crate::hash::words::BOLTED;
 use crate::hash::{Claim, HashStage2, MayBeHashed};
 use crate::vcpu::cpu::State;
 use crate::vcpu::exits::{DSISR_STORE, Reflected};
@@ -53,9 +47,6 @@ pub enum Left {
     /// It cannot go on.
     Broken(&'static str),
 }
-
-/// One at a time puts entries of the virtual real mode area, so that no page gets two.
-static PUTTING: Mutex<()> = Mutex::new(());
 
 /// Runs the vCPU until it leaves with something that is not answered here.
 pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Left {
@@ -124,7 +115,8 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
             Found::Fault { gpa, access, claim } => return Left::Fault { gpa, access, claim: Some(claim) },
             Found::Again => {}
             Found::Reflect(status) if missed.state == From::Real && status & NO_ENTRY != 0 => {
-                if !put_real(m, &walk, table, missed.address) {
+                let segment = Segment::new(missed.segment);
+                if segment.and_then(|segment| table.put_missed(m, &walk, &segment, missed.address)).is_none() {
                     return Left::Broken("its table has no room for the memory that it uses with translation off");
                 }
             }
@@ -174,29 +166,10 @@ fn reflected(access: Access, status: u64) -> Reflected {
     }
 }
 
-/// Puts the entry by which the guest accesses this real address, absent; the next access claims it. False if there is no room.
-fn put_real(m: &Bare, walk: &WalkGuard<'_>, table: &HashStage2, address: u64) -> bool {
-    let Some(segment) = Segment::new(VRMA) else { return false };
-    let _one = PUTTING.lock();
-    if table.entry_for(m, walk, &segment, address).is_some() {
-        return true;
-    }
-    let groups = table.parts().groups();
-    let first = segment.place(address, groups);
-    let r = address & REAL & !0xfff | OPEN;
-    [first, first.secondary(groups)].iter().any(|place| {
-        let room = Room::InGroupOf(place.group * GROUP);
-        table.put(m, walk, Patience::Endless, room, (place.v | BOLTED, r)).is_ok()
-    })
-}
-
 /// What a fault of a guest with translation off claims, for whoever runs guests by hand; `None` on a radix table, or if there is
 /// no room for the entry.
 pub fn claim(m: &Bare, cpu: &Cpu, stage2: &BareStage2, gpa: Gpa) -> Option<Claim> {
     let table = stage2.hashed()?;
     let walk = m.epoch().enter(cpu);
-    put_real(m, &walk, table, gpa.0).then(|| table.entry_for(m, &walk, &Segment::new(VRMA)?, gpa.0))?
+    table.put_missed(m, &walk, &Segment::new(VRMA)?, gpa.0)
 }
-
-/// Address bits of the virtual real mode area: a segment of 1 TiB.
-const REAL: u64 = (1 << 40) - 1;

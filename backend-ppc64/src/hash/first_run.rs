@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   slot of guest real address 0 -> its region -> as the processor wants it:
-//!     virtual real mode area (VRMA)   bolted entries, by H_ENTER of virtual mode, one a page, each in a group of its own
-//!     real mode offset (RMO)          frames in one run, of a size that LPCR[RMLS] can say; no entries
+//!     virtual real mode area (VRMA)   bolted entries, by H_ENTER of virtual mode, one a page (vrma.rs)
+//!     real mode offset (RMO)          frames in one run, of a size that LPCR[RMLS] can say; no entries (rmo.rs)
 //!   -> what LPCR and RMOR need -> Ready
 //! ```
 //!
@@ -17,12 +17,11 @@
 //! - **A drain** keeps vCPUs out, for who takes the area away; the next run makes it ready anew, and leaves alone what is
 //!   there.
 //!
-//! Pages beyond the area the guest reaches with its translation on. Sources: Power ISA v2.07B, Book III-S 5.7.3 (real
-//! mode, VRMA, RMOR), LPCR; v3.0B, Book III 5.7.3 (no offset any more).
+//! Sources: Power ISA v2.07B, Book III-S 5.7.3 (real mode, VRMA, RMOR), LPCR; v3.0B, Book III 5.7.3 (no offset any more).
 
 use alloc::sync::Arc;
 
-use hv_core::addr::{Gfn, GfnRange, Order, PAGE_SHIFT, Pfn};
+use hv_core::addr::{Gfn, Order, Pfn};
 use hv_core::epoch::Cpu;
 use hv_core::host::{Backing, Peek};
 use hv_core::isa::Isa;
@@ -31,29 +30,13 @@ use hv_core::memslot::Slot;
 use hv_core::mmu::GuestMemory;
 use hv_core::mmu::ready::{NotNow, Permit, Readiness, State};
 use hv_core::radix::format::Prot;
-use hv_core::sync::{AtomicU64, Ordering};
+use hv_core::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
-use super::calls::{Called, Context, Counts, TableCall, call};
 use super::claim::Hashed;
-use super::place::{Segment, vrma};
+use super::rmo::{Rmo, offset};
 use super::stage2::HashStage2;
-use super::table::{GROUP, Processor};
-use super::words::{BOLTED, VALID};
-use crate::papr::status::Status;
-
-/// r: coherent memory, anything allowed in any state.
-pub const OPEN: u64 = 0x12;
-/// H_ENTER: this entry, and no other of its group.
-const EXACT: u64 = 1 << (63 - 24);
-/// Bytes that addresses with translation off reach: the area is one segment.
-const REACH: u64 = 1 << 40;
-
-/// LPCR, until ISA 2.07: accesses with translation off go by the VRMA.
-const VPM0: u64 = 1 << 63;
-/// LPCR, until ISA 2.07: L and LP of the VRMA's segment.
-const VRMASD_SHIFT: u32 = 47;
-/// LPCR, until ISA 2.07: the offset's limit.
-const RMLS_SHIFT: u32 = 26;
+use super::table::Processor;
+use super::vrma::{self, Area};
 
 /// What a processor knows of guests with their translation off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +47,6 @@ pub enum Offset {
     Perhaps,
     /// An RMO, and nothing else (PPC970).
     Always,
-}
-
-/// Frames that a VM's memory begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rmo {
-    /// The first.
-    pub first: Pfn,
-    /// How many.
-    pub pages: u64,
 }
 
 /// What a first run makes ready.
@@ -146,6 +120,8 @@ pub struct FirstRun {
     /// Written by the builder, read by holders of permits.
     lpcr: AtomicU64,
     rmor: AtomicU64,
+    /// See [`FirstRun::putting`].
+    putting: Mutex<()>,
 }
 
 /// Registers that differ from VM to VM.
@@ -161,7 +137,7 @@ impl FirstRun {
     /// None has been.
     #[must_use]
     pub fn new(ready: Arc<Readiness>) -> Self {
-        Self { ready, lpcr: AtomicU64::new(0), rmor: AtomicU64::new(0) }
+        Self { ready, lpcr: AtomicU64::new(0), rmor: AtomicU64::new(0), putting: Mutex::new(()) }
     }
 
     /// How far it is.
@@ -174,6 +150,11 @@ impl FirstRun {
     #[must_use]
     pub fn registers(&self, _: &Permit) -> Registers {
         Registers { lpcr: self.lpcr.load(Ordering::Relaxed), rmor: self.rmor.load(Ordering::Relaxed) }
+    }
+
+    /// The right to put an entry of the area after a miss.
+    pub(super) fn putting(&self) -> MutexGuard<'_, ()> {
+        self.putting.lock()
     }
 
     /// The VM has gone, and with it every permit: the next life begins with nothing.
@@ -238,9 +219,9 @@ where
             (Offset::Never | Offset::Perhaps, _) if behind != Behind::Memory => Err(Failed::Device),
             (how, _) => {
                 self.page_size(&slot, wants.page)?;
-                self.put(&slot, wants.page)?;
-                let by_lpcr = VPM0 | size_bits(wants.page) << VRMASD_SHIFT;
-                Ok(Registers { lpcr: if how == Offset::Never { 0 } else { by_lpcr }, rmor: 0 })
+                let Self { cpu, m, memory, table } = *self;
+                Area { cpu, m, memory, table }.put(&slot, wants.page)?;
+                Ok(Registers { lpcr: if how == Offset::Never { 0 } else { vrma::lpcr(wants.page) }, rmor: 0 })
             }
         }
     }
@@ -278,60 +259,6 @@ where
         };
         if runs && aligned(first.0) && aligned(slot.gfns().pages()) { Ok(()) } else { Err(Failed::PageSize) }
     }
-
-    /// Puts the entries. Each page has the last place of a group of its own: as many as there are groups can be had, which
-    /// is what a guest's real-mode area is limited to.
-    fn put(&self, slot: &Slot, page: Order) -> Result<(), Failed> {
-        let segment = Segment::new(vrma(size_bits(page))).ok_or(Failed::PageSize)?;
-        let most = self.table.parts().groups().min(REACH >> PAGE_SHIFT >> page.get());
-        let pages = (slot.gfns().pages() >> page.get()).min(most);
-        let run = GfnRange::new(Gfn(0), pages << page.get()).ok_or(Failed::PageSize)?;
-        let addresses = || (0..pages).map(|n| n << page.get() << PAGE_SHIFT);
-        for at in addresses() {
-            if let Err(why) = self.enter(&segment, at, page) {
-                addresses().take_while(|put| *put < at).for_each(|put| self.remove(&segment, put));
-                return Err(why);
-            }
-        }
-        debug_assert!(slot.gfns().covers(&run), "an area beyond its slot");
-        Ok(())
-    }
-
-    /// H_ENTER of one page, unless its entry is there.
-    fn enter(&self, segment: &Segment, at: u64, page: Order) -> Result<(), Failed> {
-        if self.entry(segment, at).is_some() {
-            return Ok(());
-        }
-        let place = segment.place(at, self.table.parts().groups());
-        let index = place.group * GROUP + (GROUP - 1);
-        let status = self.call(TableCall::Enter, [EXACT, index, place.v | BOLTED | VALID, at | size_of(page) | OPEN]);
-        if status == Status::Success as i64 { Ok(()) } else { Err(Failed::Table) }
-    }
-
-    /// Takes one back.
-    fn remove(&self, segment: &Segment, at: u64) {
-        if let Some(index) = self.entry(segment, at) {
-            let _ = self.call(TableCall::Remove, [0, index, 0, 0]);
-        }
-    }
-
-    /// The number of a page's entry.
-    fn entry(&self, segment: &Segment, at: u64) -> Option<u64> {
-        let walk = self.m.epoch().enter(self.cpu);
-        Some(self.table.entry_for(self.m, &walk, segment, at)?.index())
-    }
-
-    /// A call as the guest's virtual mode makes it.
-    fn call(&self, number: TableCall, args: [u64; 4]) -> i64 {
-        let mut gpr = [0; 32];
-        gpr[3] = number as u64;
-        gpr[4..8].copy_from_slice(&args);
-        let (ctx, counts) = (Context::Virtual(self.cpu), &mut Counts::default());
-        match call(ctx, self.m, self.memory, self.table, &mut gpr, counts) {
-            Called::Done => gpr[3] as i64,
-            Called::NotOurs | Called::Defer | Called::Need(..) => Status::Hardware as i64,
-        }
-    }
 }
 
 /// What is behind a slot.
@@ -341,69 +268,4 @@ enum Behind {
     Memory,
     /// Frames that do not, from this one.
     Fixed(Pfn),
-}
-
-/// LPCR and RMOR for an RMO.
-fn offset(rmo: &Rmo) -> Result<Registers, Failed> {
-    let code = rmls(rmo.pages << PAGE_SHIFT).ok_or(Failed::NotEncodable)?;
-    let base = rmo.first.0 << PAGE_SHIFT;
-    // The offset is put into the address, not added to it.
-    if rmo.first.0 & (rmo.pages - 1) != 0 {
-        return Err(Failed::NotEncodable);
-    }
-    Ok(Registers { lpcr: code << RMLS_SHIFT, rmor: base })
-}
-
-/// `LPCR[RMLS]` for so many bytes (POWER7, POWER8).
-#[must_use]
-pub const fn rmls(bytes: u64) -> Option<u64> {
-    Some(match bytes >> 20 {
-        _ if bytes & 0xf_ffff != 0 => return None,
-        0x20 => 8,
-        0x40 => 3,
-        0x80 => 7,
-        0x100 => 4,
-        0x400 => 2,
-        0x4000 => 1,
-        0x4_0000 => 0,
-        _ => return None,
-    })
-}
-
-/// L and LP of a segment of pages of this size, as `LPCR[VRMASD]` has them.
-const fn size_bits(page: Order) -> u64 {
-    match page.get() {
-        0 => 0,
-        4 => 0x11,
-        _ => 0x10,
-    }
-}
-
-/// The size in r, for a page as large as its segment's.
-const fn size_of(page: Order) -> u64 {
-    if page.get() == 4 { 1 << PAGE_SHIFT } else { 0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Failed, Rmo, offset, rmls};
-    use hv_core::addr::Pfn;
-
-    /// POWER8's encodings, as in the processor's manual.
-    #[test]
-    fn only_some_sizes_have_an_encoding() {
-        let codes = [(32, 8), (64, 3), (128, 7), (256, 4), (1024, 2), (16 << 10, 1), (256 << 10, 0)];
-        assert!(codes.iter().all(|(mib, code)| rmls(mib << 20) == Some(*code)));
-        for bytes in [0, 1, 16 << 20, 96 << 20, 512 << 20, (64 << 20) + 4096, u64::MAX] {
-            assert_eq!(rmls(bytes), None, "{bytes:#x}");
-        }
-    }
-
-    #[test]
-    fn an_offset_is_a_multiple_of_its_size() {
-        let run = |first, pages| offset(&Rmo { first: Pfn(first), pages });
-        assert_eq!(run(0x8000, 0x4000).map(|r| (r.lpcr, r.rmor)), Ok((3 << 26, 0x800_0000)));
-        assert_eq!(run(0x6000, 0x4000), Err(Failed::NotEncodable), "half a size off");
-        assert_eq!(run(0x8000, 0x4001), Err(Failed::NotEncodable));
-    }
 }

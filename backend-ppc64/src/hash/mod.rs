@@ -34,10 +34,12 @@ pub mod first_run;
 pub mod place;
 pub mod resize;
 pub mod rmap;
+pub mod rmo;
 mod stage2;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod vrma;
 pub mod words;
 
 pub use claim::{Claim, Hashed, MayBeHashed, Words};

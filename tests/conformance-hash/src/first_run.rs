@@ -1,8 +1,9 @@
 //! The first run: what must be ready before a vCPU executes, and every way in which it cannot be.
 
 use backend_ppc64::hash::calls::TableCall;
-use backend_ppc64::hash::first_run::{Failed, NotYet, Offset, Registers, Rmo, Wants};
+use backend_ppc64::hash::first_run::{Failed, NotYet, Offset, Registers, Wants};
 use backend_ppc64::hash::place::{Segment, vrma};
+use backend_ppc64::hash::rmo::Rmo;
 use backend_ppc64::hash::table::GROUP;
 use backend_ppc64::hash::words::{ABSENT, BOLTED, MEDIUM_PAGE};
 use backend_ppc64::hash::{Hashed, MayBeHashed, Processor};

@@ -19,6 +19,7 @@ mod granule;
 mod guest;
 mod host;
 mod init;
+mod real_mode;
 mod remove;
 mod resize;
 
@@ -37,6 +38,7 @@ where
     let enter = enter::cases::<I>().into_iter().chain(enter_refused::cases());
     let others = remove::cases().into_iter().chain(change::cases()).chain(init::cases());
     let first = first_run::cases().into_iter().chain(first_run::others());
+    let first = first.chain(real_mode::cases()).chain(real_mode::larger());
     let others = others
         .chain(faults::cases())
         .chain(host::cases())
