@@ -120,7 +120,7 @@ pub struct FirstRun {
     /// Written by the builder, read by holders of permits.
     lpcr: AtomicU64,
     rmor: AtomicU64,
-    /// See [`FirstRun::putting`].
+    /// Held by who puts an entry of the area after a miss.
     putting: Mutex<()>,
 }
 
