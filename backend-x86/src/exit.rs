@@ -54,6 +54,8 @@ pub enum Call {
     Xsetbv,
     /// A control register that is not the guest's alone.
     ControlRegister(ControlAccess),
+    /// MOV to CR8, whose operand is to be had from the instruction.
+    TaskPriority,
     /// Nothing remains to be done for this instruction (WBINVD, PAUSE: memory is coherent, time passes).
     Skip(Trapped),
     /// An instruction that the virtual processor does not have.

@@ -173,4 +173,9 @@ impl Prefixes {
     pub(super) const fn register(&self) -> u8 {
         (self.rex & 4) << 1
     }
+
+    /// What it adds to that byte's other register.
+    pub(super) const fn base(&self) -> u8 {
+        (self.rex & 1) << 3
+    }
 }

@@ -6,7 +6,8 @@
 //! what it was decoded from.
 //!
 //! - [`mmio()`]: one access to a device, as an [`Instruction`]; [`Instruction::run`] does the rest of it.
-//! - [`length`]: how long one of the instructions is that end a guest's run by themselves.
+//! - [`length`]: how long one of the instructions is that end a guest's run by themselves; [`to_cr8`]: the same of one that has
+//!   an operand.
 //!
 //! **Why not a library.** Those that decode everything are large or need a heap: of what an image holds in 256 KiB,
 //! measured for size, one took 170 KiB of text, another 24 KiB and 80 KiB of tables that it builds in a heap when first
@@ -24,7 +25,7 @@ pub use bytes::{Error, MAX, Mode, Segment};
 pub use instruction::{Alu, Extend, Instruction, Operation, Register, Source};
 pub use mmio::mmio;
 pub use run::{Flow, Registers, Step};
-pub use trapped::{Trapped, length};
+pub use trapped::{Trapped, length, to_cr8};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ mod judge;
 mod processor;
 
 use super::{
-    Alu, Error, Extend, Flow, MAX, Mode, Operation, Register, Registers, Segment, Source, Trapped, length, mmio,
+    Alu, Error, Extend, Flow, MAX, Mode, Operation, Register, Registers, Segment, Source, Trapped, length, mmio, to_cr8,
 };
 use crate::bus::Width;
 
@@ -22,6 +22,23 @@ impl Numbers {
     fn of<T: Copy>(&mut self, choice: &[T]) -> T {
         choice[self.next() as usize % choice.len()]
     }
+}
+
+#[test]
+fn a_move_to_cr8_names_its_register() {
+    let of = |bytes: &[u8], mode| to_cr8(bytes, mode);
+    assert_eq!(of(&[0x44, 0x0f, 0x22, 0xc0, 0xcc], Mode::Bits64), Ok((4, 0)), "mov %rax,%cr8");
+    assert_eq!(of(&[0x66, 0x45, 0x0f, 0x22, 0x07], Mode::Bits64), Ok((5, 15)), "%r15, as if it were memory");
+    assert_eq!(of(&[0xf0, 0x0f, 0x22, 0xc3], Mode::Bits32), Ok((4, 3)), "lock mov %ebx,%cr0");
+    for (bytes, mode) in [
+        (&[0x0f, 0x22, 0xc0][..], Mode::Bits64),
+        (&[0x44, 0x0f, 0x22, 0xc8], Mode::Bits64),
+        (&[0x44, 0x0f, 0x20, 0xc0], Mode::Bits64),
+        (&[0x44, 0x0f, 0x22, 0xc0], Mode::Bits32),
+    ] {
+        assert_eq!(of(bytes, mode), Err(Error::Unknown), "{bytes:x?}");
+    }
+    assert_eq!(of(&[0x44, 0x0f, 0x22], Mode::Bits64), Err(Error::Short));
 }
 
 #[test]

@@ -45,6 +45,20 @@ impl Trapped {
     }
 }
 
+/// The length of a MOV to CR8 at the beginning of `bytes`, and the number of the general register that it reads.
+/// [`Error::Unknown`] if it is none.
+pub fn to_cr8(bytes: &[u8], mode: Mode) -> Result<(u8, u8), Error> {
+    let mut bytes = Bytes::new(bytes);
+    let (prefixes, first) = Prefixes::read(&mut bytes, mode)?;
+    let (second, operands) = (bytes.next()?, bytes.next()?);
+    // Both are registers whatever the byte says. LOCK names CR8 outside of long mode (AMD APM vol. 3, "MOV CRn").
+    let control = operands >> 3 & 7 | prefixes.register() | u8::from(prefixes.lock) << 3;
+    if (first, second, control) != (0x0f, 0x22, 8) {
+        return Err(Error::Unknown);
+    }
+    Ok((bytes.read(), operands & 7 | prefixes.base()))
+}
+
 /// The length of the instruction at the beginning of `bytes`, which hardware says is `what`. [`Error::Unknown`] if it
 /// is not: the guest has written over it since, and is to run what is there now.
 pub fn length(bytes: &[u8], mode: Mode, what: Trapped) -> Result<u8, Error> {

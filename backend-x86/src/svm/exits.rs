@@ -25,6 +25,8 @@ pub struct Record {
 
 /// Exit codes.
 pub mod code {
+    /// A write to CR8.
+    pub const WRITE_CR8: u64 = 0x18;
     /// The first exception's: the others follow by vector.
     pub const EXCEPTION: u64 = 0x40;
     /// #DB.
@@ -111,6 +113,7 @@ impl Record {
             code::IOIO => return self.port().map_or(Cause::Broken("a port access of no size"), Cause::Call),
             code::VINTR => Call::InterruptWindow,
             code::IRET => Call::NmiWindow,
+            code::WRITE_CR8 => Call::TaskPriority,
             code::CPUID => Call::Cpuid,
             code::HLT => Call::Halt,
             code::MSR if self.info1 == 0 => Call::ReadMsr,
@@ -200,7 +203,7 @@ mod tests {
         assert_eq!(name(0x400, 0x1_0000_0004, 0x5000), Cause::Fault(Gpa(0x5000), Access::Read));
         assert_eq!(name(0x400, 0x1_0000_0007, 0x5008), Cause::Fault(Gpa(0x5008), Access::Write));
         assert_eq!(name(0x400, 0x1_0000_0015, 0x5008), Cause::Fault(Gpa(0x5008), Access::Fetch));
-        assert_eq!(name(0x60, 0, 0), Cause::Interrupt);
+        assert_eq!((name(0x60, 0, 0), name(0x18, 0, 0)), (Cause::Interrupt, Cause::Call(Call::TaskPriority)));
         let port = PortAccess { port: 0xe9, width: Width::Byte, direction: Direction::Out, form: PortForm::Register };
         for info in [0xe9_0010, 0xe9_0090] {
             assert_eq!(name(0x7b, info, 0x7c02), Cause::Call(Call::Port(port)), "with and without address size");

@@ -85,6 +85,8 @@ const DR6_BS: u64 = 1 << 14;
 const STEP: Event = Event::Exception(Exception::Other { vector: 1, error: None });
 /// A window for an interrupt that the local APIC offers: the task priority has been looked at.
 const WINDOW: VirtualInterrupt = VirtualInterrupt::PENDING.union(VirtualInterrupt::IGNORE_TPR);
+/// Control area, 000h: writes to CR8 end the run.
+const WRITES_OF_CR8: u32 = 1 << (16 + 8);
 /// V_TPR.
 const V_TPR: u64 = 0xff;
 /// CR0.PE; RFLAGS.VM; EFER.LMA. Attributes of a code segment: L and D.
@@ -121,8 +123,8 @@ pub struct Svm {
     /// Whether this processor has been seen to take the class of a virtual interrupt for high enough if it is that of the task
     /// priority. QEMU's does; the manual wants a higher one (15.21.4).
     equals: bool,
-    /// Interrupts are posted, not injected ([`Svm::post`]).
-    posts: bool,
+    /// QEMU's own: interrupts are posted, not injected ([`Svm::post`]), and writes to CR8 are looked after ([`Svm::open`]).
+    is_tcg: bool,
     /// The interrupt that is posted.
     posted: Option<u8>,
     maps: &'static Maps,
@@ -191,6 +193,9 @@ impl Svm {
         } else if let Some(class) = self.awaited {
             interrupt.insert(VirtualInterrupt::PENDING | VirtualInterrupt::priority(class));
         }
+        // While one pends a write to CR8 ends QEMU itself.
+        let pends = interrupt.contains(VirtualInterrupt::PENDING);
+        self.vmcb[0].control.control_registers = if self.is_tcg && pends { WRITES_OF_CR8 } else { 0 };
     }
 
     fn intercept(&mut self) {
@@ -216,7 +221,7 @@ impl WorldSwitch for Svm {
             windows: Windows::empty(),
             awaited: None,
             equals: false,
-            posts: m.is_tcg(),
+            is_tcg: m.is_tcg(),
             posted: None,
             maps: maps::get()?,
         })
@@ -296,7 +301,7 @@ impl WorldSwitch for Svm {
 
     #[inline]
     fn inject(&mut self, event: Event) {
-        if let (true, Event::Interrupt(vector)) = (self.posts, event) {
+        if let (true, Event::Interrupt(vector)) = (self.is_tcg, event) {
             return self.post(vector);
         }
         self.vmcb[0].control.event_injection = event.svm();

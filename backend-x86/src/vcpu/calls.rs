@@ -12,7 +12,7 @@ use super::cpu::{Attention, X86Vcpu};
 use super::hardware::WorldSwitch as _;
 use crate::apic::Clock;
 use crate::bus::GeneralProtection;
-use crate::decode::{Flow, Trapped, length};
+use crate::decode::{Flow, Trapped, length, to_cr8};
 use crate::event::{Event, Exception};
 use crate::exit::{Call, ControlAccess, Direction, PortAccess, PortForm};
 use crate::guest::pc::{Answer, Pc};
@@ -68,6 +68,7 @@ impl X86Vcpu {
             Call::Xsetbv | Call::Undefined => self.raise(Exception::InvalidOpcode),
             Call::Reflect(exception) => self.raise(exception),
             Call::ControlRegister(access) => self.control_register(access),
+            Call::TaskPriority => self.move_to_cr8(s),
             Call::Skip(what) => self.pass(what, s),
             Call::TripleFault => return Next::End(End::Reboot),
         }
@@ -101,10 +102,21 @@ impl X86Vcpu {
     #[cold]
     #[inline(never)]
     fn read_length(&mut self, what: Trapped, s: &dyn Services) -> Option<u8> {
-        let (rip, mode) = (self.hardware.rip(), self.hardware.mode());
-        let length = self.code().instruction(self.linear_rip(), |bytes| length(bytes, mode, what), s).ok()?;
-        self.lengths.set(rip, self.hardware.root(), what, length);
+        let (length, _) = self.read_trapped(Some(what), s)?;
+        self.lengths.set(self.hardware.rip(), self.hardware.root(), what, length);
         Some(length)
+    }
+
+    /// Reads the instruction that ended the run: its length and, of a MOV to CR8, for which there is no `what`, its operand.
+    #[cold]
+    #[inline(never)]
+    fn read_trapped(&mut self, what: Option<Trapped>, s: &dyn Services) -> Option<(u8, u8)> {
+        let mode = self.hardware.mode();
+        let decode = |bytes: &[u8]| match what {
+            Some(what) => length(bytes, mode, what).map(|length| (length, 0)),
+            None => to_cr8(bytes, mode),
+        };
+        self.code().instruction(self.linear_rip(), decode, s).ok()
     }
 
     fn identify(&mut self, s: &dyn Services) {
@@ -242,19 +254,30 @@ impl X86Vcpu {
                 self.set_register(register, tpr);
                 Ok(Flow::Next)
             }
-            ControlAccess::Write(8, register) => match self.register(register) {
-                value @ 0..=15 => {
-                    self.local.set_tpr((value as u8) << 4);
-                    self.attention |= Attention::LOOK;
-                    Ok(Flow::Next)
-                }
-                _ => Err(GeneralProtection),
-            },
+            ControlAccess::Write(8, register) => self.set_task_priority(register).map(|()| Flow::Next),
             other => self.hardware.control(other, &mut self.general),
         };
         match done {
             Ok(Flow::Next) => self.go_on(),
             Ok(Flow::Same) => {}
+            Err(GeneralProtection) => self.raise(Exception::GeneralProtection(0)),
+        }
+    }
+
+    fn set_task_priority(&mut self, register: u8) -> Result<(), GeneralProtection> {
+        let class = u8::try_from(self.register(register)).ok().filter(|class| *class < 16).ok_or(GeneralProtection)?;
+        self.local.set_tpr(class << 4);
+        self.attention |= Attention::LOOK;
+        Ok(())
+    }
+
+    /// The guest's own instruction runs again if it is not that one any more.
+    #[cold]
+    #[inline(never)]
+    fn move_to_cr8(&mut self, s: &dyn Services) {
+        let Some((length, register)) = self.read_trapped(None, s) else { return };
+        match self.set_task_priority(register) {
+            Ok(()) => self.hardware.set_rip(self.hardware.rip().wrapping_add(length.into())),
             Err(GeneralProtection) => self.raise(Exception::GeneralProtection(0)),
         }
     }

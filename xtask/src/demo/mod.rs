@@ -95,8 +95,7 @@ const DEMOS: [Demo; 5] = [
         name: "garbage",
         about: "a guest that writes garbage to all it has, beside an honest one",
         is_for: garbage::is_for,
-        // On pc the honest guest has been seen to stand still beside it (boards/pc/README.md).
-        usual: &[("virt", None)],
+        usual: &[("virt", None), ("pc", None)],
         play: garbage::play,
     },
 ];

@@ -56,9 +56,10 @@ pub fn harmless(value: u64) -> u64 {
     value & 0xfafa_fafa_fafa_fafa
 }
 
-/// A leaf of CPUID, a hypercall: what there could be, or anything.
+/// A leaf of CPUID, a hypercall, a task priority: what there could be, or anything.
 pub fn leaf(random: &mut Random) -> u64 {
-    match random.below(4) {
+    match random.below(5) {
+        4 => random.below(16),
         0 => random.below(0x30),
         1 => 0x8000_0000 + random.below(0x30),
         2 => 0x4000_0000 + random.below(0x200),

@@ -256,6 +256,9 @@ privileged:
     single  mov rax, cr4
     single  mov rax, cr8
     single  mov cr8, rax
+    single  mov cr8, rax
+    /* The same, for those that have it. */
+    single  .byte 0xf0, 0x0f, 0x22, 0xc0
     single  mov rax, dr0
     single  mov dr1, rax
     single  mov rax, dr6
