@@ -244,7 +244,7 @@ impl<F: Stage2Format> Nest<F> {
     pub fn lookup<M: Machine>(&self, cpu: &Cpu, m: &M, held: VmTag, at: Gfn) -> Option<(Order, Pte)> {
         let guests = self.guests.lock();
         let walk = m.epoch().enter(cpu);
-        let seen = guests.iter().find(|guest| guest.tag == held)?.table.walk(m, &walk, at.0)?;
+        let seen = guests.iter().find(|guest| guest.tag == held)?.table.entry(m, &walk, at.0)?;
         Some((seen.order, seen.pte))
     }
 

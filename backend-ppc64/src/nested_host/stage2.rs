@@ -61,7 +61,7 @@ impl<F: Stage2Format> NestStage2<F> {
     fn reach<M: Machine>(&self, cpu: &Cpu, m: &M, r: GfnRange) -> GfnRange {
         let walk = m.epoch().enter(cpu);
         let leaf = |gfn: Gfn| {
-            let seen = self.own.table().walk(m, &walk, gfn.0)?;
+            let seen = self.own.table().entry(m, &walk, gfn.0)?;
             matches!(seen.pte, Pte::Leaf(_)).then(|| GfnRange::block(gfn, seen.order))?
         };
         let last = Gfn(r.end().0.saturating_sub(1));

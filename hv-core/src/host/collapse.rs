@@ -151,7 +151,7 @@ impl<I: Isa> HostSpace<I> {
             at = at.saturating_add(1);
         });
         if !surveyed {
-            let leaf = self.table.walk(m, &guard, start.0).is_some_and(|seen| matches!(seen.pte, Pte::Leaf(_)));
+            let leaf = self.table.entry(m, &guard, start.0).is_some_and(|seen| matches!(seen.pte, Pte::Leaf(_)));
             return Err(if leaf { NotHuge::AlreadyHuge.into() } else { NotCollapsed::Sparse });
         }
         if swapped {

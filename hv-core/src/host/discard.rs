@@ -126,7 +126,7 @@ impl<I: Isa> HostSpace<I> {
     /// The leaf that holds `page`, or the largest one that a first touch may put there.
     fn leaf_around(&self, cpu: &Cpu, m: &I::Machine, page: Hvn) -> Option<HvnRange> {
         let guard = m.epoch().enter(cpu);
-        let order = match self.table.walk(m, &guard, page.0) {
+        let order = match self.table.entry(m, &guard, page.0) {
             Some(seen) => match seen.pte {
                 Pte::Leaf(_) => seen.order,
                 Pte::Hole | Pte::Table { .. } | Pte::Swapped(_) | Pte::Transition(_) => seen.order.min(HUGE),
@@ -156,7 +156,7 @@ impl<I: Isa> HostSpace<I> {
     pub(super) fn cut(&self, cpu: &Cpu, m: &I::Machine, bracket: &Bracket, at: Hvn) -> Result<(), Uncut> {
         loop {
             let guard = m.epoch().enter(cpu);
-            let Some(seen) = self.table.walk(m, &guard, at.0) else { return Ok(()) };
+            let Some(seen) = self.table.entry(m, &guard, at.0) else { return Ok(()) };
             if !matches!(seen.pte, Pte::Leaf(_)) {
                 return Ok(());
             }

@@ -37,7 +37,7 @@ impl<I: Isa> HostSpace<I> {
     pub fn populate(&self, cpu: &Cpu, m: &I::Machine, page: Hvn) -> Populate {
         let hole = {
             let guard = m.epoch().enter(cpu);
-            let Some(seen) = self.table.walk(m, &guard, page.0) else { return Populate::OutOfReach };
+            let Some(seen) = self.table.entry(m, &guard, page.0) else { return Populate::OutOfReach };
             match seen.pte {
                 Pte::Leaf(leaf) => return Populate::Present(page_of(page, seen.order, leaf)),
                 Pte::Table { .. } | Pte::Transition(_) => return Populate::Retry,

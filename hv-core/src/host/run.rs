@@ -44,7 +44,7 @@ impl<I: Isa> HostSpace<I> {
     pub(super) fn in_run(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn, now: HostPage) -> Peek {
         let order = self.granule();
         let first = page.align_down(order);
-        match self.table.walk(m, g, first.0).map(|seen| (seen.pte, seen.order)) {
+        match self.table.entry(m, g, first.0).map(|seen| (seen.pte, seen.order)) {
             // Frames of somewhere else: the pages were copied together since this one was looked at.
             Some((Pte::Leaf(leaf), size))
                 if page_of(first, size, leaf).pfn.0.checked_add(page.0 - first.0) == Some(now.pfn.0) =>
@@ -101,7 +101,7 @@ impl<I: Isa> HostSpace<I> {
         let mut at = run.start();
         while at < run.end() {
             // The store is not called inside a guard.
-            let seen = self.table.walk(m, &m.epoch().enter(cpu), at.0).map(|seen| (seen.pte, seen.order));
+            let seen = self.table.entry(m, &m.epoch().enter(cpu), at.0).map(|seen| (seen.pte, seen.order));
             let Some((pte, order)) = seen else { return };
             if let (Pte::Swapped(place), Some(n)) = (pte, at.since(run.start())) {
                 let token = Token::owned(place);
@@ -124,7 +124,7 @@ impl<I: Isa> HostSpace<I> {
         first: Pfn,
     ) -> Result<(Order, Option<Place>), EditError> {
         let (guard, last) = (m.epoch().enter(cpu), Hvn(end.0.saturating_sub(1)));
-        let seen = self.table.walk(m, &guard, last.0).ok_or(EditError::Unfit)?;
+        let seen = self.table.entry(m, &guard, last.0).ok_or(EditError::Unfit)?;
         // A table of small entries is left where a kept page has made one.
         let order = if seen.order >= HUGE && run.pages() >= HUGE.pages() { HUGE } else { Order::PAGE };
         let at = last.align_down(order);

@@ -78,7 +78,7 @@ impl<I: Isa> HostSpace<I> {
         // Now nobody else makes or takes a leaf of this page.
         let hole = {
             let guard = m.epoch().enter(cpu);
-            let Some(seen) = self.table.walk(m, &guard, page.0) else { return Populate::OutOfReach };
+            let Some(seen) = self.table.entry(m, &guard, page.0) else { return Populate::OutOfReach };
             match seen.pte {
                 Pte::Leaf(leaf) => return Populate::Present(page_of(page, seen.order, leaf)),
                 // An object keeps its own account of what the store has.

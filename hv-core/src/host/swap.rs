@@ -123,7 +123,7 @@ impl<I: Isa> HostSpace<I> {
         let mut first = None;
         for n in 0..run.pages() {
             let guard = m.epoch().enter(cpu);
-            let Some(seen) = self.table.walk(m, &guard, page.0 | n) else { return Ok(None) };
+            let Some(seen) = self.table.entry(m, &guard, page.0 | n) else { return Ok(None) };
             match seen.pte {
                 Pte::Leaf(leaf) if seen.swap::<HostFormat>(Pte::Transition(Transition::Busy)) => {
                     first.get_or_insert(leaf);
@@ -189,7 +189,7 @@ impl<I: Isa> HostSpace<I> {
         for n in (0..self.granule().pages()).rev() {
             let was = {
                 let guard = m.epoch().enter(cpu);
-                let seen = self.table.walk(m, &guard, page.0 | n);
+                let seen = self.table.entry(m, &guard, page.0 | n);
                 let back = Pte::Leaf(Leaf { pfn: Pfn(leaf.pfn.0 | n), ..leaf });
                 seen.filter(|seen| seen.swap::<HostFormat>(back)).map(|seen| seen.pte)
             };
@@ -235,6 +235,6 @@ impl<I: Isa> HostSpace<I> {
     /// Replaces the entry of `page` if it is `from`.
     pub(super) fn change(&self, cpu: &Cpu, m: &I::Machine, page: Hvn, from: Pte, to: Pte) -> bool {
         let guard = m.epoch().enter(cpu);
-        self.table.walk(m, &guard, page.0).is_some_and(|seen| seen.pte == from && seen.swap::<HostFormat>(to))
+        self.table.entry(m, &guard, page.0).is_some_and(|seen| seen.pte == from && seen.swap::<HostFormat>(to))
     }
 }

@@ -117,7 +117,7 @@ impl<F: Stage2Format> Derived<F> {
             return Err(Refused::Unfit);
         }
         loop {
-            let seen = parent.walk(m, walk, wish.from.0).ok_or(Refused::Parent)?;
+            let seen = parent.entry(m, walk, wish.from.0).ok_or(Refused::Parent)?;
             let leaf = match seen.pte {
                 Pte::Leaf(leaf) if leaf.prot.contains(wish.need) => leaf,
                 Pte::Transition(_) => return Err(Refused::Retry),

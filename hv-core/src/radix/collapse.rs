@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use super::Radix;
-use super::walk::{Node, Seen, in_reach, look};
+use super::walk::{Node, Seen, in_reach, look, read};
 use crate::addr::Order;
 use crate::epoch::WalkGuard;
 use crate::isa::RadixFormat;
@@ -126,7 +126,7 @@ impl<F: RadixFormat> Radix<F> {
     /// Puts back what the entries held.
     pub fn thaw<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, frozen: FrozenTable<F>) {
         for (slot, word) in frozen.words.iter().enumerate() {
-            let seen = look::<F, M>(m, g, frozen.table, frozen.table.key_of(frozen.key, slot));
+            let seen = read::<F, M>(m, g, frozen.table, frozen.table.key_of(frozen.key, slot));
             debug_assert!(seen.pte == Pte::Transition(Transition::Frozen), "a frozen entry changed");
             seen.swap_word(*word);
         }
@@ -141,7 +141,7 @@ impl<F: RadixFormat> Radix<F> {
         frozen: &FrozenTable<F>,
         leaf: Leaf,
     ) -> Option<TableRef> {
-        let seen = look::<F, M>(m, g, frozen.parent, frozen.key);
+        let seen = read::<F, M>(m, g, frozen.parent, frozen.key);
         let fits = leaf.pfn.is_aligned(frozen.order());
         match seen.pte {
             Pte::Table { table, .. } if fits && table == frozen.table.table && seen.swap::<F>(Pte::Leaf(leaf)) => {
@@ -159,7 +159,7 @@ impl<F: RadixFormat> Radix<F> {
         }
         let mut node = Node::root::<F>(self.root)?;
         loop {
-            let Seen { pte: Pte::Table { table, bits }, .. } = look::<F, M>(m, g, node, key) else { return None };
+            let Seen { pte: Pte::Table { table, bits }, .. } = read::<F, M>(m, g, node, key) else { return None };
             let child = node.child(table, bits)?;
             if node.leaf_order() == order {
                 return Some((node, child));

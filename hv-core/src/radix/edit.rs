@@ -71,7 +71,8 @@ impl<F: RadixFormat> Radix<F> {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// The entry where the walk for `key` ends; `None` if the geometry has no such key.
+    /// The entry where the walk for `key` ends; `None` if the geometry has no such key. Part of whoever calls it, for the
+    /// way of a fault.
     #[inline(always)]
     pub fn walk<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<Seen<'g>> {
         Some(self.walk_to(m, g, key)?.1)
@@ -84,6 +85,23 @@ impl<F: RadixFormat> Radix<F> {
             return None;
         }
         Some(descend::<F, M>(m, g, Node::root::<F>(self.root)?, key))
+    }
+
+    /// What [`Radix::walk`] answers, by a call: for everybody else.
+    #[inline]
+    pub fn entry<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, key: u64) -> Option<Seen<'g>> {
+        Some(self.entry_in(m, g, key)?.1)
+    }
+
+    /// What [`Radix::walk_to`] answers, by a call.
+    #[inline(never)]
+    pub(super) fn entry_in<'g, M: Machine>(
+        &self,
+        m: &'g M,
+        g: &'g WalkGuard<'_>,
+        key: u64,
+    ) -> Option<(Node, Seen<'g>)> {
+        self.walk_to(m, g, key)
     }
 
     /// Publishes `leaf` for the `order` pages from `key`.
@@ -307,7 +325,7 @@ impl<F: RadixFormat> Radix<F> {
     ) -> u64 {
         let mut key = from;
         while key < to {
-            let Some((node, mut seen)) = self.walk_to(m, g, key) else { return to };
+            let Some((node, mut seen)) = self.entry_in(m, g, key) else { return to };
             loop {
                 let start = seen.order.align_down(key);
                 match f(&seen, start) {

@@ -2,7 +2,7 @@
 
 use super::Radix;
 use super::edit::Removed;
-use super::walk::{Node, in_reach, look};
+use super::walk::{Node, in_reach, look, read};
 use crate::addr::Order;
 use crate::epoch::{Cpu, Grace, WalkGuard};
 use crate::isa::RadixFormat;
@@ -37,7 +37,7 @@ impl<F: RadixFormat> Radix<F> {
             let start = span.align_down(key);
             let Some(end) = start.checked_add(span.pages()) else { return };
             if in_reach::<F>(start) {
-                let seen = look::<F, M>(m, g, node, start);
+                let seen = read::<F, M>(m, g, node, start);
                 if let Pte::Table { table, bits } = seen.pte
                     && let Some(child) = node.child(table, bits)
                 {
@@ -87,7 +87,7 @@ fn freeze<F: RadixFormat, M: Machine>(m: &M, g: &WalkGuard<'_>, node: Node, key:
 /// Makes the first `count` entries, which this CPU froze, holes again.
 fn thaw<F: RadixFormat, M: Machine>(m: &M, g: &WalkGuard<'_>, node: Node, key: u64, count: usize) {
     for slot in 0..count {
-        let seen = look::<F, M>(m, g, node, node.key_of(key, slot));
+        let seen = read::<F, M>(m, g, node, node.key_of(key, slot));
         debug_assert!(seen.pte == Pte::Transition(Transition::Frozen), "a frozen entry changed");
         seen.swap::<F>(Pte::Hole);
     }
@@ -105,7 +105,7 @@ fn free_below<F: RadixFormat, M: Machine>(
     for slot in 0..node.len() {
         let at = node.key_of(key, slot);
         // The guard ends before anything is freed: this CPU must not look like a walker of what it frees.
-        let pte = look::<F, M>(m, &m.epoch().enter(cpu), node, at).pte;
+        let pte = read::<F, M>(m, &m.epoch().enter(cpu), node, at).pte;
         match pte {
             Pte::Table { table, bits } => {
                 if let Some(child) = node.child(table, bits) {

@@ -47,7 +47,7 @@ impl<F: RadixFormat> Radix<F> {
         let span = Order::new(span).ok_or(EditError::Unfit)?;
         let mut key = from;
         while key < to {
-            let (node, seen) = self.walk_to(m, g, key).ok_or(EditError::Unfit)?;
+            let (node, seen) = self.entry_in(m, g, key).ok_or(EditError::Unfit)?;
             // A table at a time.
             let end = span.align_down(key).saturating_add(span.pages()).min(to);
             let step = match (node.level, seen.pte) {

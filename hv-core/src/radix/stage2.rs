@@ -162,7 +162,7 @@ impl<I: Isa, F: Stage2Format> Stage2<I> for RadixStage2<F> {
     }
 
     fn lookup(&self, cpu: &Cpu, m: &I::Machine, gfn: Gfn) -> Pte {
-        self.table.walk(m, &m.epoch().enter(cpu), gfn.0).map_or(Pte::Hole, |seen| seen.pte)
+        self.table.entry(m, &m.epoch().enter(cpu), gfn.0).map_or(Pte::Hole, |seen| seen.pte)
     }
 }
 

@@ -124,6 +124,12 @@ pub(super) fn look<'g, F: RadixFormat, M: Machine>(m: &'g M, g: &'g WalkGuard<'_
     Seen { cell, raw, pte: F::decode(raw, node.level), level: node.level, order: node.leaf_order() }
 }
 
+/// What [`look`] answers, by a call: for whoever is not on the way of a fault.
+#[inline(never)]
+pub(super) fn read<'g, F: RadixFormat, M: Machine>(m: &'g M, g: &'g WalkGuard<'_>, node: Node, key: u64) -> Seen<'g> {
+    look::<F, M>(m, g, node, key)
+}
+
 /// Goes down from `node` until an entry that is no table; says in which table that is.
 #[inline(always)]
 pub(super) fn descend<'g, F: RadixFormat, M: Machine>(
@@ -174,7 +180,7 @@ impl<'g, F: RadixFormat, M: Machine> Cursor<'g, F, M> {
                 return Some(seen);
             }
         }
-        let (node, seen) = self.table.walk_to(self.m, self.g, key)?;
+        let (node, seen) = self.table.entry_in(self.m, self.g, key)?;
         self.at = Some((node, node.above(key)));
         Some(seen)
     }

@@ -53,7 +53,7 @@ impl<F: Stage2Format> Child<F> {
         r: &Resolved,
     ) -> Result<Order, NotPublished> {
         let Wish { at, from, need, .. } = r.wish;
-        let above = parent.walk(m, walk, from.0).ok_or(Refused::Retry)?;
+        let above = parent.entry(m, walk, from.0).ok_or(Refused::Retry)?;
         let Pte::Leaf(now) = above.pte else { return Err(Refused::Retry.into()) };
         if frame(&above, now, from) != Some(r.pfn) {
             return Err(Refused::Retry.into());
@@ -64,7 +64,7 @@ impl<F: Stage2Format> Child<F> {
         if !leaf.prot.contains(need) || !leaf.rc.contains(used(need)) {
             return Err(Refused::Retry.into());
         }
-        let seen = self.table.walk(m, walk, at.0).ok_or(Refused::Unfit)?;
+        let seen = self.table.entry(m, walk, at.0).ok_or(Refused::Unfit)?;
         let order = size::<F>(&r.wish, leaf.pfn, above.order.min(seen.order));
         match seen.pte {
             Pte::Hole => {
@@ -126,7 +126,7 @@ impl<F: Stage2Format> Child<F> {
 
     /// Changes the leaf that a record is about.
     fn change<M: Machine>(&self, m: &M, walk: &WalkGuard<'_>, record: &Record, to: impl Fn(Leaf) -> Pte) {
-        while let Some(seen) = self.table.walk(m, walk, record.at.0) {
+        while let Some(seen) = self.table.entry(m, walk, record.at.0) {
             let Pte::Leaf(leaf) = seen.pte else {
                 debug_assert!(false, "G7: {record:?} is about {:?}", seen.pte);
                 return;
@@ -171,7 +171,7 @@ pub(super) fn each<F: RadixFormat, M: Machine>(
 ) {
     let mut at = r.start();
     while at < r.end() {
-        let Some(seen) = table.walk(m, walk, at.0) else { return };
+        let Some(seen) = table.entry(m, walk, at.0) else { return };
         let Some(block) = GfnRange::block(at, seen.order) else { return };
         let done = if let Pte::Leaf(leaf) = seen.pte { f(&seen, block, leaf) } else { true };
         if done {
