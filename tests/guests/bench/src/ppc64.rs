@@ -14,8 +14,8 @@ pub const NOTHING: u64 = 0x3f_fffc;
 
 /// First entry of the group that entries are put into: not among the first, which firmware may have filled.
 const ENTRY: u64 = 64 * 8;
-/// v: valid, some segment's page of 4 KiB.
-const V: u64 = 0x0123_4567_89ab_c000 | 1;
+/// v: valid, some segment's page of 4 KiB. No bits that ISA 3.0 has no room for.
+const V: u64 = 0x0003_4567_89ab_c000 | 1;
 /// r: coherent, read and written in any state.
 const R: u64 = 0x12;
 
