@@ -32,8 +32,10 @@ impl Cells {
 
     /// The words at a place. They hold whatever their last user left.
     pub fn at(&self, place: Place) -> &[AtomicU64] {
-        let _own = Own::begin();
-        let slab = self.slabs[place.0 / SLAB].get_or_init(|| (0..SLAB * WORDS).map(|_| AtomicU64::new(0)).collect());
+        let slab = self.slabs[place.0 / SLAB].get_or_init(|| {
+            let _own = Own::begin();
+            (0..SLAB * WORDS).map(|_| AtomicU64::new(0)).collect()
+        });
         let first = place.0 % SLAB * WORDS;
         &slab[first..first + WORDS]
     }

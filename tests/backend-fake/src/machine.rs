@@ -64,6 +64,12 @@ impl FakeMachine {
         self.ram.violations()
     }
 
+    /// Every word of a table, for whoever compares it as a whole: faster than cell by cell.
+    pub fn words(&self, table: TableRef) -> impl Iterator<Item = u64> {
+        let rows = (0..table.order().pages() as usize).map(move |frame| self.ram.row(table, frame, "a test"));
+        rows.flatten().map(|word| word.load(Ordering::Relaxed))
+    }
+
     /// What the CPUs' hardware can do for the VM with this second stage.
     pub fn agent(&self, stage2: &impl FakeStage2, tag: VmTag) -> Agent<'_> {
         Agent::new(self, tag, stage2.view())

@@ -151,14 +151,19 @@ impl Ram {
 
     /// Entry `slot` of a table, if that is what the frame is.
     pub fn cell(&self, table: TableRef, slot: usize, who: &str) -> &AtomicU64 {
-        let pfn = Pfn(table.base().0 + (slot / WORDS) as u64);
+        self.row(table, slot / WORDS, who).get(slot % WORDS).unwrap_or(&self.void)
+    }
+
+    /// All entries in one frame of a table; none if it is no table's, and that is noted down.
+    pub fn row(&self, table: TableRef, frame: usize, who: &str) -> &[AtomicU64] {
+        let pfn = Pfn(table.base().0 + frame as u64);
         let record = self.index(pfn).map(|n| self.book().record(n));
         match record.map(|r| (r.used, r.content)) {
-            Some((Use::Table(t), Content::Pinned(place))) if t == table => &self.cells.at(place)[slot % WORDS],
+            Some((Use::Table(t), Content::Pinned(place))) if t == table => self.cells.at(place),
             other => {
                 let used = other.map(|(used, _)| used);
                 self.violation(format!("G6: {who} looks at {table:?}, but the frame is {used:?}"));
-                &self.void
+                &[]
             }
         }
     }
