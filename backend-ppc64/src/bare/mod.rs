@@ -21,7 +21,7 @@ pub mod stage2;
 #[cfg(target_arch = "powerpc64")]
 mod tlb;
 #[cfg(target_arch = "powerpc64")]
-mod translated;
+pub mod translated;
 #[cfg(target_arch = "powerpc64")]
 pub mod vectors;
 

@@ -14,7 +14,7 @@ use super::enter::OWN_LPCR;
 use crate::hash::Layout;
 use crate::vcpu::hashed::Hashed;
 use crate::vcpu::msr::{DR, IR};
-use crate::vcpu::sprs::{machine_state, mfspr, mtspr, pvr};
+use crate::vcpu::sprs::{machine_state, mfspr, mtspr, partition, pvr, set_partition};
 
 /// Instruction and data translation.
 const BOTH: u64 = IR | DR;
@@ -29,8 +29,8 @@ pub fn translated<T>(segments: &mut Hashed, work: impl FnOnce() -> T) -> Option<
     // Segments of a guest are nothing that a CPU with a tree should find.
     segments.save();
     Hashed::clear();
-    let (lpcr, partition, process) = (mfspr!(318), mfspr!(319), mfspr!(48));
-    mtspr!(319, 0); // LPIDR
+    let (lpcr, guest, process) = (mfspr!(318), partition(), mfspr!(48));
+    set_partition(0);
     mtspr!(48, 0); // PIDR
     mtspr!(318, OWN_LPCR);
     let real = machine_state();
@@ -38,7 +38,7 @@ pub fn translated<T>(segments: &mut Hashed, work: impl FnOnce() -> T) -> Option<
     let done = (machine_state() & BOTH == BOTH).then(work);
     set_machine_state(real);
     mtspr!(318, lpcr);
-    mtspr!(319, partition);
+    set_partition(guest);
     mtspr!(48, process);
     segments.load();
     done

@@ -193,6 +193,16 @@ pub fn this_thread() -> u32 {
     mfspr!(1023) as u32
 }
 
+/// The partition that is loaded (LPIDR).
+pub fn partition() -> u64 {
+    mfspr!(319)
+}
+
+/// Loads a partition: 0 is the hypervisor's own.
+pub fn set_partition(partition: u64) {
+    mtspr!(319, partition);
+}
+
 /// The machine state register.
 pub fn machine_state() -> u64 {
     let state: u64;
