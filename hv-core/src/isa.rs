@@ -8,6 +8,7 @@
 //! `tests/backend-fake` tests it, and whatever `unsafe` it takes is in the backend's implementation.
 
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
 
 use crate::addr::{Gfn, GfnRange, Gpa, Order, Orders, Pfn};
@@ -307,8 +308,11 @@ pub trait Platform<I: Isa>: Sized + Send + Sync {
     fn firmware(&self, m: &I::Machine, shape: &Shape<'_>) -> Option<Firmware>;
     /// Requests that it did not know, for statistics.
     fn unknown_calls(&self) -> u64;
-    /// Tells of requests that vCPUs answer inside [`Vcpu::enter`], one kind after the other, by its name. For statistics.
-    fn early_calls(&self, _: &mut dyn FnMut(&'static str, EarlyCalls)) {}
+    /// Writes what there is to tell of the VM beside what every VM has, in lines: of requests, say, that vCPUs answer inside
+    /// [`Vcpu::enter`]. For statistics.
+    fn report(&self, _: &GuestMemory<I>, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
+    }
     /// New input waits on the VM's console. Returns the vCPUs to wake.
     fn console_input(&self) -> impl IntoIterator<Item = u16>;
     /// The vCPU comes to a physical CPU. The guest may be told.

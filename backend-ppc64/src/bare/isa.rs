@@ -1,5 +1,7 @@
 //! The instruction set in hypervisor mode.
 
+use core::fmt::{self, Write};
+
 use hv_core::isa::{Isa, VmTag};
 use hv_core::vcpu::exit::{Exit, Fault};
 
@@ -74,6 +76,13 @@ impl Power for Ppc64Bare {
     #[inline]
     fn inside(vcpu: &mut State) -> Option<&mut Seat> {
         vcpu.nested.as_deref_mut().filter(|seat| seat.is_inside())
+    }
+
+    fn report(papr: &Papr, stage2: &BareStage2, out: &mut dyn Write) -> fmt::Result {
+        match stage2.kind() {
+            Kind::Radix(table) => table.guests().map_or(Ok(()), |nest| nest.counts().write(out)),
+            Kind::Hashed(_) => papr.report_table_calls(out),
+        }
     }
 
     #[inline]

@@ -9,6 +9,7 @@ use hv_core::vcpu::services::MemError;
 use super::block::{ByteOrder, REGISTERS, STATE, read_registers, read_state, state_size, write_registers, write_state};
 use super::children::Nest;
 use super::copy::{Refused, Request};
+use super::counts::Event;
 use super::fit;
 use super::seat::{Place, Seat};
 use super::status;
@@ -173,6 +174,7 @@ pub fn leave(
     if let Some(held) = seat.guest.take() {
         nest.put(held);
     }
+    nest.counts().add(Event::Return);
     run.m.load(hv);
     Ok(())
 }

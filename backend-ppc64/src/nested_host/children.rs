@@ -21,6 +21,7 @@ use hv_core::radix::{Radix, Stage2Format};
 use hv_core::sync::{AtomicU64, Mutex, Ordering};
 use hv_core::vcpu::services::MemError;
 
+use super::counts::{Counts, Event};
 use super::guest::{Guest, destroy, place};
 pub use super::guest::{Limits, Partitions};
 use super::tlbie::Reach;
@@ -43,19 +44,7 @@ pub struct Nest<F> {
     pub(super) guests: Mutex<Vec<Guest<F>>>,
     most: usize,
     frames: u64,
-    pub(super) counts: Counts,
-}
-
-/// What happened, for statistics.
-#[derive(Debug)]
-pub(super) struct Counts {
-    entries: AtomicU64,
-    /// Faults that were looked at.
-    pub faults: AtomicU64,
-    /// Those that ended with an entry.
-    pub published: AtomicU64,
-    /// Those that something came between.
-    pub retries: AtomicU64,
+    counts: Counts,
 }
 
 /// No memory, or no name, for another L2.
@@ -66,15 +55,14 @@ impl<F: Stage2Format> Nest<F> {
     /// None yet; `None` if there is no heap.
     #[must_use]
     pub fn new(limits: Limits) -> Option<Self> {
-        let zero = || AtomicU64::new(0);
         Some(Self {
             derived: Derived::new(limits.pages)?,
-            table: zero(),
             copying: Mutex::new(()),
+            table: AtomicU64::new(0),
             guests: Mutex::new(Vec::new()),
             most: usize::from(limits.vcpus) + SPARE,
             frames: limits.pages / PAGES_PER_FRAME + FRAMES,
-            counts: Counts { entries: zero(), faults: zero(), published: zero(), retries: zero() },
+            counts: Counts::new(),
         })
     }
 
@@ -103,7 +91,7 @@ impl<F: Stage2Format> Nest<F> {
         (lpid, token): (u32, u32),
         partition: Partition,
     ) -> Result<VmTag, NoRoom> {
-        let now = self.counts.entries.fetch_add(1, Ordering::Relaxed);
+        let now = self.counts.add(Event::Entry);
         let mut guests = self.guests.lock();
         let at = match guests.iter().position(|guest| guest.lpid == lpid) {
             Some(at) => at,
@@ -211,6 +199,7 @@ impl<F: Stage2Format> Nest<F> {
         mut partition: impl FnMut(u32) -> Result<Option<Partition>, (Gpa, MemError)>,
     ) -> Result<(), (Gpa, MemError)> {
         let _no_copy = self.copying.lock();
+        self.counts.add(Event::Invalidation);
         let mut guests = self.guests.lock();
         for guest in guests.iter_mut() {
             match reach {
@@ -258,11 +247,10 @@ impl<F: Stage2Format> Nest<F> {
         self.frames_of(&self.guests.lock())
     }
 
-    /// Entries, faults, entries published, faults that had to be taken again.
+    /// What happened so far.
     #[must_use]
-    pub fn counts(&self) -> [u64; 4] {
-        let Counts { entries, faults, published, retries } = &self.counts;
-        [entries, faults, published, retries].map(|count| count.load(Ordering::Relaxed))
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// How many L2s there are.

@@ -6,11 +6,11 @@ use hv_core::isa::VmTag;
 use hv_core::mmu::derived::{Refused, Wish};
 use hv_core::radix::format::{Prot, Rc};
 use hv_core::radix::{Radix, Stage2Format};
-use hv_core::sync::Ordering;
 use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
 
 use super::children::{Nest, Partitions};
+use super::counts::Event;
 use super::walk::{Missed, Read, needed, walk};
 use crate::vcpu::exits::{NO_TRANSLATION, PROTECTION, SET_RC, UNSUPPORTED};
 
@@ -38,7 +38,7 @@ impl<F: Stage2Format> Nest<F> {
         held: VmTag,
         (at, access): (Gpa, Access),
     ) -> Answer {
-        self.counts.faults.fetch_add(1, Ordering::Relaxed);
+        self.counts().add(Event::Fault);
         // Before anything of L1's is read (R5).
         let seq = self.derived.sample();
         let tree = self.guests.lock().iter().find(|guest| guest.tag == held).map_or(0, |guest| guest.partition.tree);
@@ -68,12 +68,12 @@ impl<F: Stage2Format> Nest<F> {
         let resolved = self.derived.resolve(m, &m.epoch().enter(cpu), parent, seq, wish);
         match resolved.and_then(|resolved| self.derived.publish(cpu, m, parent, resolved)) {
             Ok(_) => {
-                self.counts.published.fetch_add(1, Ordering::Relaxed);
+                self.counts().add(Event::Answer);
                 Answer::Enter
             }
             Err(Refused::Parent) => Answer::Parent(found.from, access),
             Err(Refused::Retry | Refused::NoChild) => {
-                self.counts.retries.fetch_add(1, Ordering::Relaxed);
+                self.counts().add(Event::Retry);
                 Answer::Enter
             }
             Err(Refused::Unfit) => Answer::Leave(NO_TRANSLATION),

@@ -22,6 +22,7 @@
 pub mod block;
 pub mod children;
 pub mod copy;
+pub mod counts;
 pub mod fault;
 pub mod fit;
 mod guest;

@@ -15,6 +15,7 @@ use hv_core::vcpu::exit::Access;
 
 use super::calls::{self, Called};
 use super::children::Nest;
+use super::counts::Event;
 use super::fault::Answer;
 use super::seat::Place;
 use super::stage2::NestStage2;
@@ -94,6 +95,7 @@ fn inside(
     hv.lpcr |= crate::bare::enter::LPCR_RADIX;
     hv.hdec_expiry = seat.until.min(deadline);
     let vector = run.m.enter(run.cpu, held, hv, registers);
+    nest.counts().add(Event::Exit);
     let (at, access) = match exits::cause(vector, hv.hdsisr) {
         Cause::Data(access) => (hv.asdr, access),
         Cause::Instruction => (hv.asdr, Access::Fetch),

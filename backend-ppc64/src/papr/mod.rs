@@ -31,6 +31,7 @@ mod fuzz;
 
 use alloc::vec::Vec;
 use core::array;
+use core::fmt::{self, Write};
 
 use hv_core::heap::list;
 use hv_core::isa::EarlyCalls;
@@ -199,18 +200,20 @@ impl Papr {
         }
     }
 
-    /// Tells of all vCPUs' calls on their hashed table, kind by kind.
-    pub fn table_calls(&self, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
+    /// Writes of all vCPUs' calls on their hashed table, kind by kind.
+    pub fn report_table_calls(&self, out: &mut dyn Write) -> fmt::Result {
         for (number, call) in TableCall::ALL.into_iter().enumerate() {
             let sum = |n: usize| {
                 let cells = self.seats.iter().filter_map(|seat| seat.table_calls.get(number)?.get(n));
                 cells.fold(0_u64, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
             };
-            let calls = EarlyCalls { at_once: sum(0), deferred: sum(1), absent: sum(2), finished: sum(3) };
-            if calls != EarlyCalls::default() {
-                tell(call.name(), calls);
+            let [at_once, deferred, absent, finished] = [0, 1, 2, 3].map(sum);
+            if [at_once, deferred, absent, finished] != [0; 4] {
+                let name = call.name();
+                writeln!(out, "{name}: {at_once} at once, {deferred} deferred ({absent} for memory), {finished} finished")?;
             }
         }
+        Ok(())
     }
 
     fn seat(&self, vcpu: u16) -> Option<&Seat> {

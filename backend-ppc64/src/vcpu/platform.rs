@@ -1,12 +1,15 @@
 //! What a guest finds in place of firmware: its device tree, the RTAS code, and the state of its first vCPU.
 
+use core::fmt::{self, Write};
+
 use hv_core::addr::Pfn;
 use hv_core::epoch::Cpu;
 use hv_core::guest::loader::ByteOrder;
 use hv_core::guest::manifest::VmConfig;
 use hv_core::heap::list;
-use hv_core::isa::{EarlyCalls, Firmware, Platform, Shape, VmTag};
+use hv_core::isa::{Firmware, Platform, Shape, VmTag};
 use hv_core::machine::Machine;
+use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::services::{Services, StartAt};
 
 use super::power::{Host, Power};
@@ -46,8 +49,8 @@ impl<I: Power> Platform<I> for Papr {
         Papr::unknown_calls(self)
     }
 
-    fn early_calls(&self, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
-        self.table_calls(tell);
+    fn report(&self, memory: &GuestMemory<I>, out: &mut dyn Write) -> fmt::Result {
+        I::report(self, memory.stage2(), out)
     }
 
     fn console_input(&self) -> impl IntoIterator<Item = u16> {

@@ -1,5 +1,7 @@
 //! What differs between the ways to run POWER guests, so that the virtual CPU and its platform are written once.
 
+use core::fmt;
+
 use hv_core::addr::Pfn;
 use hv_core::epoch::Cpu;
 use hv_core::guest::manifest::VmConfig;
@@ -32,6 +34,10 @@ pub trait Power: Isa<Machine: Host, Platform = Papr, Call = Call> {
     #[inline]
     fn inside(_: &mut State) -> Option<&mut Seat> {
         None
+    }
+    /// Writes what `stat` tells of a VM of this kind alone.
+    fn report(_: &Papr, _: &Self::Stage2, _: &mut dyn fmt::Write) -> fmt::Result {
+        Ok(())
     }
     /// Names an exit.
     fn name(left: &Self::Left, vcpu: &State) -> Exit<Self>;

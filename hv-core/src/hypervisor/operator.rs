@@ -1,13 +1,14 @@
 //! What the monitor may do to the running hypervisor.
 
-use super::Hypervisor;
+use core::fmt::{self, Write};
 
+use super::Hypervisor;
 use crate::addr::{GfnRange, Order, PAGE_SHIFT, PAGE_SIZE};
 use crate::epoch::Cpu;
 use crate::guest::lifecycle::{Life, Refused};
 use crate::heap::Counted;
 use crate::host::{Reclaimed, Survey};
-use crate::isa::{EarlyCalls, Isa, Platform};
+use crate::isa::{Isa, Platform};
 use crate::machine::Machine;
 use crate::mmu::{LogError, pieces};
 use crate::monitor::{
@@ -110,10 +111,8 @@ impl<I: Isa> Operator for Operating<'_, I> {
         Some(info)
     }
 
-    fn early_calls(&self, vm: usize, tell: &mut dyn FnMut(&'static str, EarlyCalls)) {
-        if let Ok(running) = self.running(vm) {
-            running.platform.early_calls(tell);
-        }
+    fn report(&self, vm: usize, out: &mut dyn Write) -> fmt::Result {
+        self.running(vm).map_or(Ok(()), |running| running.platform.report(&running.memory, out))
     }
 
     fn tags(&self) -> [u64; 2] {

@@ -9,7 +9,6 @@ use core::fmt::{self, Write};
 use crate::addr::GfnRange;
 use crate::guest::lifecycle::{Refused, State};
 use crate::host::{Reclaimed, Survey};
-use crate::isa::EarlyCalls;
 use crate::link::CommandResult;
 
 mod command;
@@ -30,8 +29,10 @@ pub trait Operator {
     fn vms(&self) -> usize;
     /// What is known of one VM, at about this moment; `None` if there is no such VM.
     fn vm_info(&self, vm: usize) -> Option<VmInfo<'_>>;
-    /// See [`crate::isa::Platform::early_calls`].
-    fn early_calls(&self, _vm: usize, _tell: &mut dyn FnMut(&'static str, EarlyCalls)) {}
+    /// See [`crate::isa::Platform::report`].
+    fn report(&self, _vm: usize, _out: &mut dyn Write) -> fmt::Result {
+        Ok(())
+    }
     /// See [`crate::machine::Machine::tags`].
     fn tags(&self) -> [u64; 2] {
         [0, 0]

@@ -8,7 +8,6 @@ use super::{Operator, PageUse, VmInfo};
 use crate::addr::PAGE_SIZE;
 use crate::guest::lifecycle::{State, how_ended};
 use crate::guest::manifest::MAX_VMS;
-use crate::isa::EarlyCalls;
 
 /// A state in the operator's words.
 fn state_text(state: State) -> Cell<'static> {
@@ -130,13 +129,7 @@ pub(super) fn stat_one(operator: &dyn Operator, vm: usize, out: &mut dyn Write) 
             ("halts", Cell::Count(exits.halts)),
         ],
     )?;
-    let mut written = Ok(());
-    operator.early_calls(vm, &mut |name, EarlyCalls { at_once, deferred, absent, finished }| {
-        written = written.and_then(|()| {
-            writeln!(out, "{name}: {at_once} at once, {deferred} deferred ({absent} for memory), {finished} finished")
-        });
-    });
-    written
+    operator.report(vm, out)
 }
 
 /// Where the machine's memory is.

@@ -1,5 +1,6 @@
 //! What L1 or the host takes away, L2 has lost.
 
+use backend_ppc64::nested_host::counts::Event;
 use backend_ppc64::nested_host::fault::Answer;
 use backend_ppc64::nested_host::tlbie::Reach;
 use backend_ppc64::vcpu::exits::NO_TRANSLATION;
@@ -177,13 +178,13 @@ fn edit(l1) {
     l1.write(PAGE << 12, 7)?;
     l1.fault(AT, Access::Read);
     l1.invalidate(ADDRESS, LPID.into(), AT << 12)?;
-    let [.., before] = l1.nest().counts();
+    let before = l1.nest().counts().of(Event::Retry);
     // L1's entry has been read, and is taken away before the answer is published.
     let answer = l1.ask(AT, Access::Read, &|| {
         let _edited = l1.put(AT, 0).and_then(|()| l1.invalidate(ADDRESS, LPID.into(), AT << 12));
     });
     check(answer == Answer::Enter && l1.leaf(AT).is_none(), "L2 has what L1 took away meanwhile")?;
-    check(l1.nest().counts()[3] == before + 1, "the fault was not taken again")?;
+    check(l1.nest().counts().of(Event::Retry) == before + 1, "the fault was not taken again")?;
     check(l1.fault(AT, Access::Read) == Answer::Leave(NO_TRANSLATION), "what L1 took away is back")
 }
 
