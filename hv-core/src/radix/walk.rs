@@ -26,8 +26,10 @@ impl Node {
     /// The root of a table of format `F`.
     #[inline(always)]
     pub fn root<F: RadixFormat>(table: TableRef) -> Option<Self> {
-        let top = F::BITS.len().checked_sub(1)?;
-        Self::at::<F>(table, u8::try_from(top).ok()?)
+        let (&bits, lower) = F::BITS.split_last()?;
+        let (level, below) = (u8::try_from(lower.len()).ok()?, <F as Geometry>::BELOW_ROOT);
+        let table = TableRef::new(table.base(), TableRef::order_of(bits)?);
+        Some(Self { table, bits, level, below, lower })
     }
 
     /// A table at `level` of the format `F`; `None` if it has no such level.
@@ -94,11 +96,31 @@ fn mask_wide(bits: u32) -> u64 {
     1_u64.checked_shl(bits).map_or(u64::MAX, |v| v.wrapping_sub(1))
 }
 
+/// What follows from a format's index bits, as constants: where code is to be small every walk would call a function for a sum.
+trait Geometry: RadixFormat {
+    /// Key bits below the root's index.
+    const BELOW_ROOT: u8 = match Self::BITS {
+        [lower @ .., _] => sum(lower),
+        [] => 0,
+    };
+    /// Key bits that are translated.
+    const REACH: u32 = sum(Self::BITS) as u32;
+}
+
+impl<F: RadixFormat> Geometry for F {}
+
+const fn sum(mut bits: &[u8]) -> u8 {
+    let mut sum = 0_u8;
+    while let [first, rest @ ..] = bits {
+        (sum, bits) = (sum.saturating_add(*first), rest);
+    }
+    sum
+}
+
 /// True if `key` has no bits beyond what the geometry of `F` translates.
 #[must_use]
 pub fn in_reach<F: RadixFormat>(key: u64) -> bool {
-    let bits = F::BITS.iter().fold(0_u32, |sum, b| sum.saturating_add(u32::from(*b)));
-    key & !mask_wide(bits) == 0
+    key & !mask_wide(<F as Geometry>::REACH) == 0
 }
 
 /// What a walk met: the entry's cell, the word read from it, and what that word meant.
