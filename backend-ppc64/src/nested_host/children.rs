@@ -190,6 +190,11 @@ impl<F: Stage2Format> Nest<F> {
         }
     }
 
+    /// L1's tree of an L2 that a vCPU holds; 0 if nobody does.
+    pub(super) fn tree(&self, held: VmTag) -> u64 {
+        self.guests.lock().iter().find(|guest| guest.tag == held).map_or(0, |guest| guest.partition.tree)
+    }
+
     /// L1 says that its tables have changed. `partition` reads an entry of the partition table, for those that are known.
     pub fn invalidate<M: Partitions>(
         &self,

@@ -3,15 +3,16 @@
 use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::isa::VmTag;
+use hv_core::machine::Machine;
 use hv_core::mmu::derived::{Refused, Wish};
-use hv_core::radix::format::{Prot, Rc};
+use hv_core::radix::format::{Prot, Pte, Rc};
 use hv_core::radix::{Radix, Stage2Format};
 use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
 
 use super::children::{Nest, Partitions};
 use super::counts::Event;
-use super::walk::{Missed, Read, needed, walk};
+use super::walk::{Found, Missed, Near, Read, Step, Table, needed, walk};
 use crate::vcpu::exits::{NO_TRANSLATION, PROTECTION, SET_RC, UNSUPPORTED};
 
 /// What an L2's fault came to.
@@ -27,6 +28,14 @@ pub enum Answer {
     NoMemory,
 }
 
+/// L1's tables, as a vCPU finds them.
+pub struct Tables<'a> {
+    /// Reads L1's memory.
+    pub read: &'a Read<'a>,
+    /// Where the vCPU's last walk ended.
+    pub near: &'a mut Near,
+}
+
 impl<F: Stage2Format> Nest<F> {
     /// Answers an L2's fault: its access to its own address `at`. The caller holds no guard.
     pub fn fault<M: Partitions>(
@@ -34,19 +43,25 @@ impl<F: Stage2Format> Nest<F> {
         cpu: &Cpu,
         m: &M,
         parent: &Radix<F>,
-        read: &Read<'_>,
+        tables: Tables<'_>,
         held: VmTag,
         (at, access): (Gpa, Access),
     ) -> Answer {
         self.counts().add(Event::Fault);
         // Before anything of L1's is read (R5).
         let seq = self.derived.sample();
-        let tree = self.guests.lock().iter().find(|guest| guest.tag == held).map_or(0, |guest| guest.partition.tree);
-        let found = match walk(read, tree, at) {
-            Ok(found) => found,
-            Err(Missed::Hole) => return Answer::Leave(NO_TRANSLATION),
-            Err(Missed::Malformed | Missed::Memory(_, MemError::BadAddress)) => return Answer::Leave(UNSUPPORTED),
-            Err(Missed::Memory(at, MemError::NoMemory)) => return Answer::Parent(at, Access::Read),
+        let near = tables.near.table(held, seq.mark(), at);
+        let found = match near.and_then(|table| known(cpu, m, parent, table, at)) {
+            Some(found) => found,
+            None => match walk(tables.read, self.tree(held), at) {
+                Ok((found, table)) => {
+                    tables.near.keep(held, seq.mark(), at, table);
+                    found
+                }
+                Err(Missed::Hole) => return Answer::Leave(NO_TRANSLATION),
+                Err(Missed::Malformed | Missed::Memory(_, MemError::BadAddress)) => return Answer::Leave(UNSUPPORTED),
+                Err(Missed::Memory(at, MemError::NoMemory)) => return Answer::Parent(at, Access::Read),
+            },
         };
         let (need, marks) = needed(access);
         if !found.prot.contains(need) {
@@ -79,5 +94,24 @@ impl<F: Stage2Format> Nest<F> {
             Err(Refused::Unfit) => Answer::Leave(NO_TRANSLATION),
             Err(Refused::NoMemory) => Answer::NoMemory,
         }
+    }
+}
+
+/// L1's page by an entry of a table that is known: if L1's second stage has that table's page, and the entry is a page's. What
+/// else it is, a walk finds out.
+fn known<F: Stage2Format, M: Machine>(cpu: &Cpu, m: &M, parent: &Radix<F>, table: Table, at: Gpa) -> Option<Found> {
+    let slot = table.slot(at);
+    let mut word = [0; 8];
+    {
+        // What frees the frame removes this entry before, and waits for the walk that has found it.
+        let walk = m.epoch().enter(cpu);
+        let seen = parent.walk(m, &walk, slot.page().0)?;
+        let Pte::Leaf(leaf) = seen.pte else { return None };
+        let frame = leaf.pfn.checked_add(slot.page().since(slot.page().align_down(seen.order))?)?;
+        m.read(frame, slot.offset(), &mut word);
+    }
+    match table.step(at, u64::from_be_bytes(word)) {
+        Ok(Step::Page(found)) => Some(found),
+        Ok(Step::Down(_)) | Err(_) => None,
     }
 }

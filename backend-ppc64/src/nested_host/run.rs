@@ -16,7 +16,7 @@ use hv_core::vcpu::exit::Access;
 use super::calls::{self, Called};
 use super::children::Nest;
 use super::counts::Event;
-use super::fault::Answer;
+use super::fault::{Answer, Tables};
 use super::seat::Place;
 use super::stage2::NestStage2;
 use crate::bare::Ppc64Bare;
@@ -31,7 +31,9 @@ use crate::vcpu::sprs::timebase;
 /// The vector of the hypervisor decrementer.
 const DEADLINE: i64 = 0x980;
 
-/// Runs the vCPU until it leaves with something that is not answered here.
+/// Runs the vCPU until it leaves with something that is not answered here. Compiled with the board's loop, for speed, as all that
+/// it calls for an L2's faults.
+#[inline]
 pub fn run(
     run: &Run<'_, Ppc64Bare>,
     stage2: &NestStage2<PartitionScoped>,
@@ -73,6 +75,7 @@ fn own(run: &Run<'_, Ppc64Bare>, nest: &Nest<PartitionScoped>, vcpu: &mut State,
 }
 
 /// Runs L2.
+#[inline]
 fn inside(
     run: &Run<'_, Ppc64Bare>,
     parent: &Radix<PartitionScoped>,
@@ -113,7 +116,8 @@ fn inside(
         }
     };
     let read = |at, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into);
-    match nest.fault(run.cpu, run.m, parent, &read, held, (Gpa(at & ASDR_GPA), access)) {
+    let tables = Tables { read: &read, near: &mut seat.near };
+    match nest.fault(run.cpu, run.m, parent, tables, held, (Gpa(at & ASDR_GPA), access)) {
         Answer::Enter => {
             nest.trim(run.cpu, run.m, false);
             None

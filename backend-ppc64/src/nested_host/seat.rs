@@ -5,6 +5,7 @@ use hv_core::isa::VmTag;
 use hv_core::machine::CpuId;
 
 use super::block::ByteOrder;
+use super::walk::Near;
 use crate::vcpu::layout::{HvGuestState, Registers};
 
 /// A vCPU's way into an L2 and out of it. Made at its first such call.
@@ -27,6 +28,8 @@ pub struct Seat {
     pub wanted: bool,
     /// The vector of L2's fault that L1's second stage has to answer first.
     pub faulted: u64,
+    /// Where the last walk of L1's tables ended.
+    pub near: Near,
     /// Timebase value at which this hypervisor wants the CPU back.
     pub until: u64,
     /// The CPU that it ran on last.
@@ -59,6 +62,7 @@ impl Default for Seat {
             guest: None,
             wanted: false,
             faulted: 0,
+            near: Near::default(),
             until: 0,
             cpu: CpuId(0),
         }

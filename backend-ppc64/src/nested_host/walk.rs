@@ -1,6 +1,7 @@
 //! L1's own tables, in its memory: the partition table, and the tree of one L2 (Power ISA v3.0B, Book III 5.7.6 and 5.7.10).
 
 use hv_core::addr::{Gpa, Order, PAGE_SHIFT};
+use hv_core::isa::VmTag;
 use hv_core::radix::format::{Prot, Rc};
 use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
@@ -136,41 +137,109 @@ pub const fn needed(access: Access) -> (Prot, Rc) {
     }
 }
 
-/// Walks L1's tree for L2's address `at`. Each word is read once.
-pub fn walk(read: &Read<'_>, tree: u64, at: Gpa) -> Result<Found, Missed> {
-    /// Index bits, root first: the two sizes that a tree of 52 bits may have at the last level are those of 4 and 64 KiB.
-    const LEVELS: [[u32; 2]; 4] = [[13; 2], [9; 2], [9; 2], [9, 5]];
-    if tree & TREE_SIZE != crate::radix::TREE_SIZE_52 {
-        return Err(Missed::Malformed);
+/// A table of L1's tree, of a size and at a place that it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    base: u64,
+    /// Index bits.
+    bits: u32,
+    /// Address bits below the index.
+    shift: u32,
+    level: usize,
+}
+
+/// What an entry of a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Another table, further down.
+    Down(Table),
+    /// L1's page.
+    Page(Found),
+}
+
+/// The table where a vCPU's last walk ended, so that the next one may begin there. As a processor's walk caches are, it is
+/// good as long as L1 has not said that its tables have changed: as long as the sequence of the derived tables is the same.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Near(Option<(VmTag, u64, u64, Table)>);
+
+impl Near {
+    /// The table that has `at`'s entry in the tree of this L2; `mark` is the sequence's.
+    #[must_use]
+    pub fn table(&self, held: VmTag, mark: u64, at: Gpa) -> Option<Table> {
+        let (tag, seen, block, table) = self.0?;
+        (tag == held && seen == mark && block == table.block(at)).then_some(table)
     }
-    if at.0 >> BITS != 0 {
-        return Err(Missed::Hole);
+
+    /// Keeps the table where the walk for `at` ended.
+    pub fn keep(&mut self, held: VmTag, mark: u64, at: Gpa, table: Table) {
+        self.0 = Some((held, mark, table.block(at), table));
     }
-    let (mut base, mut bits, mut shift) = (tree & ROOT, (tree & SIZE_CODE) as u32, BITS);
-    for (level, sizes) in LEVELS.iter().enumerate() {
-        let table = 8_u64 << bits;
-        if !sizes.contains(&bits) || base & (table - 1) != 0 {
+}
+
+impl Table {
+    /// The root of a tree, by doubleword 0 of a partition.
+    pub const fn root(tree: u64) -> Result<Self, Missed> {
+        if tree & TREE_SIZE != crate::radix::TREE_SIZE_52 {
             return Err(Missed::Malformed);
         }
-        shift -= bits;
-        let slot = Gpa(base | (at.0 >> shift << 3) & (table - 1));
-        let mut word = [0; 8];
-        read(slot, &mut word).map_err(|error| Missed::Memory(slot, error))?;
-        let word = u64::from_be_bytes(word);
+        Self::new(tree, BITS, 0)
+    }
+
+    /// The table that `word` names, whose entries are for `above` bits of an address.
+    const fn new(word: u64, above: u32, level: usize) -> Result<Self, Missed> {
+        /// Index bits, root first: the two sizes that a tree of 52 bits may have at the last level are those of 4 and 64 KiB.
+        const LEVELS: [[u32; 2]; 4] = [[13; 2], [9; 2], [9; 2], [9, 5]];
+        let (base, bits) = (word & ROOT, (word & SIZE_CODE) as u32);
+        if level >= LEVELS.len()
+            || bits != LEVELS[level][0] && bits != LEVELS[level][1]
+            || base & ((8 << bits) - 1) != 0
+        {
+            return Err(Missed::Malformed);
+        }
+        Ok(Self { base, bits, shift: above - bits, level })
+    }
+
+    /// What of an address leads to this table.
+    const fn block(self, at: Gpa) -> u64 {
+        at.0 >> self.shift >> self.bits
+    }
+
+    /// Where its entry for an address is.
+    #[must_use]
+    pub const fn slot(self, at: Gpa) -> Gpa {
+        Gpa(self.base | (at.0 >> self.shift << 3) & ((8 << self.bits) - 1))
+    }
+
+    /// What that entry says.
+    pub fn step(self, at: Gpa, word: u64) -> Result<Step, Missed> {
         if word & VALID == 0 {
             return Err(Missed::Hole);
         }
         if word & LEAF == 0 {
-            (base, bits) = (word & ROOT, (word & SIZE_CODE) as u32);
-            continue;
+            return Self::new(word, self.shift, self.level + 1).map(Step::Down);
         }
-        let within = (1 << shift) - 1;
+        let within = (1 << self.shift) - 1;
         let frame = word & FRAME;
-        let order = Order::new((shift - PAGE_SHIFT) as u8).filter(|_| level != 0 && frame & within == 0);
+        let order = Order::new((self.shift - PAGE_SHIFT) as u8).filter(|_| self.level != 0 && frame & within == 0);
         let order = order.ok_or(Missed::Malformed)?;
-        return Ok(Found { from: Gpa(frame | at.0 & within), order, prot: prot(word), rc: rc(word) });
+        Ok(Step::Page(Found { from: Gpa(frame | at.0 & within), order, prot: prot(word), rc: rc(word) }))
     }
-    Err(Missed::Malformed)
+}
+
+/// Walks L1's tree for L2's address `at`; also returns the table where that ended. Each word is read once.
+pub fn walk(read: &Read<'_>, tree: u64, at: Gpa) -> Result<(Found, Table), Missed> {
+    let mut table = Table::root(tree)?;
+    if at.0 >> BITS != 0 {
+        return Err(Missed::Hole);
+    }
+    loop {
+        let (slot, mut word) = (table.slot(at), [0; 8]);
+        read(slot, &mut word).map_err(|error| Missed::Memory(slot, error))?;
+        match table.step(at, u64::from_be_bytes(word))? {
+            Step::Down(next) => table = next,
+            Step::Page(found) => return Ok((found, table)),
+        }
+    }
 }
 
 fn prot(word: u64) -> Prot {

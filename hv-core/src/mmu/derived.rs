@@ -77,6 +77,14 @@ struct Family<F> {
 #[derive(Debug)]
 pub struct ParentSeq(u64);
 
+impl ParentSeq {
+    /// Its value. What was read of a guest's table after one sample still holds after another one of the same value.
+    #[must_use]
+    pub fn mark(&self) -> u64 {
+        self.0
+    }
+}
+
 impl<F: Stage2Format> Derived<F> {
     /// None yet, of a parent that translates so many pages; `None` if there is no heap.
     #[must_use]

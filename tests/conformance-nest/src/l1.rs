@@ -1,10 +1,12 @@
 //! L1: its tables in its own memory, its calls, and what its guest does.
 
 use backend_ppc64::nested_host::children::{Nest, Partitions};
-use backend_ppc64::nested_host::fault::Answer;
+use core::cell::RefCell;
+
+use backend_ppc64::nested_host::fault::{Answer, Tables};
 use backend_ppc64::nested_host::stage2::{MayNest, NestStage2};
 use backend_ppc64::nested_host::tlbie::{Reach, reach};
-use backend_ppc64::nested_host::walk::{Partition, PartitionTable};
+use backend_ppc64::nested_host::walk::{Near, Partition, PartitionTable};
 use conformance::rig::Bench;
 use conformance::verdict::{Run, Stop, check};
 use hv_core::addr::{Gfn, GfnRange, Gpa, Order, Pfn};
@@ -74,6 +76,8 @@ where
     pub nest: &'a Nest<<I::Stage2 as MayNest>::Format>,
     /// The L2 that it is in.
     pub held: VmTag,
+    /// Where its vCPU's last walk ended.
+    pub near: &'a RefCell<Near>,
 }
 
 /// Runs a case on a new VM.
@@ -88,7 +92,7 @@ where
         let none = Stop::Skip("this VM may have no guests");
         let stage2 = memory.stage2().nest().ok_or(none)?;
         let nest = stage2.guests().ok_or(none)?;
-        let mut l1 = L1 { b, memory, stage2, nest, held: memory.tag() };
+        let mut l1 = L1 { b, memory, stage2, nest, held: memory.tag(), near: &RefCell::default() };
         l1.write(TABLE + 16 * u64::from(LPID), tree(ROOT))?;
         l1.write(TABLE + 16 * u64::from(LPID) + 8, PROCESSES)?;
         l1.write(ROOT, VALID | SECOND | 9)?;
@@ -182,7 +186,8 @@ where
             Ok(())
         };
         let (cpu, m) = (self.b.cpu, self.b.m);
-        self.nest().fault(cpu, m, self.stage2.own().table(), &read, self.held, (Gpa(page << 12), access))
+        let tables = Tables { read: &read, near: &mut self.near.borrow_mut() };
+        self.nest().fault(cpu, m, self.stage2.own().table(), tables, self.held, (Gpa(page << 12), access))
     }
 
     /// L2's fault until it is answered by somebody else than L1's second stage.

@@ -20,7 +20,7 @@ impl Memory {
     }
 
     fn walk(&self, tree: u64, at: u64) -> Result<Found, Missed> {
-        walk(&|at, into| self.read(at, into), tree, Gpa(at))
+        walk(&|at, into| self.read(at, into), tree, Gpa(at)).map(|(found, _)| found)
     }
 }
 
@@ -119,6 +119,25 @@ fn r26_trees_of_other_forms_are_refused() {
     let mut medium = memory([upper[0], upper[1], table(0x40_0000, 5), 0]);
     medium.words.insert(0x40_0000, leaf | 0x7_1000);
     assert_eq!(medium.walk(TREE, AT), Err(Missed::Malformed), "64 KiB off its alignment");
+}
+
+#[test]
+fn a_walk_goes_on_where_the_last_one_ended_and_nowhere_else() {
+    let [held, other] = [1, 2].map(|n| VmTag(core::num::NonZeroU16::new(n).unwrap()));
+    let m = memory(upper_and_leaf());
+    let (_, last) = walk(&|at, into| m.read(at, into), TREE, Gpa(AT)).unwrap();
+    assert_eq!(last.slot(Gpa(AT)), Gpa(0x40_0000 + 9 * 8));
+    let mut near = Near::default();
+    assert_eq!(near.table(held, 7, Gpa(AT)), None);
+    near.keep(held, 7, Gpa(AT), last);
+    for at in [AT, AT & !0x1f_ffff, AT | 0x1f_ffff] {
+        assert_eq!(near.table(held, 7, Gpa(at)), Some(last), "{at:#x}: of the same 2 MiB");
+    }
+    for at in [AT - 0x20_0000, AT + 0x20_0000, AT | 1 << 51, u64::MAX] {
+        assert_eq!(near.table(held, 7, Gpa(at)), None, "{at:#x}");
+    }
+    assert_eq!(near.table(held, 8, Gpa(AT)), None, "the tables have changed");
+    assert_eq!(near.table(other, 7, Gpa(AT)), None, "another guest's");
 }
 
 #[test]

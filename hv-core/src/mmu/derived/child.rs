@@ -70,8 +70,11 @@ impl<F: Stage2Format> Child<F> {
             Pte::Hole => {
                 let record = Record { child: self.tag, at: at.align_down(order), from: from.align_down(order), order };
                 let leaf = Leaf { pfn: leaf.pfn.align_down(order), ..leaf };
-                // Nobody else changes the table, so there is but one thing that can be wrong.
-                let publish = || self.table.map(m, walk, record.at.0, order, leaf).map_err(|_| NoMemory);
+                // Nobody else changes the table, so there is but one thing that can be wrong. Nearly always all tables are there.
+                let publish = || match seen.order == order && seen.swap::<F>(Pte::Leaf(leaf)) {
+                    true => Ok(()),
+                    false => self.table.map(m, walk, record.at.0, order, leaf).map_err(|_| NoMemory),
+                };
                 records.with(record, publish)?;
                 Ok(order)
             }

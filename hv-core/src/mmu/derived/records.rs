@@ -73,11 +73,10 @@ impl Records {
 
     /// Makes the leaf that `record` is about, by `publish`, and records it; neither without the other.
     pub fn with(&mut self, record: Record, publish: impl FnOnce() -> Result<(), NoMemory>) -> Result<(), NoMemory> {
-        self.by_parent.reserve(&record)?;
-        self.by_child.reserve(&record)?;
+        let lists = [self.by_parent.room(&record)?, self.by_child.room(&record)?];
         publish()?;
-        self.by_parent.push(record);
-        self.by_child.push(record);
+        // There is room in both.
+        lists.into_iter().for_each(|list| list.push(record));
         Ok(())
     }
 
@@ -146,15 +145,11 @@ impl Lists {
         self.lists.get_mut(n)
     }
 
-    fn reserve(&mut self, record: &Record) -> Result<(), NoMemory> {
-        self.list(record).ok_or(NoMemory)?.try_reserve(1).map_err(|_| NoMemory)
-    }
-
-    /// Room has been reserved.
-    fn push(&mut self, record: Record) {
-        if let Some(list) = self.list(&record) {
-            list.push(record);
-        }
+    /// The list for a record, with room for it.
+    fn room(&mut self, record: &Record) -> Result<&mut Vec<Record>, NoMemory> {
+        let list = self.list(record).ok_or(NoMemory)?;
+        list.try_reserve(1).map_err(|_| NoMemory)?;
+        Ok(list)
     }
 
     fn remove(&mut self, record: &Record) {
