@@ -28,13 +28,16 @@ pub enum Call {
     SetMode = 0x31c,
     /// What the code behind `linux,rtas-entry` calls.
     Rtas = 0xf000,
+    /// Of a guest that has guests: nested.rs.
+    SetPartitionTable = 0xf800,
+    EnterNested = 0xf804,
 }
 
 /// Makes a call: status, and the values in r4 to r6.
 pub fn call(call: Call, args: [u64; 4]) -> (i64, [u64; 3]) {
     let mut values = [0; 3];
     let [a, b, c, d] = args;
-    // SAFETY: the calls above change registers only, Rtas also the block that its caller owns.
+    // SAFETY: the calls above change registers only, Rtas and EnterNested also the blocks that their caller owns.
     let status = unsafe { hypercall(call as u64, a, b, c, d, &raw mut values) };
     (status, values)
 }

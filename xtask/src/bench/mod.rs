@@ -21,7 +21,7 @@ use crate::error::refuse;
 use crate::image::{self, Profile, Variant};
 use crate::progress::step;
 use crate::setup;
-use peers::{ENTER_REMOVE, Peer};
+use peers::{ENTER_REMOVE, NESTED, Peer};
 
 /// The counting guest's memory: its image, its present pages, and as many untouched ones.
 const GUEST_MEMORY: u64 = 64 << 20;
@@ -69,13 +69,16 @@ enum Task {
     Swapped,
     /// Calls on a hashed table, on boards that measure them.
     Hashed,
+    /// Faults and calls of a guest of the counting guest, on boards whose guests may have some.
+    Nested,
 }
 
-const RUNS: [Run; 5] = [
+const RUNS: [Run; 6] = [
     Run { what: "counting in a guest", counts: Counter::Guest(Task::Faults) },
     Run { what: "counting in a guest with a dirty log", counts: Counter::Guest(Task::Logged) },
     Run { what: "counting in a guest that is swapped out", counts: Counter::Guest(Task::Swapped) },
     Run { what: "counting in a guest with a hashed table", counts: Counter::Guest(Task::Hashed) },
+    Run { what: "counting in a guest's guest", counts: Counter::Guest(Task::Nested) },
     Run { what: "counting beneath the guests", counts: Counter::Own },
 ];
 
@@ -110,7 +113,12 @@ pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
 impl Run {
     /// Whether a board with these figures has it.
     fn is_for(&self, peers: &[Peer]) -> bool {
-        !matches!(self.counts, Counter::Guest(Task::Hashed)) || peers.iter().any(|peer| peer.name == ENTER_REMOVE)
+        let has = |name| peers.iter().any(|peer| peer.name == name);
+        match self.counts {
+            Counter::Guest(Task::Hashed) => has(ENTER_REMOVE),
+            Counter::Guest(Task::Nested) => has(NESTED),
+            Counter::Guest(Task::Faults | Task::Logged | Task::Swapped) | Counter::Own => true,
+        }
     }
 
     /// The RESULT lines.
@@ -153,6 +161,7 @@ fn guest(board: &Board, task: Task) -> Result<Vec<u8>> {
         Task::Logged => (GUEST_MEMORY, "logged"),
         Task::Swapped => (SWAPPED_MEMORY, "swapped"),
         Task::Hashed => (GUEST_MEMORY, "disable_radix hashed"),
+        Task::Nested => (GUEST_MEMORY, "nested"),
     };
     let guest = Image { member: "guest-bench".to_owned(), file: image::guest(board, "bench")? };
     let vm = VmConfig {
@@ -166,7 +175,7 @@ fn guest(board: &Board, task: Task) -> Result<Vec<u8>> {
         swap: true,
         out_of_memory: OutOfMemory::Stop,
         dirty_log: task == Task::Logged,
-        nested: false,
+        nested: task == Task::Nested,
         kernel: guest.member.clone(),
         initrd: None,
         cmdline: cmdline.to_owned(),

@@ -37,7 +37,7 @@ pub const PSERIES: [Peer; 9] = [
 ];
 
 /// The figures of the powernv board: of a guest with radix tables, and of one with a hashed table what it calls.
-const POWERNV: [Peer; 10] = [
+const POWERNV: [Peer; 12] = [
     peer("boot", "boot to the guest, in instructions", None, None),
     peer("hypercall", "null hypercall, guest to guest", None, Some(600)),
     peer("fault-present", "stage-2 fault, page present", None, None),
@@ -45,6 +45,8 @@ const POWERNV: [Peer; 10] = [
     peer("dirty-log-write", "dirty-log write fault", None, None),
     peer("swap-in", "swap-in fault, one word", None, Some(4000)),
     peer(ENTER_REMOVE, "H_ENTER and H_REMOVE", None, Some(1500)),
+    peer(NESTED, "a guest's guest: fault, page mapped", None, Some(1500)),
+    peer("nested-hypercall", "its call, answered by the guest", None, None),
     peer("harvest", "dirty-log harvest, per dirty page", None, Some(40)),
     peer("unmap", "unmap, per 4K page", None, Some(40)),
     peer("discard", "unmap and free, per 4K page", None, None),
@@ -88,6 +90,9 @@ const PC: [Peer; 13] = [
 
 /// The figure of a guest that calls on its hashed table.
 pub const ENTER_REMOVE: &str = "enter-remove";
+
+/// The figure of a fault of a guest's guest.
+pub const NESTED: &str = "nested-fault";
 
 /// The figures of a board.
 pub fn of(board: &Board) -> Result<&'static [Peer]> {

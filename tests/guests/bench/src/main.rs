@@ -7,7 +7,8 @@
 //!
 //! The command line says what is counted: nothing for calls and faults, `logged` for the first store to a page whose VM
 //! has its dirty log on, `swapped` for the first load from a page that the hypervisor has put away as one word, `hashed` for calls
-//! on a hashed table, which only POWER has.
+//! on a hashed table, `nested` for faults and calls of a guest of this guest; both of these only POWER has. With `watched` it waits
+//! for a key between the parts of the latter, so that exits can be counted from outside.
 //!
 //! Results are lines on the console: `RESULT <name> n <count> min <x> med <x> mean <x> p99 <x> max <x>`, instructions.
 #![no_std]
@@ -29,6 +30,9 @@ mod gic;
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
 #[cfg_attr(target_arch = "x86_64", path = "../../x86/machine.rs")]
 mod machine;
+#[cfg(target_arch = "powerpc64")]
+#[path = "../../ppc64/nested.rs"]
+mod nested;
 #[cfg(target_arch = "powerpc64")]
 mod ppc64;
 #[cfg(target_arch = "x86_64")]
@@ -130,6 +134,9 @@ extern "C" fn guest_main(tree: *const u8, first: u64) -> ! {
     } else if tree.is_told("hashed") {
         #[cfg(target_arch = "powerpc64")]
         own::hashed(&mut counts, &scale);
+    } else if tree.is_told("nested") {
+        #[cfg(target_arch = "powerpc64")]
+        own::nested(&tree, &mut counts, &scale);
     } else {
         // Since the machine was switched on, when its counter was 0.
         let boot = scale.instructions(first);
