@@ -1,6 +1,9 @@
 //! `demo dirty`: two vCPUs write pages while the dirty log is harvested twenty times and more; in the short form, ten. The
 //! union of what was harvested has to be what they wrote: not one page missed, and not one too many.
 //!
+//! `demo dirty-nested`: the same of a guest whose own guest writes, with two vCPUs. What that may store to is derived from the
+//! guest's second stage, from which a harvest takes it while faults give it: at least one fault has to have met a harvest.
+//!
 //! The guest is `tests/guests/writer`. It writes each page of its range once while it is watched, or twice if both vCPUs
 //! do, or never; so a write that a harvest loses is never made up for. Which pages those are is known here too.
 
@@ -14,6 +17,8 @@ use hv_core::link::Outcome;
 use super::Form;
 use super::stage::{Place, Stage, kernel, monitor, patience, power_off};
 use super::story::Story;
+use crate::board::Board;
+use crate::error::refuse;
 use crate::run::talk::Talk;
 use crate::run::watch::Waited;
 use crate::run::world::{State, World};
@@ -43,23 +48,62 @@ struct Found {
     /// What is mapped by leaves of 2 MiB: before the log, with it, and after it.
     huge: [String; 3],
     outcome: Outcome,
+    /// Of a guest that has a guest: what the monitor counted.
+    nested: Option<Nested>,
+}
+
+/// What the monitor counts of a guest's guest.
+struct Nested {
+    exits: u64,
+    faults: u64,
+    retries: u64,
+}
+
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writer {
+    /// The guest.
+    Guest,
+    /// Its guest.
+    GuestOfGuest,
 }
 
 /// Plays it.
 pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
+    play_with(place, form, story, Writer::Guest)
+}
+
+/// Where it can be played with a guest's guest.
+pub fn has_nested(board: &Board) -> bool {
+    board.name == "powernv"
+}
+
+/// Plays it with a guest's guest.
+pub fn play_nested(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
+    if place.machine.guest_cmdline.is_some() || place.machine.name == "8" {
+        return Err(refuse("only radix guests may have guests: take another machine".to_owned()));
+    }
+    play_with(place, form, story, Writer::GuestOfGuest)
+}
+
+fn play_with(place: &Place<'_>, form: Form, story: &mut Story, writer: Writer) -> Result<()> {
     // What the guest waits between its pages; and how many harvests must have found something while it wrote. How long one
     // takes depends on the emulator: where an answer takes 50 ms, about 20 fit into the short form, and 100 into the whole one.
     let (key, rounds) = match form {
         Form::Whole => ("l", 20),
         Form::Short => ("s", 10),
     };
+    let more = match writer {
+        Writer::Guest => "",
+        Writer::GuestOfGuest => "nested = true\ncmdline = 'nested'\n",
+    };
     let manifest = format!(
-        "[[vm]]\nname = 'writer'\nvcpus = 2\nmemory = '64MiB'\nhuge = 'always'\nkernel = '{}'\ninitrd = 'none'\n",
+        "[[vm]]\nname = 'writer'\nvcpus = 2\nmemory = '64MiB'\nhuge = 'always'\nkernel = '{}'\ninitrd = 'none'\n{more}",
         kernel(place.board, "writer")?.display()
     );
     let limit = patience(place, LIMIT);
     let stage = Stage { place, manifest, cpus: 2, memory: 512, timeout: limit };
-    let found = stage.play(|talk| watch(talk, key, limit, story))?;
+    let found = stage.play(|talk| watch(talk, writer, key, limit, story))?;
     let expected: BTreeSet<u64> = (FIRST..FIRST + PAGES).filter(|page| written(*page)).collect();
     let inside: BTreeSet<u64> = found.pages.iter().copied().filter(|page| *page >= FIRST).collect();
     let missed = expected.difference(&inside).count();
@@ -73,13 +117,17 @@ pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     story.fact("in 2 MiB leaves before the log, and as it begins", format_args!("{before}, {with}"));
     story.judge("in 2 MiB leaves after it", after, (after == before).into());
     story.judge("harvests while it wrote", found.rounds, (found.rounds >= rounds).into());
+    if let Some(Nested { exits, faults, retries }) = found.nested {
+        story.fact("exits of the guest's guest, and its faults among them", format_args!("{exits}, {faults}"));
+        story.judge("faults that met a harvest", retries, (retries > 0).into());
+    }
     story.judge("pages missed", missed, (missed == 0).into());
     story.judge("pages reported that nobody wrote", invented, (invented == 0).into());
     story.judge("Trivet's verdict", format_args!("{:?}", found.outcome), (found.outcome == Outcome::Success).into());
     story.verdict()
 }
 
-fn watch(talk: &mut Talk<'_>, key: &str, limit: Duration, story: &Story) -> Result<Found> {
+fn watch(talk: &mut Talk<'_>, writer: Writer, key: &str, limit: Duration, story: &Story) -> Result<Found> {
     said(talk, "READY", limit)?;
     let before = huge(talk)?;
     monitor(talk, "dirty writer start")?;
@@ -109,17 +157,34 @@ fn watch(talk: &mut Talk<'_>, key: &str, limit: Duration, story: &Story) -> Resu
     };
     let wrote = done.parse().with_context(|| format!("the guest's last line is DONE {done:?}"))?;
     monitor(talk, "dirty writer stop")?;
+    let nested = match writer {
+        Writer::Guest => None,
+        Writer::GuestOfGuest => Some(nested(&monitor(talk, "stat writer")?)?),
+    };
     // Large translations come back with the next faults.
     talk.watch.type_to(GUEST, key);
     said(talk, "AGAIN", limit)?;
     let after = huge(talk)?;
-    Ok(Found { rounds, reported, pages, wrote, huge: [before, with, after], outcome: power_off(talk)? })
+    Ok(Found { rounds, reported, pages, wrote, huge: [before, with, after], outcome: power_off(talk)?, nested })
 }
 
 /// How much of the guest's memory is mapped by leaves of 2 MiB.
 fn huge(talk: &mut Talk<'_>) -> Result<String> {
     let text = monitor(talk, "memory writer")?;
     Ok(row(&text, "writer").value("IN 2M")?.to_owned())
+}
+
+fn nested(stat: &str) -> Result<Nested> {
+    let [exits, faults, retries] = ["exits", "faults", "retries"].map(|name| count(stat, name));
+    Ok(Nested { exits: exits?, faults: faults?, retries: retries? })
+}
+
+/// A count of a guest's guest in what `stat` prints.
+fn count(stat: &str, name: &str) -> Result<u64> {
+    let line = format!("nested {name}: ");
+    let text = stat.lines().find_map(|text| text.strip_prefix(&line));
+    let text = text.with_context(|| format!("the monitor tells of no nested {name}:\n{stat}"))?;
+    text.trim_end().parse().with_context(|| format!("nested {name}: {text:?} is no number"))
 }
 
 /// The pages in a harvest's answer: lines of a first guest frame in hexadecimal and a number of pages.

@@ -61,7 +61,7 @@ struct Demo {
     play: fn(&Place<'_>, Form, &mut Story) -> Result<()>,
 }
 
-const DEMOS: [Demo; 5] = [
+const DEMOS: [Demo; 6] = [
     Demo {
         name: "pressure",
         about: "a guest of three times the machine's memory",
@@ -83,6 +83,13 @@ const DEMOS: [Demo; 5] = [
         is_for: every,
         usual: &[("pseries", None), ("virt", None), ("pc", None)],
         play: dirty::play,
+    },
+    Demo {
+        name: "dirty-nested",
+        about: "the same of a guest whose own guest writes",
+        is_for: dirty::has_nested,
+        usual: &[("powernv", None)],
+        play: dirty::play_nested,
     },
     Demo {
         name: "lives",

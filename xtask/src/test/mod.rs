@@ -70,6 +70,7 @@ const STEPS: &[Step] = &[
     Step { name: "demo: pressure", run: |depth| demo::short("pressure", depth) },
     Step { name: "demo: exhaustion", run: |depth| demo::short("exhaustion", depth) },
     Step { name: "demo: dirty", run: |depth| demo::short("dirty", depth) },
+    Step { name: "demo: dirty-nested", run: |depth| demo::short("dirty-nested", depth) },
     Step { name: "demo: lives", run: |depth| demo::short("lives", depth) },
     Step { name: "demo: garbage", run: |depth| demo::short("garbage", depth) },
     Step { name: "kernel messages", run: |_| messages() },

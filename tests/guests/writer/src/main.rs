@@ -7,6 +7,9 @@
 //! everything back and says `DONE <pages written>`. After one more key it writes all of it again, as whoever has turned
 //! the log off wants to see, says `AGAIN`, and sleeps for ever as the other one does.
 //!
+//! With the command line `nested` the writing is done by the two vCPUs of a guest that this one has, which only POWER can:
+//! the log is then of a guest's memory that its guest writes.
+//!
 //! With the command line `sleep` it does nothing at all: a VM that keeps the machine from being over.
 #![no_std]
 #![no_main]
@@ -17,6 +20,10 @@
 #[cfg_attr(target_arch = "aarch64", path = "../../arm64/machine.rs")]
 #[cfg_attr(target_arch = "x86_64", path = "../../x86/machine.rs")]
 mod machine;
+
+#[cfg(target_arch = "powerpc64")]
+#[path = "../../ppc64/nested.rs"]
+mod nested;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,6 +53,8 @@ const LONG: u64 = 600;
 
 /// Ticks between two pages; 0 until the key has come.
 static PACE: AtomicU64 = AtomicU64::new(0);
+/// 1: a guest of this one writes.
+static NESTED: AtomicU64 = AtomicU64::new(0);
 /// Pages that the second vCPU has written, and one more: 0 until it has ended.
 static SECOND_WROTE: AtomicU64 = AtomicU64::new(0);
 
@@ -59,11 +68,18 @@ extern "C" fn guest_main(tree: *const u8) -> ! {
     for page in FIRST..FIRST + PAGES {
         cell(page).store(0, Ordering::Relaxed);
     }
+    if tree.is_told("nested") {
+        #[cfg(not(target_arch = "powerpc64"))]
+        fail(format_args!("guests have no guests here"));
+        #[cfg(target_arch = "powerpc64")]
+        nested::make();
+        NESTED.store(1, Ordering::Relaxed);
+    }
     tree.start_second(&raw const second_start);
     say(format_args!("READY"));
     let ticks_per_us = tree.ticks_per_second() / 1_000_000;
     PACE.store(ticks_per_us * key(ticks_per_us), Ordering::Release);
-    let own = write(0);
+    let own = round(0);
     let other = loop {
         match SECOND_WROTE.load(Ordering::Acquire) {
             0 => core::hint::spin_loop(),
@@ -90,13 +106,23 @@ extern "C" fn second_main() -> ! {
     while PACE.load(Ordering::Acquire) == 0 {
         core::hint::spin_loop();
     }
-    let wrote = write(1);
+    let wrote = round(1);
     SECOND_WROTE.store(wrote + 1, Ordering::Release);
     sleep()
 }
 
+/// Has a vCPU go through all pages, or that of the guest's guest with its number; how many were written.
+fn round(vcpu: usize) -> u64 {
+    #[cfg(target_arch = "powerpc64")]
+    if NESTED.load(Ordering::Relaxed) != 0 {
+        return nested::run(vcpu, write, vcpu as u64);
+    }
+    write(vcpu as u64)
+}
+
 /// Goes through all pages; returns how many were written.
-fn write(vcpu: usize) -> u64 {
+extern "C" fn write(vcpu: u64) -> u64 {
+    let vcpu = vcpu as usize;
     let (mut wrote, pace, own) = (0, PACE.load(Ordering::Relaxed), 1 << vcpu);
     for n in 0..PAGES {
         let page = FIRST + n * STRIDES[vcpu] % PAGES;
