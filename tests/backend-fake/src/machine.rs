@@ -35,6 +35,9 @@ pub struct FakeMachine {
     /// Names of guests of guests that are taken, a bit each.
     #[cfg(not(any(loom, shuttle, small)))]
     pub(crate) names: AtomicU64,
+    /// Their entries of the partition table: the root of each one's derived table.
+    #[cfg(not(any(loom, shuttle, small)))]
+    pub(crate) children: Mutex<Vec<(VmTag, TableRef)>>,
 }
 
 impl FakeMachine {
@@ -55,6 +58,8 @@ impl FakeMachine {
             ticks: AtomicU64::new(0),
             #[cfg(not(any(loom, shuttle, small)))]
             names: AtomicU64::new(0),
+            #[cfg(not(any(loom, shuttle, small)))]
+            children: Mutex::new(Vec::new()),
         }
     }
 

@@ -14,6 +14,7 @@ use hv_core::radix::Stage2Format;
 use hv_core::radix::format::TableRef;
 use hv_core::sync::Ordering;
 
+use crate::agent::Agent;
 use crate::format::Trapping;
 use crate::machine::FakeMachine;
 use crate::platform::FakePlatform;
@@ -58,13 +59,26 @@ impl Partitions for FakeMachine {
         }
     }
 
-    fn set_child(&self, tag: VmTag, _: Option<(TableRef, u64)>) -> bool {
+    fn set_child(&self, tag: VmTag, entry: Option<(TableRef, u64)>) -> bool {
+        {
+            let mut children = self.children.lock();
+            children.retain(|(known, _)| *known != tag);
+            children.extend(entry.map(|(root, _)| (tag, root)));
+        }
         drop(self.flush(FlushBatch::whole(tag)));
         true
     }
 
     fn child_moved(&self, tag: VmTag) {
         drop(self.flush(FlushBatch::whole(tag)));
+    }
+}
+
+impl FakeMachine {
+    /// What the CPUs' hardware can do for a guest of a guest, by its entry of the partition table.
+    pub fn agent_of(&self, child: VmTag) -> Option<Agent<'_>> {
+        let root = self.children.lock().iter().find(|(tag, _)| *tag == child)?.1;
+        Some(Agent::new(self, child, View::Radix(root)))
     }
 }
 

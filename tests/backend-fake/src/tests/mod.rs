@@ -10,6 +10,7 @@ mod hash;
 mod hpt;
 mod lives;
 mod nest;
+mod nested;
 mod range;
 mod roots;
 mod x86;
