@@ -5,6 +5,7 @@
 //! neither figure is worth anything.
 
 pub mod host;
+mod nested;
 mod peers;
 
 use std::time::Duration;
@@ -104,6 +105,9 @@ pub fn run(board: &str, machine: Option<&str>) -> Result<()> {
             bail!("the two runs differ, so the figures are worth nothing; the second one's:\n{}", second.join("\n"));
         }
         figures.extend(first);
+    }
+    if peers.iter().any(|peer| peer.name == NESTED) {
+        nested::run(&board, machine)?;
     }
     println!("{}", table(&figures, peers));
     let missed = missed(&figures, peers);
