@@ -119,7 +119,7 @@ fn refused(at: Gpa, access: Access, error: MemError) -> Refused {
 fn l1(read: &Read<'_>, partition: Partition, at: Gpa, access: Access) -> Result<Gpa, Refused> {
     let (prot, marks) = needed(access);
     match walk(read, partition.tree, at) {
-        Ok(found) if found.prot.contains(prot) && found.rc.contains(marks) => Ok(found.from),
+        Ok((found, _)) if found.prot.contains(prot) && found.rc.contains(marks) => Ok(found.from),
         Err(Missed::Memory(at, error)) => Err(refused(at, Access::Read, error)),
         Ok(_) | Err(Missed::Hole | Missed::Malformed) => Err(Refused::NotFound),
     }
@@ -139,7 +139,7 @@ fn translate(read: &Read<'_>, partition: Partition, pid: u32, at: Gpa, access: A
     };
     let mut tree = [0; 8];
     l2(partition.process(pid).ok_or(Refused::NotFound)?, &mut tree).map_err(|_| why.get())?;
-    let found = walk(&l2, u64::from_be_bytes(tree), at).map_err(|_| why.get())?;
+    let (found, _) = walk(&l2, u64::from_be_bytes(tree), at).map_err(|_| why.get())?;
     // Unlike in L1's tree, leave to store is leave to load. What is a hypervisor's may be privileged.
     let prot = if found.prot.contains(Prot::WRITE) { found.prot | Prot::READ } else { found.prot };
     let (need, marks): (Prot, Rc) = needed(access);

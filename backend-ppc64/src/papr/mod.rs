@@ -210,7 +210,10 @@ impl Papr {
             let [at_once, deferred, absent, finished] = [0, 1, 2, 3].map(sum);
             if [at_once, deferred, absent, finished] != [0; 4] {
                 let name = call.name();
-                writeln!(out, "{name}: {at_once} at once, {deferred} deferred ({absent} for memory), {finished} finished")?;
+                writeln!(
+                    out,
+                    "{name}: {at_once} at once, {deferred} deferred ({absent} for memory), {finished} finished"
+                )?;
             }
         }
         Ok(())

@@ -9,19 +9,17 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use hv_core::link::Outcome;
 
 use super::Form;
-use super::stage::{Place, Stage, kernel, monitor, patience, power_off};
+use super::stage::{Place, Stage, kernel, line, monitor, nested_count, patience, power_off, said};
 use super::story::Story;
 use crate::board::Board;
 use crate::error::refuse;
 use crate::run::talk::Talk;
-use crate::run::watch::Waited;
-use crate::run::world::{State, World};
 use crate::tables::row;
 
 /// How long the guest may take, on most machines.
@@ -128,7 +126,7 @@ fn play_with(place: &Place<'_>, form: Form, story: &mut Story, writer: Writer) -
 }
 
 fn watch(talk: &mut Talk<'_>, writer: Writer, key: &str, limit: Duration, story: &Story) -> Result<Found> {
-    said(talk, "READY", limit)?;
+    said(talk, GUEST, "READY", limit)?;
     let before = huge(talk)?;
     monitor(talk, "dirty writer start")?;
     // What was written before is nobody's question.
@@ -138,7 +136,7 @@ fn watch(talk: &mut Talk<'_>, writer: Writer, key: &str, limit: Duration, story:
     talk.watch.type_to(GUEST, key);
     let (mut rounds, mut reported, mut pages) = (0, 0, BTreeSet::new());
     let done = loop {
-        let done = line(talk, "DONE ")?;
+        let done = line(talk, GUEST, "DONE ")?;
         let text = monitor(talk, "dirty writer list")?;
         let before = reported;
         for range in ranges(&text)? {
@@ -163,7 +161,7 @@ fn watch(talk: &mut Talk<'_>, writer: Writer, key: &str, limit: Duration, story:
     };
     // Large translations come back with the next faults.
     talk.watch.type_to(GUEST, key);
-    said(talk, "AGAIN", limit)?;
+    said(talk, GUEST, "AGAIN", limit)?;
     let after = huge(talk)?;
     Ok(Found { rounds, reported, pages, wrote, huge: [before, with, after], outcome: power_off(talk)?, nested })
 }
@@ -175,16 +173,8 @@ fn huge(talk: &mut Talk<'_>) -> Result<String> {
 }
 
 fn nested(stat: &str) -> Result<Nested> {
-    let [exits, faults, retries] = ["exits", "faults", "retries"].map(|name| count(stat, name));
+    let [exits, faults, retries] = ["exits", "faults", "retries"].map(|name| nested_count(stat, name));
     Ok(Nested { exits: exits?, faults: faults?, retries: retries? })
-}
-
-/// A count of a guest's guest in what `stat` prints.
-fn count(stat: &str, name: &str) -> Result<u64> {
-    let line = format!("nested {name}: ");
-    let text = stat.lines().find_map(|text| text.strip_prefix(&line));
-    let text = text.with_context(|| format!("the monitor tells of no nested {name}:\n{stat}"))?;
-    text.trim_end().parse().with_context(|| format!("nested {name}: {text:?} is no number"))
 }
 
 /// The pages in a harvest's answer: lines of a first guest frame in hexadecimal and a number of pages.
@@ -199,47 +189,15 @@ fn ranges(text: &str) -> Result<Vec<Range<u64>>> {
     Ok(ranges)
 }
 
-/// Waits for the guest's line `wanted`.
-fn said(talk: &mut Talk<'_>, wanted: &str, limit: Duration) -> Result<()> {
-    let there = |world: &World| {
-        world.vms.get(GUEST).is_none_or(|vm| find(&vm.unread, wanted).is_some() || matches!(vm.state, State::Ended(_)))
-    };
-    match talk.watch.wait(Instant::now() + limit, there)? {
-        Waited::Yes if line(talk, wanted)?.is_some() => Ok(()),
-        _ => bail!("the guest never said {wanted:?}"),
-    }
-}
-
-/// The rest of the guest's line that begins with `start`, if it has said it. That it has ended is an error.
-fn line(talk: &Talk<'_>, start: &str) -> Result<Option<String>> {
-    let vm = talk.watch.world.vms.get(GUEST).context("there is a guest")?;
-    if let State::Ended(end) = &vm.state {
-        bail!("the guest ended early ({end:?}): {}", String::from_utf8_lossy(&vm.unread));
-    }
-    Ok(find(&vm.unread, start))
-}
-
-fn find(said: &[u8], start: &str) -> Option<String> {
-    let text = String::from_utf8_lossy(said);
-    let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
-    whole.lines().find_map(|line| Some(line.trim_end().strip_prefix(start)?.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{FIRST, PAGES, find, ranges, written};
+    use super::{FIRST, PAGES, ranges, written};
 
     #[test]
     fn a_harvests_ranges_are_read() {
         let text = "0x1000 2\n0x20 1\n3 pages written since the last harvest\n";
         assert_eq!(ranges(text).unwrap(), [0x1000..0x1002, 0x20..0x21]);
         assert!(ranges("0x1\n").is_err() && ranges("0xz 1\n").is_err());
-    }
-
-    #[test]
-    fn a_line_counts_when_it_is_whole() {
-        assert_eq!(find(b"READY\r\nDONE 12", "DONE "), None);
-        assert_eq!(find(b"READY\r\nDONE 12\r\n", "DONE ").as_deref(), Some("12"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod exhaustion;
 mod garbage;
 mod lives;
 mod pressure;
-mod stage;
+pub mod stage;
 mod story;
 
 use anyhow::{Result, bail};

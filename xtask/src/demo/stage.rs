@@ -16,7 +16,7 @@ use crate::run::plan::{Plan, Wish};
 use crate::run::tail::Echo;
 use crate::run::talk::Talk;
 use crate::run::watch::Waited;
-use crate::run::world::World;
+use crate::run::world::{State, World};
 use crate::units::Size;
 
 /// How long a machine that was told to switch itself off may take.
@@ -178,5 +178,57 @@ pub fn power_off(talk: &mut Talk<'_>) -> Result<Outcome> {
     match talk.watch.wait(Instant::now() + POWER_OFF, |_| false)? {
         Waited::Ended(_) => talk.watch.world.outcome.context("the machine went off without a verdict of Trivet"),
         Waited::Yes | Waited::TimedOut => bail!("the machine did not switch itself off"),
+    }
+}
+
+/// Waits for a guest's line `wanted`.
+pub fn said(talk: &mut Talk<'_>, vm: usize, wanted: &str, limit: Duration) -> Result<()> {
+    let there = |world: &World| {
+        world.vms.get(vm).is_none_or(|vm| find(&vm.unread, wanted).is_some() || matches!(vm.state, State::Ended(_)))
+    };
+    match talk.watch.wait(Instant::now() + limit, there)? {
+        Waited::Yes if line(talk, vm, wanted)?.is_some() => Ok(()),
+        _ => bail!("the guest never said {wanted:?}"),
+    }
+}
+
+/// The rest of a guest's line that begins with `start`, if it has said it. That it has ended is an error.
+pub fn line(talk: &Talk<'_>, vm: usize, start: &str) -> Result<Option<String>> {
+    let vm = talk.watch.world.vms.get(vm).context("there is a guest")?;
+    if let State::Ended(end) = &vm.state {
+        bail!("the guest ended early ({end:?}): {}", String::from_utf8_lossy(&vm.unread));
+    }
+    Ok(find(&vm.unread, start))
+}
+
+fn find(said: &[u8], start: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(said);
+    let whole = text.rfind('\n').and_then(|end| text.get(..end)).unwrap_or_default();
+    whole.lines().find_map(|line| Some(line.trim_end().strip_prefix(start)?.to_owned()))
+}
+
+/// A count of a guest's guest in what `stat` prints.
+pub fn nested_count(stat: &str, name: &str) -> Result<u64> {
+    let line = format!("nested {name}: ");
+    let text = stat.lines().find_map(|text| text.strip_prefix(&line));
+    let text = text.with_context(|| format!("the monitor tells of no nested {name}:\n{stat}"))?;
+    text.trim_end().parse().with_context(|| format!("nested {name}: {text:?} is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{find, nested_count};
+
+    #[test]
+    fn a_line_counts_when_it_is_whole() {
+        assert_eq!(find(b"READY\r\nDONE 12", "DONE "), None);
+        assert_eq!(find(b"READY\r\nDONE 12\r\n", "DONE ").as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn a_count_is_found_by_its_whole_name() {
+        let stat = "exits         7\nnested exits: 12\nnested faults: x\n";
+        assert_eq!(nested_count(stat, "exits").unwrap(), 12);
+        assert!(nested_count(stat, "faults").is_err() && nested_count(stat, "exit").is_err());
     }
 }
