@@ -145,7 +145,8 @@ const GOOD: &[Boot] = &[
     },
     Boot {
         name: "eight CPUs",
-        usual: Usual::Everywhere,
+        // On pc one boot of thirty fails (boards/pc/README.md).
+        usual: Usual::Whole,
         args: &["--cpus", "8", "--guests", "xtask/manifests/eight.toml", "--exec", "nproc"],
         status: 0,
         stdout: &["8"],
