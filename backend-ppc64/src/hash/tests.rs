@@ -140,6 +140,10 @@ fn protection_is_that_of_the_table() {
         (2, [true, true, true, true]),
         (3, [true, false, true, false]),
         (PP0 | 2, [true, false, false, false]),
+        // Not in the table.
+        (PP0, [false; 4]),
+        (PP0 | 1, [false; 4]),
+        (PP0 | 3, [false; 4]),
     ] {
         let is = |key, access| allows(pp, key, access);
         let got = [is(false, Access::Read), is(false, Access::Write), is(true, Access::Read), is(true, Access::Write)];

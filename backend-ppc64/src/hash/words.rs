@@ -223,12 +223,14 @@ pub fn rc_bits(rc: Rc) -> u64 {
     bit(Rc::REFERENCED, R) | bit(Rc::CHANGED, C)
 }
 
-/// What an r lets somebody do, for whom the segment says `key` (Ks or Kp). Power ISA, storage protection, table of PP.
+/// What an r lets somebody do, for whom the segment says `key` (Ks or Kp). Power ISA, storage protection, table of PP; by what is
+/// not in the table nobody does anything, on hardware neither, or a fault would be answered for ever by what is there already.
 pub fn allows(r: u64, key: bool, access: Access) -> bool {
     let (pp, low) = (r & (PP0 | PP), r & PP);
     match access {
         Access::Fetch if r & (N | G) != 0 => false,
-        Access::Read | Access::Fetch => !key || pp != 0 && pp == low,
+        Access::Read | Access::Fetch if key => pp == low && low != 0,
+        Access::Read | Access::Fetch => pp == low || low == 2,
         Access::Write if key => pp == 2,
         Access::Write => pp == low && low < 3,
     }

@@ -14,13 +14,14 @@ use super::enter::show;
 use crate::guest::{EXACT, PAGE, PAGES, RW, SUCCESS};
 use crate::{cases, on_guest};
 
-cases! { 16:
+cases! { 17:
     "miss-without-an-entry-is-the-guests", "P2", Never, none;
     "miss-of-an-absent-entry-is-a-fault", "R4", Never, absent;
     "miss-of-an-entry-in-its-other-group", "R4", Never, other_group;
     "miss-of-an-entry-that-is-valid-by-now", "R4", Never, valid;
     "miss-of-an-entry-that-has-gone", "R4", Never, gone;
     "miss-that-the-guest-forbade", "P2", Never, forbidden;
+    "miss-by-a-protection-that-is-not-in-the-table", "P2", Never, reserved;
     "miss-that-the-host-side-forbade-is-a-fault", "R11", Never, host_side;
     "miss-of-a-program-goes-by-its-own-key", "P2", Never, problem;
     "miss-of-a-kernel-goes-by-its-own-key", "P2", Never, privileged;
@@ -84,6 +85,17 @@ fn forbidden(g) {
     g.enter(PAGE + 1, 0, 0x13)?;
     let found = g.missed(PAGE + 1, Access::Write, NO_ENTRY | STORE, State::Privileged);
     check(found == Found::Reflect(PROTECTION | STORE), "the guest is told that it has no entry")
+}
+
+fn reserved(g) {
+    // PP 4, 5 and 7: hardware lets nobody read by them.
+    for pp in [0, 1, 3] {
+        let index = g.entered(1 << 63 | 0x10 | pp)?;
+        let found = g.missed(PAGE, Access::Read, PROTECTION, State::Privileged);
+        check(found == Found::Reflect(PROTECTION), "a fault that no entry ends")?;
+        g.call(TableCall::Remove, &[0, index, 0]).is(SUCCESS, "H_REMOVE was refused")?;
+    }
+    Ok(())
 }
 
 fn host_side(g) {
