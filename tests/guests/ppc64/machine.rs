@@ -70,8 +70,30 @@ impl Tree {
 
     /// True if the command line has this word.
     pub fn is_told(&self, word: &str) -> bool {
-        let Some(words) = self.property("/chosen", "bootargs") else { return false };
-        words.value().split(|byte| matches!(byte, b' ' | 0)).any(|told| told == word.as_bytes())
+        self.words().any(|told| told == word)
+    }
+
+    /// The number that the command line gives this key.
+    pub fn told_number(&self, key: &str) -> Option<u64> {
+        self.words().find_map(|told| told.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+    }
+
+    fn words(&self) -> impl Iterator<Item = &'static str> {
+        let words = self.property("/chosen", "bootargs").and_then(|found| found.value_as().ok());
+        words.unwrap_or("").split(' ')
+    }
+
+    /// Where memory ends that begins at 0.
+    pub fn memory(&self) -> u64 {
+        let cells = self.property("/memory@0", "reg").and_then(|found| found.value().last_chunk().copied());
+        cells.map_or_else(|| fail(format_args!("the tree has no memory")), u64::from_be_bytes)
+    }
+
+    /// Bytes of the hashed table, 0 if there is none.
+    pub fn table_bytes(&self) -> u64 {
+        let cpu = self.fdt.find_node("/cpus").and_then(|cpus| cpus.children().next());
+        let cells: Option<[u8; 4]> = cpu.and_then(|cpu| cpu.property("ibm,pft-size")?.value().last_chunk().copied());
+        cells.map_or(0, |log2| 1 << u32::from_be_bytes(log2))
     }
 
     /// A number of one cell; of several, the first.

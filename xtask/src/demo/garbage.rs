@@ -2,7 +2,7 @@
 //! memory, and reads it back over and over. The first comes to its end, the other one's memory is as it was, and Trivet
 //! answers all the while.
 //!
-//! The guest is `tests/guests/fuzz`; it exists for Arm and x86. What it draws follows from its seed, which it prints.
+//! The guest is `tests/guests/fuzz`. What it draws follows from its seed, which it prints.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,14 @@ use hv_core::link::Outcome;
 use super::Form;
 use super::stage::{Place, Stage, kernel, monitor, power_off, shell};
 use super::story::Story;
-use crate::board::Board;
 use crate::run::talk::Talk;
 use crate::run::world::{End, State};
 
 /// How long a command may take, and all of it.
 const LIMIT: Duration = Duration::from_secs(120);
 const ALL: Duration = Duration::from_secs(900);
+/// The machine's memory in MiB, if it can have so little.
+const MEMORY: u64 = 512;
 /// The VM that writes garbage, and the one that minds its own business.
 const HOSTILE: usize = 0;
 const HONEST: usize = 1;
@@ -40,11 +41,6 @@ struct Found {
     beside: usize,
 }
 
-/// Boards that there is such a guest for.
-pub fn is_for(board: &Board) -> bool {
-    matches!(board.guest.architecture.as_str(), "arm64" | "amd64")
-}
-
 /// Plays it.
 pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
     let (seeds, rounds) = match form {
@@ -58,7 +54,8 @@ pub fn play(place: &Place<'_>, form: Form, story: &mut Story) -> Result<()> {
              cmdline = 'seed={seed} rounds={rounds}'\n[[vm]]\nname = 'honest'\nmemory = '256MiB'\n",
             kernel(place.board, "fuzz")?.display()
         );
-        let stage = Stage { place, manifest, cpus: 2, memory: 512, timeout: LIMIT };
+        let memory = MEMORY.max(place.board.memory_step.0 >> 20);
+        let stage = Stage { place, manifest, cpus: 2, memory, timeout: LIMIT };
         let (found, outcome) = stage.play(|talk| Ok((watch(talk, story)?, power_off(talk)?)))?;
         all.steps += found.steps;
         all.refused += found.refused;

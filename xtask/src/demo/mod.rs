@@ -101,8 +101,8 @@ const DEMOS: [Demo; 6] = [
     Demo {
         name: "garbage",
         about: "a guest that writes garbage to all it has, beside an honest one",
-        is_for: garbage::is_for,
-        usual: &[("virt", None), ("pc", None)],
+        is_for: every,
+        usual: &[("virt", None), ("pc", None), ("powernv", Some("9-hpt"))],
         play: garbage::play,
     },
 ];
