@@ -267,19 +267,6 @@ pub struct Firmware {
     pub start: StartAt,
 }
 
-/// How many requests of one kind were answered before they came to the loop of [`crate::vcpu`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EarlyCalls {
-    /// Where nothing may be waited for.
-    pub at_once: u64,
-    /// Not there: deferred to where it may.
-    pub deferred: u64,
-    /// Of the deferred ones, those about memory that had to be brought first.
-    pub absent: u64,
-    /// Of the deferred ones, those that have been answered. The others are under way.
-    pub finished: u64,
-}
-
 /// What one VM owns beside memory and vCPUs. All its vCPUs share it.
 pub trait Platform<I: Isa>: Sized + Send + Sync {
     /// ELF `e_machine` of the kernels that run.

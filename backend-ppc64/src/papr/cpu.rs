@@ -84,11 +84,10 @@ pub fn random<S: Services>(args: &mut Args<'_>, s: &S) -> Status {
 #[cfg(test)]
 mod tests {
     use super::Characteristics;
-    use crate::hash::calls::Counts;
+    use crate::hash::calls::{Counts, EarlyCalls};
     use crate::papr::double::{Calls as _, Double};
     use crate::papr::hcall::Hcall;
     use crate::papr::{MSR_EE, Papr};
-    use hv_core::isa::EarlyCalls;
     use hv_core::vcpu::exit::Next;
 
     fn vm() -> (Papr, Double) {

@@ -34,12 +34,11 @@ use core::array;
 use core::fmt::{self, Write};
 
 use hv_core::heap::list;
-use hv_core::isa::EarlyCalls;
 use hv_core::sync::{AtomicBool, AtomicU32, AtomicU64, Mutex, Ordering};
 use hv_core::vcpu::exit::Next;
 use hv_core::vcpu::services::Services;
 
-use crate::hash::calls::{Counts, TableCall};
+use crate::hash::calls::{Counts, EarlyCalls, TableCall};
 use crate::irq::xics::{FIRST_SOURCE, Xics};
 
 pub use cpu::Characteristics;

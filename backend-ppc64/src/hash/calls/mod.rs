@@ -18,7 +18,7 @@ mod resize;
 use hv_core::addr::Gpa;
 use hv_core::context::Atomic;
 use hv_core::epoch::{Cpu, Domain, WalkGuard};
-use hv_core::isa::{EarlyCalls, Isa};
+use hv_core::isa::Isa;
 use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::Access;
 
@@ -169,6 +169,19 @@ pub enum Called {
     /// Virtual mode only, and no register has been changed: the machine has no frame for this page. It is to be asked
     /// for by a fault without a claim, and the call made again.
     Need(Gpa, Access),
+}
+
+/// How many calls of one kind were answered before they came to hv-core's loop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EarlyCalls {
+    /// In real mode, where nothing may be waited for.
+    pub at_once: u64,
+    /// Not there: deferred to virtual mode, where it may.
+    pub deferred: u64,
+    /// Of the deferred ones, those about memory that had to be brought first.
+    pub absent: u64,
+    /// Of the deferred ones, those that have been answered. The others are under way.
+    pub finished: u64,
 }
 
 /// What became of one call, tried once or twice, for statistics.

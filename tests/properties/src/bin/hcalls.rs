@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use backend_fake::{FakeHpt, FakeMachine};
 use backend_ppc64::hash::HashStage2;
-use backend_ppc64::hash::calls::{Called, Context, Counts, RealMode, TableCall, call};
+use backend_ppc64::hash::calls::{Called, Context, Counts, EarlyCalls, RealMode, TableCall, call};
 use backend_ppc64::hash::entry::Patience;
 use backend_ppc64::hash::place::{Segment, VRMA};
 use backend_ppc64::hash::table::GROUP;
@@ -30,7 +30,7 @@ use clap::Parser;
 use hv_core::addr::{Gfn, GfnRange, Gpa, HvnRange};
 use hv_core::epoch::Cpu;
 use hv_core::host::HugePolicy;
-use hv_core::isa::{EarlyCalls, VmTag};
+use hv_core::isa::VmTag;
 use hv_core::machine::{CpuId, Machine};
 use hv_core::memslot::Slot;
 use hv_core::mmu::zap::rewindow;
