@@ -15,7 +15,7 @@ use crate::guest::lifecycle::{Life, verdict_now};
 use crate::isa::{Isa, Platform};
 use crate::link::Event;
 use crate::log::info;
-use crate::machine::{Interrupts, Machine, Verdict};
+use crate::machine::{Instant, Interrupts, Machine, Verdict};
 use crate::monitor::OwnMemory;
 use crate::page::Store;
 use crate::page::zeroed::{self, Refill};
@@ -158,24 +158,39 @@ impl<I: Isa> Hypervisor<I> {
     /// A physical CPU's main loop.
     pub fn run(&self, cpu: &Cpu) -> ! {
         loop {
-            if self.housekeeping.swap(false, Ordering::AcqRel) {
-                (self.rare.housekeep)(self, cpu);
-            }
-            (self.hooks.drain_log)(&self.console);
+            self.between_turns(cpu);
             match self.sched.next(cpu.id(), self.machine.now()) {
                 Pick::Run(job, until) => turn(self, cpu, job, until),
-                Pick::Sleep(until) => {
-                    // What is zeroed, freed or collapsed now no fault waits for later. A step is short, and then the CPU
-                    // looks for work again.
-                    if (self.rare.tidy)(self, cpu) == Scan::Rest {
-                        let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
-                        self.machine.idle(cpu, until.min(look));
-                    }
-                    self.machine.interrupts(cpu);
-                    (self.rare.poll_console)(self, cpu);
-                }
+                Pick::Sleep(until) => self.rest(cpu, until),
             }
         }
+    }
+
+    /// The main loop of a CPU on which no guest may run: it does what the others do between turns, and when they rest.
+    pub fn keep_house(&self, cpu: &Cpu) -> ! {
+        loop {
+            self.between_turns(cpu);
+            self.rest(cpu, Instant::NEVER);
+        }
+    }
+
+    fn between_turns(&self, cpu: &Cpu) {
+        if self.housekeeping.swap(false, Ordering::AcqRel) {
+            (self.rare.housekeep)(self, cpu);
+        }
+        (self.hooks.drain_log)(&self.console);
+    }
+
+    /// Nothing is to be run until then.
+    fn rest(&self, cpu: &Cpu, until: Instant) {
+        // What is zeroed, freed or collapsed now no fault waits for later. A step is short, and then the CPU looks for work
+        // again.
+        if (self.rare.tidy)(self, cpu) == Scan::Rest {
+            let look = self.machine.now().after(self.machine.ticks_per_second() / LOOKS_PER_SECOND);
+            self.machine.idle(cpu, until.min(look));
+        }
+        self.machine.interrupts(cpu);
+        (self.rare.poll_console)(self, cpu);
     }
 
     /// Takes this CPU's physical interrupts.

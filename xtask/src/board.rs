@@ -150,6 +150,10 @@ pub struct Machine {
     pub bochs: Option<String>,
     /// Most physical CPUs, if fewer than the board's.
     pub max_cpus: Option<u16>,
+    /// True if Trivet runs no guests on the first of several CPUs there: with guests, the machine has one more than a run
+    /// asks for.
+    #[serde(default)]
+    pub house_cpu: bool,
     /// Most machine memory.
     pub max_memory: Option<Size>,
     /// Seconds until a guest's shell must be there, if not the board's.

@@ -148,6 +148,18 @@ impl X86Machine {
         self.is_tcg
     }
 
+    /// True if no guest must run on the boot CPU, because there are others and QEMU translates.
+    ///
+    /// QEMU has one bit for the chip set's line IGNNE# among its first CPU's flags (`hflags2`), of which others say whether
+    /// that CPU is under nested paging and whether GIF is set. Whatever CPU loads its x87 state, by FXRSTOR as Trivet does or by
+    /// XRSTOR as guests do, clears that bit, without a lock and not atomically. A VMRUN or #VMEXIT of the first CPU at that
+    /// moment is half undone: the host reads its tables through the guest's, or the guest has all the machine's memory for
+    /// its own (QEMU 7.2 and 10.0, `target/i386/tcg/fpu_helper.c`, `cpu_set_fpus`).
+    #[must_use]
+    pub fn boot_cpu_keeps_house(&self) -> bool {
+        self.is_tcg && self.cpus.len() > 1
+    }
+
     /// The tag under which the calling CPU caches for the vCPU that holds `held`, and what to flush before it is used.
     #[inline]
     pub fn hold_tag(&self, cpu: &Cpu, held: &mut Option<Held>) -> (Held, Flush) {

@@ -123,7 +123,7 @@ extern "C" fn trivet_boot(magic: u32, information: u32) -> ! {
         cpus: inventory.cpus.len(),
     };
     let (hypervisor, cpu) = guests::start::<Pc>(machine, &HYPERVISOR, bundle, &found);
-    pc_loop::run(hypervisor, &cpu)
+    if machine.boot_cpu_keeps_house() { pc_loop::keep_house(hypervisor, &cpu) } else { pc_loop::run(hypervisor, &cpu) }
 }
 
 /// Takes the machine over. Not inlined: what it puts together and moves into place is large, and must not stay on

@@ -102,8 +102,7 @@ const DEMOS: [Demo; 6] = [
         name: "garbage",
         about: "a guest that writes garbage to all it has, beside an honest one",
         is_for: every,
-        // On pc the machine has been seen to end by a triple fault (boards/pc/README.md).
-        usual: &[("virt", None), ("powernv", Some("9-hpt"))],
+        usual: &[("virt", None), ("pc", None), ("powernv", Some("9-hpt"))],
         play: garbage::play,
     },
 ];

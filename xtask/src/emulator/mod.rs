@@ -25,6 +25,7 @@ pub use exit::Exit;
 use exit::LastLine;
 
 /// What is run.
+#[derive(Clone, Copy)]
 pub struct Launch<'a> {
     /// The board.
     pub board: &'a Board,
@@ -32,7 +33,7 @@ pub struct Launch<'a> {
     pub machine: &'a Machine,
     /// QEMU's arguments before the machine's. Bochs has none: its clock always counts instructions.
     pub args: &'a [String],
-    /// Physical CPUs.
+    /// Physical CPUs on which guests run.
     pub cpus: u16,
     /// Machine memory.
     pub memory: Size,
@@ -40,6 +41,14 @@ pub struct Launch<'a> {
     pub image: &'a Path,
     /// The bundle, if the image takes one.
     pub bundle: Option<&'a Path>,
+}
+
+impl Launch<'_> {
+    /// The machine's CPUs: one more where the first of several runs no guests.
+    fn machine_cpus(&self) -> u16 {
+        let keeps_house = self.machine.house_cpu && self.cpus > 1 && self.bundle.is_some();
+        self.cpus + u16::from(keeps_house)
+    }
 }
 
 /// Where the console's bytes go to.
@@ -86,7 +95,8 @@ pub enum Happened {
 impl Emulator {
     /// Starts it with Trivet, in the form that the board boots.
     pub fn start(launch: &Launch<'_>) -> Result<Self> {
-        Self::boot(launch, &launch.board.image.form.file(launch.image))
+        let launch = Launch { cpus: launch.machine_cpus(), ..*launch };
+        Self::boot(&launch, &launch.board.image.form.file(launch.image))
     }
 
     /// Starts it with another kernel, as it is.

@@ -14,3 +14,8 @@ use hv_core::hypervisor::Hypervisor;
 pub fn run(hypervisor: &Hypervisor<X86>, cpu: &Cpu) -> ! {
     hypervisor.run(cpu)
 }
+
+/// That of one on which no guest may run.
+pub fn keep_house(hypervisor: &Hypervisor<X86>, cpu: &Cpu) -> ! {
+    hypervisor.keep_house(cpu)
+}
