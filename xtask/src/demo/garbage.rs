@@ -96,6 +96,8 @@ fn watch(talk: &mut Talk<'_>, story: &Story) -> Result<Found> {
         if over && found.beside == 0 {
             // It came to its end while the honest guest was still booting: once more, beside what was to be seen.
             monitor(talk, "start hostile")?;
+            // That was the answer to having asked.
+            while !runs(talk)? && Instant::now() < deadline {}
             continue;
         }
         if over {

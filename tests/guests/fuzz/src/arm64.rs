@@ -3,15 +3,14 @@
 //! system registers of any encoding read, and those of the interrupt controller, the timers and the performance counters
 //! written.
 //!
-//! vCPU 1 also switches itself off now and then, and vCPU 0 on again. In the end vCPU 1 runs from a place where there is
-//! nothing.
+//! In the end vCPU 1 runs from a place where there is nothing.
 
 mod draw;
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::machine::{Call, Tree, call, fail, now, power_off, say, store};
+use crate::machine::{Call, Tree, call, fail, now, store};
 use crate::random::Random;
 
 core::arch::global_asm!(include_str!("arm64/entry.S"), include_str!("../../arm64/second.S"), options(raw));
@@ -43,84 +42,32 @@ const CPU_OFF: u64 = 0x8400_0002;
 const ENDS: u32 = 1 << 1 | 1 << 2 | 1 << 8 | 1 << 9 | 1 << 0xc | 1 << 0xe | 1 << 0x12;
 
 /// What both vCPUs know.
-struct Target {
+pub struct Target {
     distributor: u64,
     redistributors: u64,
     uart: u64,
     memory: u64,
 }
 
-/// For vCPU 1, set before it starts.
-static SEED: AtomicU64 = AtomicU64::new(0);
-static TREE: AtomicU64 = AtomicU64::new(0);
-/// vCPU 0 has enough.
-static OVER: AtomicU64 = AtomicU64::new(0);
 /// An instruction that was drawn, and a return behind it, for each vCPU.
 static mut DRAWN: [[u32; 2]; 2] = [[0, RET]; 2];
 const RET: u32 = 0xd65f_03c0;
 
-#[unsafe(no_mangle)]
-extern "C" fn guest_main(tree: *const u8) -> ! {
-    // SAFETY: the first argument.
-    let told = unsafe { Tree::new(tree) };
-    let (seed, rounds) = (told.told_number("seed").unwrap_or(1), told.told_number("rounds").unwrap_or(1000));
-    let target = Target::new(&told);
-    SEED.store(seed ^ 0x5eed_5eed_5eed_5eed, Ordering::Relaxed);
-    TREE.store(tree.expose_provenance() as u64, Ordering::Relaxed);
-    say(format_args!("FUZZ begins"));
-    told.start_second(&raw const second_start);
-    let mut random = Random::new(seed);
-    install_vectors();
-    for _ in 0..rounds {
-        target.step(&mut random, 0);
-        // It may have switched itself off.
-        if random.one_in(64) {
-            start_second((&raw const second_start).expose_provenance() as u64);
-        }
-    }
-    OVER.store(1, Ordering::Release);
-    while start_second((&raw const second_start).expose_provenance() as u64) != 0 {}
-    // The last thing that vCPU 1 does is to switch itself off, once more.
-    let until = now() + told.ticks_per_second() / 50;
-    let nothing = target.memory / 2 + random.below(target.memory / 2);
-    while now() < until && start_second(nothing) != 0 {}
-    while now() < until {}
-    target.quiet_console();
-    // SAFETY: words that only the vectors write.
-    let skipped: u64 = unsafe { refused.iter().map(|count| count.load(Ordering::Relaxed)).sum() };
-    say(format_args!("\nFUZZ seed {seed} rounds {rounds} refused {skipped}"));
-    power_off()
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn second_main() -> ! {
-    // SAFETY: what vCPU 0 was given.
-    let told = unsafe { Tree::new(core::ptr::with_exposed_provenance(TREE.load(Ordering::Relaxed) as usize)) };
-    let target = Target::new(&told);
-    install_vectors();
-    let mut random = Random::new(SEED.load(Ordering::Relaxed));
-    while OVER.load(Ordering::Acquire) == 0 && !random.one_in(4096) {
-        target.step(&mut random, 1);
-    }
-    // The next life goes on from here.
-    SEED.store(random.next(), Ordering::Relaxed);
+/// vCPU 1 switches itself off.
+pub fn stop() -> ! {
     loop {
         call(CPU_OFF, [0; 3]);
     }
 }
 
 /// Has vCPU 1 begin there; what PSCI says.
-fn start_second(entry: u64) -> i64 {
+fn start_at(entry: u64) -> i64 {
     call(CPU_ON, [1, entry, 0])
 }
 
-fn install_vectors() {
-    // SAFETY: code that stays where it is.
-    unsafe { asm!("msr vbar_el1, {0}", "isb", in(reg) &raw const vectors, options(nostack)) };
-}
-
 impl Target {
-    fn new(tree: &Tree) -> Self {
+    /// What the tree says.
+    pub fn new(tree: &Tree) -> Self {
         let [distributor, redistributors] = tree.device("arm,gic-v3");
         let [uart, _] = tree.device("arm,pl011");
         let memory = tree.memory();
@@ -130,8 +77,38 @@ impl Target {
         Self { distributor, redistributors, uart, memory }
     }
 
+    /// Before vCPU 0's first step.
+    pub fn begin(&self, told: &Tree) {
+        told.start_second(&raw const second_start);
+        self.ready();
+    }
+
+    /// Before a vCPU's first step.
+    pub fn ready(&self) {
+        // SAFETY: code that stays where it is.
+        unsafe { asm!("msr vbar_el1, {0}", "isb", in(reg) &raw const vectors, options(nostack)) };
+    }
+
+    /// Begins another life of vCPU 1; what PSCI says.
+    pub fn start_second(&self) -> i64 {
+        start_at((&raw const second_start).expose_provenance() as u64)
+    }
+
+    /// After vCPU 0's last step. How many accesses were refused.
+    pub fn end(&self, told: &Tree, random: &mut Random) -> u64 {
+        while self.start_second() != 0 {}
+        // The last thing that vCPU 1 does is to switch itself off, once more.
+        let until = now() + told.ticks_per_second() / 50;
+        let nothing = self.memory / 2 + random.below(self.memory / 2);
+        while now() < until && start_at(nothing) != 0 {}
+        while now() < until {}
+        self.quiet_console();
+        // SAFETY: words that only the vectors write.
+        unsafe { refused.iter().map(|count| count.load(Ordering::Relaxed)).sum() }
+    }
+
     /// One thing of many.
-    fn step(&self, random: &mut Random, vcpu: usize) {
+    pub fn step(&self, random: &mut Random, vcpu: usize) {
         match random.below(16) {
             0..8 => {
                 let address = self.address(random);

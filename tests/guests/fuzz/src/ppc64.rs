@@ -3,14 +3,13 @@
 //! those that end the VM or put the caller to sleep; firmware calls with any arguments; loads and stores with translation
 //! off, beyond memory too. On a radix tree calls on the table are garbage as a whole.
 //!
-//! vCPU 1 also stops itself now and then, and vCPU 0 starts it again. Nothing that is drawn changes the program's own memory or
-//! the entries by which it runs.
+//! Nothing that is drawn changes the program's own memory or the entries by which it runs.
 
 mod draw;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::machine::{Call, Tree, must, power_off, say};
+use crate::machine::{Call, Tree, must};
 use crate::random::Random;
 
 core::arch::global_asm!(include_str!("ppc64/entry.S"), include_str!("../../ppc64/second.S"), options(raw));
@@ -41,87 +40,90 @@ const RTAS: u64 = Call::Rtas as u64;
 const VALID: u64 = 1 << 27;
 const KEYS: u64 = 0xc00;
 
-/// For vCPU 1.
-static SEED: AtomicU64 = AtomicU64::new(0);
-/// Bytes of memory; groups of the table, 0 if it is a tree.
-static MEMORY: AtomicU64 = AtomicU64::new(0);
-static GROUPS: AtomicU64 = AtomicU64::new(0);
-/// vCPU 0 has enough.
-static OVER: AtomicU64 = AtomicU64::new(0);
 /// Calls that were refused.
 static CALLS_REFUSED: AtomicU64 = AtomicU64::new(0);
 /// A firmware call of each vCPU.
 static mut BLOCKS: [[u32; 64]; 2] = [[0; 64]; 2];
 
-#[unsafe(no_mangle)]
-extern "C" fn guest_main(tree: *const u8) -> ! {
-    // SAFETY: the first argument.
-    let told = unsafe { Tree::new(tree) };
-    let (seed, rounds) = (told.told_number("seed").unwrap_or(1), told.told_number("rounds").unwrap_or(1000));
-    SEED.store(seed ^ 0x5eed_5eed_5eed_5eed, Ordering::Relaxed);
-    MEMORY.store(told.memory(), Ordering::Relaxed);
-    GROUPS.store(told.table_bytes() >> 7, Ordering::Relaxed);
-    say(format_args!("FUZZ begins"));
-    install_vectors();
-    // Interrupts are little-endian, as the vectors are.
-    must(Call::SetMode, [1, 4, 0, 0]);
-    set_segments();
-    start_second();
-    let mut random = Random::new(seed);
-    for _ in 0..rounds {
-        step(&mut random, 0);
-        if random.one_in(64) {
-            start_second();
-        }
-    }
-    OVER.store(1, Ordering::Release);
-    // SAFETY: a word that only the vectors write.
-    let skipped = unsafe { core::ptr::with_exposed_provenance::<u64>(REFUSED).read_volatile() };
-    let refused = skipped + CALLS_REFUSED.load(Ordering::Relaxed);
-    say(format_args!("\nFUZZ seed {seed} rounds {rounds} refused {refused}"));
-    power_off()
+/// What both vCPUs know: bytes of memory; groups of the table, 0 if it is a tree.
+pub struct Target {
+    memory: u64,
+    groups: u64,
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn second_main() -> ! {
-    set_segments();
-    let mut random = Random::new(SEED.load(Ordering::Relaxed));
-    while OVER.load(Ordering::Acquire) == 0 && !random.one_in(4096) {
-        step(&mut random, 1);
-    }
-    // The next life goes on from here.
-    SEED.store(random.next(), Ordering::Relaxed);
+/// vCPU 1 stops itself.
+pub fn stop() -> ! {
     loop {
         firmware(1, &[STOP_SELF, 0, 1]);
     }
 }
 
-/// One thing of many.
-fn step(random: &mut Random, vcpu: usize) {
-    let (memory, groups) = (MEMORY.load(Ordering::Relaxed), GROUPS.load(Ordering::Relaxed));
-    match random.below(16) {
-        0..9 => call(draw::call(random, groups.max(draw::FEWEST), memory)),
-        9..13 if groups != 0 => {
-            let address = (1 + random.below(4)) << 28 | random.below(draw::PAGES) << 12 | random.below(0x1000) & !7;
-            let (value, access) = (random.value(), pick(random));
-            // SAFETY: no entry that has been put reaches this program's own memory; an exception skips the access.
-            unsafe { translated(address, value, access) };
+impl Target {
+    /// What the tree says.
+    pub fn new(tree: &Tree) -> Self {
+        Self { memory: tree.memory(), groups: tree.table_bytes() >> 7 }
+    }
+
+    /// Before vCPU 0's first step.
+    pub fn begin(&self, _: &Tree) {
+        install_vectors();
+        // Interrupts are little-endian, as the vectors are.
+        must(Call::SetMode, [1, 4, 0, 0]);
+        self.ready();
+        self.start_second();
+    }
+
+    /// Before a vCPU's first step.
+    pub fn ready(&self) {
+        if self.groups == 0 {
+            return;
         }
-        9..14 => {
-            let address = draw::untranslated(random, memory);
-            // SAFETY: outside of this program's memory; an exception skips the access.
-            unsafe {
-                core::arch::asm!("stw {0}, 0({1})", in(reg) random.next(), in(reg_nonzero) address, options(nostack))
-            };
-        }
-        14 if random.one_in(16) => {
-            // Segments with and without keys.
-            let n = random.below(4);
-            let vsid = draw::SEGMENTS[n as usize] << 12 | random.below(4) * (KEYS / 3);
+        for (n, vsid) in (1..).zip(draw::SEGMENTS) {
             // SAFETY: this program does not go by segments.
-            unsafe { set_segment(vsid, (1 + n) << 28 | VALID | (1 + n)) };
+            unsafe { set_segment(vsid << 12, n << 28 | VALID | n) };
         }
-        _ => firmware(vcpu, &draw::firmware(random, memory)),
+    }
+
+    /// Begins another life of vCPU 1, if it has stopped.
+    pub fn start_second(&self) {
+        let entry = (&raw const second_start).expose_provenance() as u32;
+        firmware(0, &[START_CPU, 3, 1, 1, entry, 0]);
+    }
+
+    /// After vCPU 0's last step. How many accesses and calls were refused.
+    pub fn end(&self, _: &Tree, _: &mut Random) -> u64 {
+        // SAFETY: a word that only the vectors write.
+        let skipped = unsafe { core::ptr::with_exposed_provenance::<u64>(REFUSED).read_volatile() };
+        skipped + CALLS_REFUSED.load(Ordering::Relaxed)
+    }
+
+    /// One thing of many.
+    pub fn step(&self, random: &mut Random, vcpu: usize) {
+        let Self { memory, groups } = *self;
+        match random.below(16) {
+            0..9 => call(draw::call(random, groups.max(draw::FEWEST), memory)),
+            9..13 if groups != 0 => {
+                let address = (1 + random.below(4)) << 28 | random.below(draw::PAGES) << 12 | random.below(0x1000) & !7;
+                let (value, access) = (random.value(), pick(random));
+                // SAFETY: no entry that has been put reaches this program's own memory; an exception skips the access.
+                unsafe { translated(address, value, access) };
+            }
+            9..14 => {
+                let address = draw::untranslated(random, memory);
+                // SAFETY: outside of this program's memory; an exception skips the access.
+                unsafe {
+                    core::arch::asm!("stw {0}, 0({1})", in(reg) random.next(), in(reg_nonzero) address, options(nostack))
+                };
+            }
+            14 if random.one_in(16) => {
+                // Segments with and without keys.
+                let n = random.below(4);
+                let vsid = draw::SEGMENTS[n as usize] << 12 | random.below(4) * (KEYS / 3);
+                // SAFETY: this program does not go by segments.
+                unsafe { set_segment(vsid, (1 + n) << 28 | VALID | (1 + n)) };
+            }
+            _ => firmware(vcpu, &draw::firmware(random, memory)),
+        }
     }
 }
 
@@ -147,12 +149,6 @@ fn firmware(vcpu: usize, cells: &[u32]) {
     call([RTAS, at, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Begins another life of vCPU 1, if it has stopped.
-fn start_second() {
-    let entry = (&raw const second_start).expose_provenance() as u32;
-    firmware(0, &[START_CPU, 3, 1, 1, entry, 0]);
-}
-
 fn install_vectors() {
     let bytes = (&raw const vector_end).addr() - (&raw const vector).addr();
     for at in VECTORS.step_by(VECTOR) {
@@ -162,16 +158,6 @@ fn install_vectors() {
             core::ptr::copy_nonoverlapping(&raw const vector, to, bytes);
             publish(to, bytes as u64);
         }
-    }
-}
-
-fn set_segments() {
-    if GROUPS.load(Ordering::Relaxed) == 0 {
-        return;
-    }
-    for (n, vsid) in (1..).zip(draw::SEGMENTS) {
-        // SAFETY: this program does not go by segments.
-        unsafe { set_segment(vsid << 12, n << 28 | VALID | n) };
     }
 }
 

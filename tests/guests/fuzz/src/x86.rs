@@ -11,7 +11,8 @@ mod draw;
 use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::machine::{APIC_BASE, ICR, Tree, X2APIC, output, power_off, say};
+pub use crate::machine::sleep as stop;
+use crate::machine::{APIC_BASE, ICR, Tree, X2APIC, output};
 use crate::random::Random;
 
 core::arch::global_asm!(include_str!("x86/entry.S"), include_str!("../../x86/second.S"), options(raw));
@@ -50,107 +51,100 @@ const UART: u16 = 0x3f8;
 const LEAF: u64 = 1 << 7 | 0b11;
 const ENTRIES: u64 = 512;
 
-/// For vCPU 1.
-static SEED: AtomicU64 = AtomicU64::new(0);
-static MEMORY: AtomicU64 = AtomicU64::new(0);
-/// vCPU 0 has enough.
-static OVER: AtomicU64 = AtomicU64::new(0);
 /// What string instructions may write over, for each vCPU.
 static mut SCRATCH: [[u8; 256]; 2] = [[0; 256]; 2];
 /// The interrupt descriptor table.
 static mut GATES: [[u64; 2]; 32] = [[0; 2]; 32];
 
-#[unsafe(no_mangle)]
-extern "C" fn guest_main(tree: *const u8) -> ! {
-    // SAFETY: the first argument.
-    let told = unsafe { Tree::new(tree) };
-    let (seed, rounds) = (told.told_number("seed").unwrap_or(1), told.told_number("rounds").unwrap_or(1000));
-    SEED.store(seed ^ 0x5eed_5eed_5eed_5eed, Ordering::Relaxed);
-    MEMORY.store(told.memory(), Ordering::Relaxed);
-    say(format_args!("FUZZ begins"));
-    reach_everything();
-    make_gates();
-    load_gates();
-    start_second();
-    let mut random = Random::new(seed);
-    for _ in 0..rounds {
-        step(&mut random, 0);
-        if random.one_in(64) {
-            start_second();
+/// What both vCPUs know: bytes of memory.
+pub struct Target {
+    memory: u64,
+}
+
+impl Target {
+    /// What the tree says.
+    pub fn new(tree: &Tree) -> Self {
+        Self { memory: tree.memory() }
+    }
+
+    /// Before vCPU 0's first step.
+    pub fn begin(&self, _: &Tree) {
+        reach_everything();
+        make_gates();
+        self.ready();
+        self.start_second();
+    }
+
+    /// Before a vCPU's first step.
+    pub fn ready(&self) {
+        let base = (&raw const GATES).expose_provenance() as u64;
+        let register = [base << 16 | (size_of::<[[u64; 2]; 32]>() as u64 - 1), base >> 48];
+        // SAFETY: the table is filled; ten bytes are read.
+        unsafe { asm!("lidt [{0}]", in(reg) &raw const register, options(readonly, nostack)) };
+    }
+
+    /// Begins another life of vCPU 1.
+    pub fn start_second(&self) {
+        let entry = (&raw const second_start).expose_provenance() as u64;
+        // From whatever it was: off, as memory, by registers.
+        for mode in [0, 1 << 11, X2APIC] {
+            write_msr(APIC_BASE, BOOT_BASE | mode);
         }
+        write_msr(ICR, INIT);
+        write_msr(ICR, START | entry >> 12);
     }
-    OVER.store(1, Ordering::Release);
-    start_second();
-    quiet_console();
-    // SAFETY: a word that only the vectors write.
-    let skipped = unsafe { refused.load(Ordering::Relaxed) };
-    say(format_args!("\nFUZZ seed {seed} rounds {rounds} refused {skipped}"));
-    power_off()
-}
 
-#[unsafe(no_mangle)]
-extern "C" fn second_main() -> ! {
-    load_gates();
-    let mut random = Random::new(SEED.load(Ordering::Relaxed));
-    while OVER.load(Ordering::Acquire) == 0 {
-        step(&mut random, 1);
-        // INIT may come at any time: the next life goes on from here.
-        SEED.store(random.next(), Ordering::Relaxed);
+    /// After vCPU 0's last step. How many accesses were refused.
+    pub fn end(&self, _: &Tree, _: &mut Random) -> u64 {
+        self.start_second();
+        // The console as it was before.
+        for (register, value) in [(3, 3), (1, 0), (2, 7), (4, 0)] {
+            output(UART + register, value);
+        }
+        // SAFETY: a word that only the vectors write.
+        unsafe { refused.load(Ordering::Relaxed) }
     }
-    crate::machine::sleep()
-}
 
-/// One thing of many.
-fn step(random: &mut Random, vcpu: usize) {
-    let memory = MEMORY.load(Ordering::Relaxed);
-    // SAFETY: in all of these the instruction reaches no memory of this program's but the vCPU's scratch, and changes no
-    // register that the program needs; an exception returns here.
-    let call = |value, address, third, fourth, what| unsafe { one(value, address, third, fourth, what) };
-    match random.below(16) {
-        0..6 => {
-            let (address, value) = (draw::address(random, memory), random.value());
-            if draw::is_command(address) {
-                call(draw::harmless(value), address, 0, 1, pick(random, &raw const plain, &raw const plain_end));
-            } else {
-                let what = pick(random, &raw const accesses, &raw const accesses_end);
-                call(value, address, random.value(), random.below(4), what);
+    /// One thing of many.
+    pub fn step(&self, random: &mut Random, vcpu: usize) {
+        // SAFETY: in all of these the instruction reaches no memory of this program's but the vCPU's scratch, and changes no
+        // register that the program needs; an exception returns here.
+        let call = |value, address, third, fourth, what| unsafe { one(value, address, third, fourth, what) };
+        match random.below(16) {
+            0..6 => {
+                let (address, value) = (draw::address(random, self.memory), random.value());
+                if draw::is_command(address) {
+                    call(draw::harmless(value), address, 0, 1, pick(random, &raw const plain, &raw const plain_end));
+                } else {
+                    let what = pick(random, &raw const accesses, &raw const accesses_end);
+                    call(value, address, random.value(), random.below(4), what);
+                }
+            }
+            6 | 7 => {
+                let what = pick(random, &raw const privileged, &raw const privileged_end);
+                call(draw::leaf(random), scratch(vcpu), random.value(), draw::msr(random), what);
+            }
+            8 | 9 => {
+                let what = pick(random, &raw const inputs, &raw const inputs_end);
+                call(random.value(), scratch(vcpu), draw::port(random), random.below(5), what);
+            }
+            10 | 11 => {
+                let what = pick(random, &raw const outputs, &raw const outputs_end);
+                call(random.value(), scratch(vcpu), draw::port_to_write(random), random.below(5), what);
+            }
+            12..15 => {
+                let msr = draw::msr_to_write(random);
+                write_msr(msr, draw::value_of(random, msr));
+            }
+            _ => {
+                write_msr(ICR, draw::message(random));
+                if random.one_in(4) {
+                    write_msr(APIC_BASE, draw::base(random));
+                }
+                call(0, draw::nowhere(random), 0, 0, &raw const go_there);
             }
         }
-        6 | 7 => {
-            let what = pick(random, &raw const privileged, &raw const privileged_end);
-            call(draw::leaf(random), scratch(vcpu), random.value(), draw::msr(random), what);
-        }
-        8 | 9 => {
-            let what = pick(random, &raw const inputs, &raw const inputs_end);
-            call(random.value(), scratch(vcpu), draw::port(random), random.below(5), what);
-        }
-        10 | 11 => {
-            let what = pick(random, &raw const outputs, &raw const outputs_end);
-            call(random.value(), scratch(vcpu), draw::port_to_write(random), random.below(5), what);
-        }
-        12..15 => {
-            let msr = draw::msr_to_write(random);
-            write_msr(msr, draw::value_of(random, msr));
-        }
-        _ => {
-            write_msr(ICR, draw::message(random));
-            if random.one_in(4) {
-                write_msr(APIC_BASE, draw::base(random));
-            }
-            call(0, draw::nowhere(random), 0, 0, &raw const go_there);
-        }
     }
-}
-
-/// Begins another life of vCPU 1.
-fn start_second() {
-    let entry = (&raw const second_start).expose_provenance() as u64;
-    // From whatever it was: off, as memory, by registers.
-    for mode in [0, 1 << 11, X2APIC] {
-        write_msr(APIC_BASE, BOOT_BASE | mode);
-    }
-    write_msr(ICR, INIT);
-    write_msr(ICR, START | entry >> 12);
 }
 
 fn write_msr(msr: u32, value: u64) {
@@ -182,13 +176,6 @@ fn make_gates() {
     }
 }
 
-fn load_gates() {
-    let base = (&raw const GATES).expose_provenance() as u64;
-    let register = [base << 16 | (size_of::<[[u64; 2]; 32]>() as u64 - 1), base >> 48];
-    // SAFETY: the table is filled; ten bytes are read.
-    unsafe { asm!("lidt [{0}]", in(reg) &raw const register, options(readonly, nostack)) };
-}
-
 fn scratch(vcpu: usize) -> u64 {
     // In the middle, for strings go either way.
     (&raw const SCRATCH).expose_provenance() as u64 + vcpu as u64 * 256 + 128
@@ -198,11 +185,4 @@ fn scratch(vcpu: usize) -> u64 {
 fn pick(random: &mut Random, begin: *const u8, end: *const u8) -> *const u8 {
     let count = (end.addr() - begin.addr()) as u64 / 16;
     begin.wrapping_add(16 * random.below(count) as usize)
-}
-
-/// The console as it was before.
-fn quiet_console() {
-    for (register, value) in [(3, 3), (1, 0), (2, 7), (4, 0)] {
-        output(UART + register, value);
-    }
 }
