@@ -40,6 +40,9 @@ const PERMISSIONS: [u8; 8] = {
 /// A table's address as we write it: tables are whole pages.
 const TABLE: u64 = 0x0fff_ffff_ffff_f000;
 
+/// Index bits of every table but the root: a page of entries.
+const BELOW_ROOT: u8 = 9;
+
 const BUSY: u64 = SOFTWARE | 1;
 const SPLITTING: u64 = SOFTWARE | 2;
 const FROZEN: u64 = SOFTWARE | 3;
@@ -80,18 +83,18 @@ impl PartitionScoped {
 
     #[inline(always)]
     fn decode_table(v: u64, level: u8) -> Option<Pte> {
-        // Every table that we make has the size its level prescribes. One comparison: every walk asks at every level.
-        let bits = *Self::BITS.get(usize::from(level.checked_sub(1)?))?;
-        if v & !TABLE != VALID | u64::from(bits) {
+        // Every table that we make has the size its level prescribes, and all but the root are of one size. One comparison with
+        // one constant: every walk asks at every level, and is unrolled only while a level is little.
+        if level == 0 || v & !TABLE != VALID | u64::from(BELOW_ROOT) {
             return None;
         }
-        let table = TableRef::new(Pfn((v & TABLE) >> PAGE_SHIFT), TableRef::order_of(bits)?);
+        let (table, bits) = (TableRef::new(Pfn((v & TABLE) >> PAGE_SHIFT), Order::PAGE), BELOW_ROOT);
         Some(Pte::Table { table, bits })
     }
 }
 
 impl RadixFormat for PartitionScoped {
-    const BITS: &'static [u8] = &[9, 9, 9, 13];
+    const BITS: &'static [u8] = &[BELOW_ROOT, BELOW_ROOT, BELOW_ROOT, 13];
 
     #[inline(always)]
     fn decode(raw: u64, level: u8) -> Pte {
