@@ -1,7 +1,7 @@
 //! An L2's fault: L1's own tree first, then the table that is derived from it.
 
 use hv_core::addr::Gpa;
-use hv_core::epoch::Cpu;
+use hv_core::epoch::{Cpu, WalkGuard};
 use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
 use hv_core::mmu::derived::{Refused, Wish};
@@ -12,7 +12,7 @@ use hv_core::vcpu::services::MemError;
 
 use super::children::{Nest, Partitions};
 use super::counts::Event;
-use super::walk::{Found, Missed, Near, Read, Step, Table, needed, walk};
+use super::walk::{Found, Known, Missed, Near, Read, Step, needed, walk};
 use crate::vcpu::exits::{NO_TRANSLATION, PROTECTION, SET_RC, UNSUPPORTED};
 
 /// What an L2's fault came to.
@@ -36,6 +36,9 @@ pub struct Tables<'a> {
     pub near: &'a mut Near,
 }
 
+/// After so many answers it is asked whether derived tables are as large as they may be.
+const ANSWERS: u64 = 64;
+
 impl<F: Stage2Format> Nest<F> {
     /// Answers an L2's fault: its access to its own address `at`. The caller holds no guard.
     pub fn fault<M: Partitions>(
@@ -49,9 +52,12 @@ impl<F: Stage2Format> Nest<F> {
     ) -> Answer {
         self.counts().add(Event::Fault);
         // Before anything of L1's is read (R5).
+        let guard = m.epoch().enter(cpu);
         let seq = self.derived.sample();
         let near = tables.near.table(held, seq.mark(), at);
-        let found = match near.and_then(|table| known(cpu, m, parent, table, at)) {
+        let found = near.and_then(|near| known(m, &guard, parent, near, at));
+        drop(guard);
+        let found = match found {
             Some(found) => found,
             None => match walk(tables.read, self.tree(held), at) {
                 Ok((found, table)) => {
@@ -80,10 +86,11 @@ impl<F: Stage2Format> Nest<F> {
             prot: found.prot.difference(unmarked),
             need,
         };
-        let resolved = self.derived.resolve(m, &m.epoch().enter(cpu), parent, seq, wish);
-        match resolved.and_then(|resolved| self.derived.publish(cpu, m, parent, resolved)) {
+        match self.derived.answer(cpu, m, parent, seq, wish) {
             Ok(_) => {
-                self.counts().add(Event::Answer);
+                if self.counts().add(Event::Answer).is_multiple_of(ANSWERS) {
+                    self.trim(cpu, m, false);
+                }
                 Answer::Enter
             }
             Err(Refused::Parent) => Answer::Parent(found.from, access),
@@ -99,18 +106,26 @@ impl<F: Stage2Format> Nest<F> {
 
 /// L1's page by an entry of a table that is known: if L1's second stage has that table's page, and the entry is a page's. What
 /// else it is, a walk finds out.
-fn known<F: Stage2Format, M: Machine>(cpu: &Cpu, m: &M, parent: &Radix<F>, table: Table, at: Gpa) -> Option<Found> {
-    let slot = table.slot(at);
+fn known<F: Stage2Format, M: Machine>(
+    m: &M,
+    walk: &WalkGuard<'_>,
+    parent: &Radix<F>,
+    near: &mut Known,
+    at: Gpa,
+) -> Option<Found> {
+    let slot = near.table.slot(at);
+    let frame = match near.frame {
+        Some(frame) => frame,
+        None => {
+            let seen = parent.entry(m, walk, slot.page().0)?;
+            let Pte::Leaf(leaf) = seen.pte else { return None };
+            let frame = leaf.pfn.checked_add(slot.page().since(slot.page().align_down(seen.order))?)?;
+            *near.frame.insert(frame)
+        }
+    };
     let mut word = [0; 8];
-    {
-        // What frees the frame removes this entry before, and waits for the walk that has found it.
-        let walk = m.epoch().enter(cpu);
-        let seen = parent.walk(m, &walk, slot.page().0)?;
-        let Pte::Leaf(leaf) = seen.pte else { return None };
-        let frame = leaf.pfn.checked_add(slot.page().since(slot.page().align_down(seen.order))?)?;
-        m.read(frame, slot.offset(), &mut word);
-    }
-    match table.step(at, u64::from_be_bytes(word)) {
+    m.read(frame, slot.offset(), &mut word);
+    match near.table.step(at, u64::from_be_bytes(word)) {
         Ok(Step::Page(found)) => Some(found),
         Ok(Step::Down(_)) | Err(_) => None,
     }

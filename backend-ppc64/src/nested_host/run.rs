@@ -118,10 +118,7 @@ fn inside(
     let read = |at, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into);
     let tables = Tables { read: &read, near: &mut seat.near };
     match nest.fault(run.cpu, run.m, parent, tables, held, (Gpa(at & ASDR_GPA), access)) {
-        Answer::Enter => {
-            nest.trim(run.cpu, run.m, false);
-            None
-        }
+        Answer::Enter => None,
         Answer::Parent(gpa, access) => {
             seat.faulted = vector.cast_unsigned();
             Some(Left::Fault { gpa, access, claim: None })

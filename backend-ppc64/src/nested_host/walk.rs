@@ -1,6 +1,6 @@
 //! L1's own tables, in its memory: the partition table, and the tree of one L2 (Power ISA v3.0B, Book III 5.7.6 and 5.7.10).
 
-use hv_core::addr::{Gpa, Order, PAGE_SHIFT};
+use hv_core::addr::{Gpa, Order, PAGE_SHIFT, Pfn};
 use hv_core::isa::VmTag;
 use hv_core::radix::format::{Prot, Rc};
 use hv_core::vcpu::exit::Access;
@@ -159,20 +159,32 @@ pub enum Step {
 
 /// The table where a vCPU's last walk ended, so that the next one may begin there. As a processor's walk caches are, it is
 /// good as long as L1 has not said that its tables have changed: as long as the sequence of the derived tables is the same.
+/// So is the frame that L1's second stage has for it, for whoever asks for the sequence inside of the guard in which the frame
+/// is read: what takes a frame away from a second stage raises the sequence, and then waits for such guards.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Near(Option<(VmTag, u64, u64, Table)>);
+pub struct Near(Option<(VmTag, u64, u64, Known)>);
+
+/// A table of L1's tree, and its frame once somebody has looked for that.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The table.
+    pub table: Table,
+    /// Its frame: a table whose entries are leaves lies in one.
+    pub frame: Option<Pfn>,
+}
 
 impl Near {
     /// The table that has `at`'s entry in the tree of this L2; `mark` is the sequence's.
+    #[inline]
     #[must_use]
-    pub fn table(&self, held: VmTag, mark: u64, at: Gpa) -> Option<Table> {
-        let (tag, seen, block, table) = self.0?;
-        (tag == held && seen == mark && block == table.block(at)).then_some(table)
+    pub fn table(&mut self, held: VmTag, mark: u64, at: Gpa) -> Option<&mut Known> {
+        let (tag, seen, block, known) = self.0.as_mut()?;
+        (*tag == held && *seen == mark && *block == known.table.block(at)).then_some(known)
     }
 
     /// Keeps the table where the walk for `at` ended.
     pub fn keep(&mut self, held: VmTag, mark: u64, at: Gpa, table: Table) {
-        self.0 = Some((held, mark, table.block(at), table));
+        self.0 = Some((held, mark, table.block(at), Known { table, frame: None }));
     }
 }
 
@@ -200,17 +212,20 @@ impl Table {
     }
 
     /// What of an address leads to this table.
+    #[inline]
     const fn block(self, at: Gpa) -> u64 {
         at.0 >> self.shift >> self.bits
     }
 
     /// Where its entry for an address is.
+    #[inline]
     #[must_use]
     pub const fn slot(self, at: Gpa) -> Gpa {
         Gpa(self.base | (at.0 >> self.shift << 3) & ((8 << self.bits) - 1))
     }
 
     /// What that entry says.
+    #[inline]
     pub fn step(self, at: Gpa, word: u64) -> Result<Step, Missed> {
         if word & VALID == 0 {
             return Err(Missed::Hole);

@@ -22,6 +22,9 @@
 //!   unlock                                                        unlock
 //! ```
 //!
+//! Mostly R and C are set already. So a fault is published first with nothing resolved, by (2) alone ([`Derived::answer`]), and
+//! resolved only if that finds less than the access needs.
+//!
 //! **Two defences** keep a fault from giving a child what the parent has lost since (R15, R6): the sequence (1), and the
 //! second look at the parent (2). Either alone is enough; museum exhibit A12 takes away each, and then both. The look has
 //! to be in the section that publishes (exhibit G4). The first alone covers the guest's own table, which no second look is
@@ -108,8 +111,32 @@ impl<F: Stage2Format> Derived<F> {
     pub fn adopt(&self, cpu: &Cpu, tag: VmTag, table: Arc<Radix<F>>) -> Result<(), NoMemory> {
         let children = &mut self.family.lock(cpu).children;
         children.try_reserve(1).map_err(|_| NoMemory)?;
-        children.push(Child { tag, table });
+        children.push(Child::new(tag, table));
         Ok(())
+    }
+
+    /// Answers a child's fault: [`Derived::publish`], after [`Derived::resolve`] where that is needed. Returns the leaf's size.
+    /// The caller holds no guard.
+    pub fn answer<P: RadixFormat, M: Machine>(
+        &self,
+        cpu: &Cpu,
+        m: &M,
+        parent: &Radix<P>,
+        seq: ParentSeq,
+        wish: Wish,
+    ) -> Result<Order, Refused> {
+        if !wish.prot.contains(wish.need) {
+            return Err(Refused::Unfit);
+        }
+        let unseen = Resolved { seq: ParentSeq(seq.0), wish, pfn: None, prot: wish.prot, rc: Rc::all() };
+        match self.commit(cpu, m, parent, &unseen) {
+            Ok(order) => Ok(order),
+            Err(NotPublished::Refused(why)) => Err(why),
+            Err(NotPublished::Unseen | NotPublished::InWay(_)) => {
+                let resolved = self.resolve(m, &m.epoch().enter(cpu), parent, seq, wish)?;
+                self.publish(cpu, m, parent, resolved)
+            }
+        }
     }
 
     /// Looks at the parent, and sets what the access sets. Takes no lock.
@@ -133,8 +160,14 @@ impl<F: Stage2Format> Derived<F> {
             };
             let rc = leaf.rc.union(used(wish.need));
             if rc == leaf.rc || seen.swap::<P>(Pte::Leaf(Leaf { rc, ..leaf })) {
-                let pfn = frame(&seen, leaf, wish.from).ok_or(Refused::Parent)?;
-                return Ok(Resolved { seq, wish, pfn, prot: leaf.prot.intersection(wish.prot), rc });
+                let pfn = frame(&seen, leaf, wish.from);
+                return Ok(Resolved {
+                    seq,
+                    wish,
+                    pfn: Some(pfn.ok_or(Refused::Parent)?),
+                    prot: leaf.prot.intersection(wish.prot),
+                    rc,
+                });
             }
         }
     }
@@ -147,20 +180,31 @@ impl<F: Stage2Format> Derived<F> {
         parent: &Radix<P>,
         r: Resolved,
     ) -> Result<Order, Refused> {
-        let Family { children, records } = &mut *self.family.lock(cpu);
-        let child = children.iter().find(|child| child.tag == r.wish.child).ok_or(Refused::NoChild)?;
-        if self.seq.load(Ordering::Relaxed) != r.seq.0 {
-            return Err(Refused::Retry);
-        }
-        let done = child.publish(m, &m.epoch().enter(cpu), parent, records, &r);
-        done.map_err(|not| match not {
+        self.commit(cpu, m, parent, &r).map_err(|not| match not {
             NotPublished::Refused(why) => why,
-            // The guest has changed its table and not said so yet: room is made, and the child faults again (R10).
-            NotPublished::InWay(block) => {
-                child.lose(cpu, m, records, End::Child, &block);
-                Refused::Retry
-            }
+            NotPublished::InWay(_) | NotPublished::Unseen => Refused::Retry,
         })
+    }
+
+    /// The section.
+    fn commit<P: RadixFormat, M: Machine>(
+        &self,
+        cpu: &Cpu,
+        m: &M,
+        parent: &Radix<P>,
+        r: &Resolved,
+    ) -> Result<Order, NotPublished> {
+        let Family { children, records } = &mut *self.family.lock(cpu);
+        let child = children.iter_mut().find(|child| child.tag == r.wish.child).ok_or(Refused::NoChild)?;
+        if self.seq.load(Ordering::Relaxed) != r.seq.0 {
+            return Err(Refused::Retry.into());
+        }
+        let done = child.publish(m, &m.epoch().enter(cpu), parent, records, r);
+        if let Err(NotPublished::InWay(block)) = &done {
+            // The guest has changed its table and not said so yet: room is made, and the child faults again (R10).
+            child.lose(cpu, m, records, End::Child, block);
+        }
+        done
     }
 
     /// Takes something from the parent's entries of `r` and from all that is derived of them, and flushes. `found` is told of
@@ -225,7 +269,7 @@ impl<F: Stage2Format> Derived<F> {
     pub fn clear<M: Machine>(&self, cpu: &Cpu, m: &M, tag: VmTag) {
         let Family { children, records } = &mut *self.family.lock(cpu);
         self.raise();
-        if let Some(child) = children.iter().find(|child| child.tag == tag) {
+        if let Some(child) = children.iter_mut().find(|child| child.tag == tag) {
             child.clear(cpu, m, records);
         }
     }

@@ -174,37 +174,56 @@ pub(super) fn descend<'g, F: RadixFormat, M: Machine>(
     }
 }
 
+/// The table where a walk ended, and the bits of a key that lead to it: where the next walk may begin.
+///
+/// Good only while no table is freed: in the guard of that walk, or under a lock that who frees tables takes.
+#[derive(Debug, Default)]
+pub struct Near(Option<(Node, u64)>);
+
+impl<F: RadixFormat> Radix<F> {
+    /// What [`Radix::walk`] answers, by a look at one entry if that is where the last walk ended. See [`Near`] for when.
+    #[inline(always)]
+    pub fn walk_near<'g, M: Machine>(
+        &self,
+        m: &'g M,
+        g: &'g WalkGuard<'_>,
+        key: u64,
+        near: &mut Near,
+    ) -> Option<Seen<'g>> {
+        if let Some((node, above)) = near.0
+            && node.above(key) == above
+        {
+            let seen = look::<F, M>(m, g, node, key);
+            // A table that has come here since, or that has left with this one: from the root.
+            if !matches!(seen.pte, Pte::Table { .. } | Pte::Transition(Transition::Frozen)) {
+                return Some(seen);
+            }
+        }
+        let (node, seen) = self.entry_in(m, g, key)?;
+        near.0 = Some((node, node.above(key)));
+        Some(seen)
+    }
+}
+
 /// Looks keys up one after the other in one guard: a walk for each table, not for each key.
 #[derive(Debug)]
 pub struct Cursor<'g, F, M> {
     table: &'g Radix<F>,
     m: &'g M,
     g: &'g WalkGuard<'g>,
-    /// The table where the last walk ended, and the bits of a key that lead to it.
-    at: Option<(Node, u64)>,
+    near: Near,
 }
 
 impl<'g, F: RadixFormat, M: Machine> Cursor<'g, F, M> {
     /// Nothing looked up yet.
     pub fn new(table: &'g Radix<F>, m: &'g M, g: &'g WalkGuard<'g>) -> Self {
-        Self { table, m, g, at: None }
+        Self { table, m, g, near: Near::default() }
     }
 
     /// What [`Radix::walk`] answers.
     #[inline(always)]
     pub fn look(&mut self, key: u64) -> Option<Seen<'g>> {
-        if let Some((node, above)) = self.at
-            && node.above(key) == above
-        {
-            let seen = look::<F, M>(self.m, self.g, node, key);
-            // A table that has come here since, or that has left with this one: from the root.
-            if !matches!(seen.pte, Pte::Table { .. } | Pte::Transition(Transition::Frozen)) {
-                return Some(seen);
-            }
-        }
-        let (node, seen) = self.table.entry_in(self.m, self.g, key)?;
-        self.at = Some((node, node.above(key)));
-        Some(seen)
+        self.table.walk_near(self.m, self.g, key, &mut self.near)
     }
 }
 

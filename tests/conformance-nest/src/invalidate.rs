@@ -204,6 +204,8 @@ fn discard_between(l1) {
     let pages = L1::<I>::pages(PAGE, 1)?;
     let answer = l1.ask(AT + 1, Access::Read, &|| l1.memory.discard(l1.b.cpu, l1.b.m, pages));
     check(l1.leaf(AT).is_none() && l1.leaf(AT + 1).is_none(), "L2 has a page that the host took away meanwhile")?;
+    check(answer == Answer::Enter, "what was read before is not read again")?;
+    let answer = l1.ask(AT + 1, Access::Read, &|| {});
     check(answer == Answer::Parent(Gpa(PAGE << 12), Access::Read), "L1's own fault does not come first")?;
     l1.loads(AT + 1)?;
     check(l1.leaf(AT + 1).is_some_and(|(order, _)| order == Order::PAGE), "no page")

@@ -11,7 +11,7 @@ use crate::isa::{RadixFormat, Unmapped, VmTag};
 use crate::machine::Machine;
 use crate::mmu::flush::FlushBatch;
 use crate::radix::format::{Leaf, Prot, Pte, Rc};
-use crate::radix::walk::Seen;
+use crate::radix::walk::{Near, Seen};
 use crate::radix::{Radix, Stage2Format, Tables};
 
 /// A child.
@@ -21,6 +21,8 @@ pub(super) struct Child<F> {
     pub tag: VmTag,
     /// Its table, which hardware walks.
     pub table: Arc<Radix<F>>,
+    /// Where the last leaf was published. Tables of a child are freed under the family's lock, by [`Child::clear`].
+    near: Near,
 }
 
 /// Why nothing was published.
@@ -28,6 +30,8 @@ pub(super) enum NotPublished {
     Refused(Refused),
     /// The child has another translation of these frames.
     InWay(GfnRange),
+    /// Nobody had looked at the parent before, which has to be marked first, or does not answer.
+    Unseen,
 }
 
 impl From<NoMemory> for NotPublished {
@@ -43,9 +47,14 @@ impl From<Refused> for NotPublished {
 }
 
 impl<F: Stage2Format> Child<F> {
+    /// One that has nothing yet.
+    pub fn new(tag: VmTag, table: Arc<Radix<F>>) -> Self {
+        Self { tag, table, near: Near::default() }
+    }
+
     /// The section of [`super::Derived::publish`]: the parent is looked at again, and leaf and record appear.
     pub fn publish<P: RadixFormat, M: Machine>(
-        &self,
+        &mut self,
         m: &M,
         walk: &WalkGuard<'_>,
         parent: &Radix<P>,
@@ -53,18 +62,17 @@ impl<F: Stage2Format> Child<F> {
         r: &Resolved,
     ) -> Result<Order, NotPublished> {
         let Wish { at, from, need, .. } = r.wish;
-        let above = parent.entry(m, walk, from.0).ok_or(Refused::Retry)?;
-        let Pte::Leaf(now) = above.pte else { return Err(Refused::Retry.into()) };
-        if frame(&above, now, from) != Some(r.pfn) {
-            return Err(Refused::Retry.into());
-        }
+        let less = || if r.pfn.is_some() { NotPublished::Refused(Refused::Retry) } else { NotPublished::Unseen };
+        let above = parent.entry(m, walk, from.0).ok_or_else(less)?;
+        let Pte::Leaf(now) = above.pte else { return Err(less()) };
+        let pfn = frame(&above, now, from).filter(|pfn| r.pfn.is_none_or(|seen| seen == *pfn)).ok_or_else(less)?;
         let prot = r.prot.intersection(now.prot);
         let rc = r.rc.intersection(now.rc);
-        let leaf = settled(Leaf { pfn: r.pfn, prot, rc });
+        let leaf = settled(Leaf { pfn, prot, rc });
         if !leaf.prot.contains(need) || !leaf.rc.contains(used(need)) {
-            return Err(Refused::Retry.into());
+            return Err(less());
         }
-        let seen = self.table.entry(m, walk, at.0).ok_or(Refused::Unfit)?;
+        let seen = self.table.walk_near(m, walk, at.0, &mut self.near).ok_or(Refused::Unfit)?;
         let order = size::<F>(&r.wish, leaf.pfn, above.order.min(seen.order));
         match seen.pte {
             Pte::Hole => {
@@ -100,7 +108,8 @@ impl<F: Stage2Format> Child<F> {
 
     /// Removes all that the records say of this child, the records, and the tables; flushes. Walkers of the child take no lock
     /// inside of their guards, so tables are freed here.
-    pub fn clear<M: Machine>(&self, cpu: &Cpu, m: &M, records: &mut Records) {
+    pub fn clear<M: Machine>(&mut self, cpu: &Cpu, m: &M, records: &mut Records) {
+        self.near = Near::default();
         let Some(everything) = GfnRange::new(Gfn(0), u64::MAX) else { return };
         self.lose(cpu, m, records, End::Child, &everything);
         loop {

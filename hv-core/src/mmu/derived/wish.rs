@@ -27,7 +27,8 @@ pub struct Wish {
 pub struct Resolved {
     pub(super) seq: ParentSeq,
     pub(super) wish: Wish,
-    pub(super) pfn: Pfn,
+    /// The frame that was there; `None` if nobody has looked.
+    pub(super) pfn: Option<Pfn>,
     pub(super) prot: Prot,
     pub(super) rc: Rc,
 }
