@@ -11,10 +11,10 @@ use hv_core::machine::Machine;
 use hv_core::mmu::flush::FlushBatch;
 use hv_core::vcpu::exit::Access;
 
-use crate::l1::{ALL, AT, BLOCK, L1, LPID, OTHER_ROOT, PAGE, PROCESSES, R, READ, TABLE, tree};
+use crate::l1::{ALL, AT, BLOCK, L1, LEAVES, LPID, OTHER_ROOT, PAGE, PROCESSES, R, READ, TABLE, tree};
 use crate::{cases, on_l1};
 
-cases! { 16:
+cases! { 17:
     "nest-host-takes-a-page-from-all-its-names", "R9", Never, discarded;
     "nest-host-takes-a-page-of-a-large-leaf", "R9", Always, discarded_of_large;
     "nest-large-leaf-goes-with-all-that-is-derived-of-it", "R18", Always, whole;
@@ -31,6 +31,7 @@ cases! { 16:
     "nest-edit-during-a-fault-is-noticed", "R5", Never, edit;
     "nest-edit-that-l1-keeps-to-itself-is-found-by-a-fault", "G2", Never, unsaid;
     "nest-discard-during-a-fault-is-noticed", "R6", Never, discard_between;
+    "nest-l1s-table-comes-back-in-another-frame", "R2", Never, table_moves;
 }
 
 /// The instruction of `tlbie` by address, and by partition with everything.
@@ -209,6 +210,26 @@ fn discard_between(l1) {
     check(answer == Answer::Parent(Gpa(PAGE << 12), Access::Read), "L1's own fault does not come first")?;
     l1.loads(AT + 1)?;
     check(l1.leaf(AT + 1).is_some_and(|(order, _)| order == Order::PAGE), "no page")
+}
+
+fn table_moves(l1) {
+    // L1 has its table in its own second stage, so the frame is kept in mind after these.
+    l1.touches(LEAVES >> 12)?;
+    for n in 0..3 {
+        l1.map(AT + n, PAGE + n, ALL)?;
+        l1.stores(AT + n, n)?;
+    }
+    let entry = l1.entry(AT)?;
+    l1.memory.discard(l1.b.cpu, l1.b.m, L1::<I>::pages(LEAVES >> 12, 1)?);
+    // Other pages take that frame, and those that are free beside it, and have entries there.
+    for n in 0..8 {
+        l1.write(((PAGE + 100 + n) << 12) + AT * 8, entry)?;
+    }
+    check(l1.fault(AT, Access::Read) == Answer::Leave(NO_TRANSLATION), "an entry of a frame that was a table's")?;
+    l1.touches(LEAVES >> 12)?;
+    l1.map(AT + 3, PAGE + 3, ALL)?;
+    l1.stores(AT + 3, 9)?;
+    check(l1.read((PAGE + 3) << 12)? == 9, "a store went by the table that was there before")
 }
 }
 

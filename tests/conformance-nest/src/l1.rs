@@ -50,7 +50,8 @@ pub const TABLE: u64 = 0x1_0000;
 const ROOT: u64 = 0x2_0000;
 const SECOND: u64 = 0x3_0000;
 const THIRD: u64 = 0x3_1000;
-const LEAVES: u64 = 0x3_2000;
+/// See [`TABLE`].
+pub const LEAVES: u64 = 0x3_2000;
 /// Another root, empty.
 pub const OTHER_ROOT: u64 = 0x4_0000;
 /// The tree of 52 bits at `root`, as doubleword 0 of a partition.
@@ -202,6 +203,14 @@ where
             }
         }
         Answer::NoMemory
+    }
+
+    /// L1 stores to a page of its own: its second stage has it then.
+    pub fn touches(&self, page: u64) -> Run {
+        let (gpa, access) = (Gpa(page << 12), Access::Write);
+        let claim = self.b.rig.claim(self.memory.stage2(), gpa, Order::PAGE);
+        let done = self.memory.fault(self.b.cpu, self.b.m, &Fault { gpa, access, claim });
+        check(done == Outcome::Mapped, "a store of L1's is not answered")
     }
 
     /// L2 loads from a page, and is not stopped.
