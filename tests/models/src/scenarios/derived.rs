@@ -109,8 +109,7 @@ impl Nested {
         // What the guest tells of a change makes it visible; what it has not told is any value.
         let from = Gfn(self.shown.load(Ordering::Acquire));
         let wish = Wish { child: CHILD, at: AT.page(), from, order: Order::PAGE, prot: Prot::all(), need };
-        let resolved = self.derived.resolve(&self.machine, &self.machine.epoch().enter(cpu), &self.parent, seq, wish);
-        let _ = resolved.and_then(|resolved| self.derived.publish(cpu, &self.machine, &self.parent, resolved));
+        let _ = self.derived.answer(cpu, &self.machine, &self.parent, seq, wish);
     }
 
     /// The parent's first page loses something. True if it had it.
