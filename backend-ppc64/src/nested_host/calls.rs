@@ -2,11 +2,11 @@
 
 use hv_core::addr::Gpa;
 use hv_core::heap::boxed;
-use hv_core::mmu::GuestMemory;
 use hv_core::vcpu::exit::Access;
 use hv_core::vcpu::services::MemError;
+use zerocopy::IntoBytes;
 
-use super::block::{ByteOrder, REGISTERS, STATE, read_registers, read_state, state_size, write_registers, write_state};
+use super::block::{ByteOrder, STATE, STATE_1, state_size};
 use super::children::Nest;
 use super::copy::{Refused, Request};
 use super::counts::Event;
@@ -116,18 +116,21 @@ fn enter(
     let wrong = || Early::Status(status::PARAMETER);
     let table = nest.table().ok_or(Early::Status(status::NOT_AVAILABLE))?;
     let order = ByteOrder::of(vcpu.registers.msr);
-    let read =
-        |at: Gpa, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into).map_err(|error| unread((at, error)));
-    let (mut version, mut state, mut registers) = ([0; 8], [0; STATE], [0; REGISTERS]);
-    read(blocks[0], &mut version)?;
-    let version = order.wide(version);
-    let size = state_size(version).ok_or_else(wrong)?;
-    let bytes = state.get_mut(..size).ok_or_else(wrong)?;
-    read(blocks[0], bytes)?;
-    // L1 may have changed it meanwhile: the version that counts is the one that said how much was to be read.
-    let given = HvGuestState { version, ..read_state(bytes, order) };
-    read(blocks[1], &mut registers)?;
-    let mut registers = read_registers(&registers, order);
+    let read = |at: Gpa, into: &mut [u8]| run.memory.read(run.cpu, run.m, at, into).map_err(|error| (at, error));
+    let (mut given, mut registers) = (HvGuestState::default(), Registers::default());
+    // Read once, before anybody knows its version: the smaller block may end where memory does.
+    let size = match read(blocks[0], given.bytes_mut(STATE)) {
+        Ok(()) => STATE,
+        Err((_, MemError::BadAddress)) => {
+            read(blocks[0], given.bytes_mut(STATE_1)).map_err(unread)?;
+            STATE_1
+        }
+        Err(why) => return Err(unread(why)),
+    };
+    given.turn(order);
+    let given = given.of_its_version(size).ok_or_else(wrong)?;
+    read(blocks[1], registers.as_mut_bytes()).map_err(unread)?;
+    registers.turn(order);
     fit::check(&given, &registers).map_err(Early::Status)?;
     let at = table.at(given.lpid).ok_or_else(wrong)?;
     let partition = Partition::new(entry(run, at).map_err(unread)?).ok_or_else(wrong)?;
@@ -160,9 +163,8 @@ pub fn leave(
     seat.place = Place::Leaving(vector);
     run.m.put(hv);
     fit::report(&mut seat.given, hv, vector);
-    let told = fit::told(registers.msr, vector, hv.hdsisr);
-    let left = Registers { msr: told, ..registers.clone() };
-    let status = match write_back(run.memory, run, seat, &left) {
+    registers.msr = fit::told(registers.msr, vector, hv.hdsisr);
+    let status = match write_back(run, seat, registers) {
         Ok(()) => vector.cast_signed(),
         Err((_, MemError::BadAddress)) => status::AUTHORITY,
         Err((at, MemError::NoMemory)) => return Err((at, Access::Write)),
@@ -179,19 +181,16 @@ pub fn leave(
     Ok(())
 }
 
-fn write_back(
-    memory: &GuestMemory<Ppc64Bare>,
-    run: &Run<'_, Ppc64Bare>,
-    seat: &Seat,
-    left: &Registers,
-) -> Result<(), (Gpa, MemError)> {
-    let (mut state, mut general) = ([0; STATE], [0; REGISTERS]);
-    let bytes = state.get_mut(..state_size(seat.given.version).unwrap_or(0)).unwrap_or_default();
-    write_state(&seat.given, bytes, seat.order);
-    write_registers(left, &mut general, seat.order);
-    let write = |at, bytes: &[u8]| memory.write(run.cpu, run.m, at, bytes).map_err(|error| (at, error));
-    write(seat.blocks[0], bytes)?;
-    write(seat.blocks[1], &general)
+/// Writes L2's state into L1's blocks, in L1's byte order. It is in this processor's afterwards.
+fn write_back(run: &Run<'_, Ppc64Bare>, seat: &mut Seat, registers: &mut Registers) -> Result<(), (Gpa, MemError)> {
+    let size = state_size(seat.given.version).unwrap_or(0);
+    let write = |at, bytes: &[u8]| run.memory.write(run.cpu, run.m, at, bytes).map_err(|error| (at, error));
+    seat.given.turn(seat.order);
+    registers.turn(seat.order);
+    let done = write(seat.blocks[0], seat.given.bytes(size)).and_then(|()| write(seat.blocks[1], registers.as_bytes()));
+    seat.given.turn(seat.order);
+    registers.turn(seat.order);
+    done
 }
 
 /// Reads entries of L1's partition table; `None` for a number that it has none for.

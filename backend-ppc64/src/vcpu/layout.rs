@@ -3,9 +3,11 @@
 //! Offsets are ABI (Linux `hvcall.h`, QEMU `spapr_nested`); the assertions below hold them. Both blocks are in the
 //! hypervisor's own byte order.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 /// What `H_ENTER_NESTED` reads into and writes back from the guest's privileged state.
 #[repr(C)]
-#[derive(Clone, Default)]
+#[derive(Clone, Default, FromBytes, Immutable, IntoBytes)]
 pub struct HvGuestState {
     /// Version of this layout: [`VERSION`].
     pub version: u64,
@@ -72,7 +74,7 @@ pub const VERSION: u64 = 2;
 
 /// The guest's general state.
 #[repr(C)]
-#[derive(Clone, Default)]
+#[derive(Clone, Default, FromBytes, Immutable, IntoBytes)]
 pub struct Registers {
     /// General registers.
     pub gpr: [u64; 32],

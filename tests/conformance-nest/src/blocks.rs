@@ -1,12 +1,10 @@
 //! The blocks of the interface as this processor reads and writes them.
 
-use backend_ppc64::nested_host::block::{
-    ByteOrder, REGISTERS, STATE, read_registers, read_state, state_size, write_registers, write_state,
-};
+use backend_ppc64::nested_host::block::{ByteOrder, STATE, state_size};
 use backend_ppc64::nested_host::fit;
 use backend_ppc64::nested_host::walk::PartitionTable;
 use backend_ppc64::vcpu::layout::{HvGuestState, Registers};
-use conformance::verdict::{Run, check};
+use conformance::verdict::{Run, Stop, check};
 
 use crate::l1::{L1, TABLE};
 use crate::{cases, on_l1};
@@ -29,19 +27,22 @@ where
     I::Machine: backend_ppc64::nested_host::children::Partitions,
     I::Stage2: backend_ppc64::nested_host::stage2::MayNest,
 {
-    let state = HvGuestState { version, lpid: 7, vcpu_token: 3, lpcr: 0x1122, dawrx1: 5, ..HvGuestState::default() };
+    let mut state =
+        HvGuestState { version, lpid: 7, vcpu_token: 3, lpcr: 0x1122, dawrx1: 5, ..HvGuestState::default() };
     let size = state_size(version).unwrap_or(0);
-    let (mut bytes, mut back) = ([0; STATE], [0; STATE]);
-    let (bytes, back) = (bytes.get_mut(..size).unwrap_or_default(), back.get_mut(..size).unwrap_or_default());
-    write_state(&state, bytes, order);
+    state.turn(order);
     let at = hv_core::addr::Gpa(0x8_0ff8);
-    let done = l1.memory.write(l1.b.cpu, l1.b.m, at, bytes).and_then(|()| l1.memory.read(l1.b.cpu, l1.b.m, at, back));
+    let mut read = HvGuestState::default();
+    let done = l1.memory.write(l1.b.cpu, l1.b.m, at, state.bytes(size));
+    let done = done.and_then(|()| l1.memory.read(l1.b.cpu, l1.b.m, at, read.bytes_mut(STATE)));
     check(done.is_ok(), "RAM cannot be used")?;
-    let read = read_state(back, order);
+    let mut other = read.clone();
+    read.turn(order);
+    let read = read.of_its_version(STATE).ok_or(Stop::Fail("a version that is known was refused"))?;
     check((read.version, read.lpid, read.vcpu_token, read.lpcr) == (version, 7, 3, 0x1122), "the block was not read")?;
     check(read.dawrx1 == if version == 1 { 0 } else { 5 }, "a version has fields that it has not")?;
-    let other = if order == ByteOrder::Big { ByteOrder::Little } else { ByteOrder::Big };
-    check(read_state(back, other).version == version.swap_bytes(), "the order makes no difference")
+    other.turn(if order == ByteOrder::Big { ByteOrder::Little } else { ByteOrder::Big });
+    check(other.version == version.swap_bytes(), "the order makes no difference")
 }
 
 on_l1! {
@@ -67,14 +68,13 @@ fn unknown(_l1) {
 }
 
 fn registers(_l1) {
-    let registers = Registers { nip: 1, msr: 2, ccr: 3, ..Registers::default() };
-    for order in [ByteOrder::Big, ByteOrder::Little] {
-        let mut bytes = [0; REGISTERS];
-        write_registers(&registers, &mut bytes, order);
-        let read = read_registers(&bytes, order);
-        check((read.nip, read.msr, read.ccr) == (1, 2, 3), "the block was not read")?;
-    }
-    Ok(())
+    let at = |order| {
+        let mut registers = Registers { nip: 1, msr: 2, ccr: 3, ..Registers::default() };
+        registers.turn(order);
+        (registers.nip, registers.msr, registers.ccr)
+    };
+    check(at(ByteOrder::Big) == (1_u64.to_be(), 2_u64.to_be(), 3_u64.to_be()), "a block in another order")?;
+    check(at(ByteOrder::Little) == (1_u64.to_le(), 2_u64.to_le(), 3_u64.to_le()), "a block in another order")
 }
 
 fn fitted(_l1) {
