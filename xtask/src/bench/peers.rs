@@ -45,9 +45,8 @@ const POWERNV: [Peer; 12] = [
     peer("dirty-log-write", "dirty-log write fault", None, None),
     peer("swap-in", "swap-in fault, one word", None, Some(4000)),
     peer(ENTER_REMOVE, "H_ENTER and H_REMOVE", None, Some(1500)),
-    // Its aim is 1,500: half of what it takes are four walks of stage 2 that the compiler leaves rolled up.
-    peer(NESTED, "a guest's guest: fault, page mapped", None, Some(2300)),
-    peer("nested-hypercall", "its call, answered by the guest", None, None),
+    peer(NESTED, "a guest's guest: fault, page mapped", None, Some(1500)),
+    peer("nested-hypercall", "its call, answered by the guest", None, Some(10_000)),
     peer("harvest", "dirty-log harvest, per dirty page", None, Some(40)),
     peer("unmap", "unmap, per 4K page", None, Some(40)),
     peer("discard", "unmap and free, per 4K page", None, None),
