@@ -1,7 +1,8 @@
 /*
  * What the two functions know alike. XMM register n holds seed + n in its lower half and seed + 256 + n in its upper one. The
  * x87 registers hold seed + n as MMX registers, and both control words how the seed says that is rounded. Of the others not
- * every bit can be written, so what they hold is kept in `kept`. Debug registers 0 to 3 hold addresses that DR7 has no use for; no exception
+ * every bit can be written, so what they hold is kept in `kept`. All the while an interrupt waits for the program to take interrupts,
+ * which it never does: a processor's or an emulator's CR8 may be another's business then. Debug registers 0 to 3 hold addresses that DR7 has no use for; no exception
  * comes, and nobody makes a system call, so none of them means anything to this program.
  */
     .macro  every_msr what
@@ -98,6 +99,18 @@ __trivet_state_switch_fill:
     lea     r9, [rip + kept]
     every_msr fill_msr
     every_other fill_other
+    /* The local APIC by its registers, on; an interrupt to itself. */
+    mov     ecx, 0x1b
+    rdmsr
+    or      eax, 1 << 10
+    wrmsr
+    xor     edx, edx
+    mov     ecx, 0x80f
+    mov     eax, 0x1ff
+    wrmsr
+    mov     ecx, 0x83f
+    mov     eax, 0x41
+    wrmsr
     fill_other cr8, 0xf
     ret
 
