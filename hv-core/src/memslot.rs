@@ -66,7 +66,7 @@ impl Slot {
     }
 
     /// The host page behind `gfn`; `None` outside the window.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn hvn(&self, gfn: Gfn) -> Option<Hvn> {
         if !self.gfns.contains(gfn) {

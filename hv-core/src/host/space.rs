@@ -78,6 +78,12 @@ impl<I: Isa> HostSpace<I> {
 
     /// Looks a page up. The answer's frame stays what it is while `g` lives, and no longer.
     pub fn peek(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn) -> Peek {
+        self.seen(m, g, page)
+    }
+
+    /// The same, part of whoever calls it.
+    #[inline(always)]
+    pub(crate) fn seen(&self, m: &I::Machine, g: &WalkGuard<'_>, page: Hvn) -> Peek {
         self.whole(m, g, page, told(page, self.table.walk(m, g, page.0)))
     }
 

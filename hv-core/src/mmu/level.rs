@@ -56,7 +56,7 @@ pub fn order(b: &Bounds<'_>) -> Result<Order, Limit> {
         // Most often, and no bound is lower.
         SizeRule::AnyOf(_) if b.host == Order::PAGE || b.log == Logging::On => Ok(Order::PAGE),
         SizeRule::AnyOf(orders) => Ok(largest(b, orders)),
-        SizeRule::Exactly(wanted) => allows(b, wanted).map(|()| wanted),
+        SizeRule::Exactly(wanted) => fits(b, wanted).map(|()| wanted),
     }
 }
 
@@ -81,6 +81,12 @@ pub fn allows(b: &Bounds<'_>, order: Order) -> Result<(), Limit> {
         SizeRule::Exactly(wanted) if wanted == order => {}
         SizeRule::AnyOf(_) | SizeRule::Exactly(_) => return Err(Limit::Stage2),
     }
+    fits(b, order)
+}
+
+/// May it, if it is a size that stage 2 and the log want?
+#[inline(always)]
+fn fits(b: &Bounds<'_>, order: Order) -> Result<(), Limit> {
     if order > b.host {
         return Err(Limit::Primary);
     }

@@ -107,7 +107,14 @@ pub struct Primary<'g> {
 #[derive(Debug)]
 pub struct PrimaryTested(());
 
-/// A translation that may be published. Only [`Fresh::install`] makes one.
+/// A translation that may be published in this section, by who asked for it. Only [`Fresh::prepare`] makes one.
+#[derive(Debug)]
+pub struct Prepared<'g> {
+    mapping: Mapping,
+    section: PhantomData<&'g WalkGuard<'g>>,
+}
+
+/// A translation that may be published. Only [`Fresh::install`] and [`Fresh::prepare`] make one.
 #[derive(Debug)]
 pub struct Mapping {
     gfn: Gfn,

@@ -3,7 +3,7 @@
 
 use core::marker::PhantomData;
 
-use super::{BATCH, Fresh, Mapping, Primary, PrimaryTested, Retry, Target};
+use super::{BATCH, Fresh, Mapping, Prepared, Primary, PrimaryTested, Retry, Target};
 use crate::addr::{Gfn, GfnRange, Hvn, HvnRange, Order, Pfn};
 use crate::host::{HostSpace, Pages, Peek};
 use crate::isa::{DirtyMethod, Isa, MapError, Stage2};
@@ -37,13 +37,22 @@ impl Mapping {
     }
 }
 
+impl Prepared<'_> {
+    /// It.
+    #[inline]
+    #[must_use]
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+}
+
 impl<'g> Fresh<'g> {
     /// [`Fresh::install`] takes a [`Primary`] and no frame or size of another kind.
     pub const PRIMARY_TESTED: PrimaryTested = PrimaryTested(());
 
     /// The host table's leaf behind `page`, read now. `Retry` if there is none, or one in transition.
     pub fn primary<I: Isa>(&self, m: &I::Machine, host: &HostSpace<I>, page: Hvn) -> Result<Primary<'g>, Retry> {
-        self.told(page, host.peek(m, self.walk, page))
+        self.told(page, host.seen(m, self.walk, page))
     }
 
     /// Publishes the translation of `gfn`, seen through `slot`, as large as all bounds allow. Returns its size.
@@ -56,6 +65,25 @@ impl<'g> Fresh<'g> {
         primary: Primary<'_>,
     ) -> Result<Order, MapError> {
         self.put(to, slot, self.mapping(to, slot, gfn, &primary)?)
+    }
+
+    /// What [`Fresh::install`] would publish, for who publishes it himself, in this section; the dirty log has been told. Part of
+    /// whoever calls it.
+    #[inline(always)]
+    pub fn prepare<I: Isa>(
+        &self,
+        to: &Target<'_, I>,
+        slot: &Slot,
+        gfn: Gfn,
+        primary: Primary<'_>,
+    ) -> Result<Prepared<'g>, MapError> {
+        let mapping = self.mapping(to, slot, gfn, &primary)?;
+        if mapping.log == Logging::On
+            && let Some(pages) = GfnRange::block(mapping.gfn, mapping.order)
+        {
+            self.mark(to, slot, &pages);
+        }
+        Ok(Prepared { mapping, section: PhantomData })
     }
 
     /// Publishes the translation of `gfn` with those of the rest of `block` around it, as the dirty log has it: page by page,
