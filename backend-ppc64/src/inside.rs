@@ -34,7 +34,7 @@ impl Inside {
     }
 
     /// Runs `enter`, which enters a guest of the VM with this tag and returns when it has left; -1 for a CPU too many.
-    #[inline]
+    #[inline(always)]
     pub fn with(&self, cpu: &Cpu, tag: VmTag, enter: impl FnOnce() -> i64) -> i64 {
         let Some(seat) = self.0.get(usize::from(cpu.id().0)) else { return -1 };
         // One writer: this CPU.

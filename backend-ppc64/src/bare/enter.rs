@@ -151,7 +151,7 @@ pub fn explain(hv: &mut HvGuestState, vector: i64) {
 }
 
 /// Runs the loaded guest until it leaves, and returns the vector. What exits leave in registers is in the blocks then.
-#[inline]
+#[inline(always)]
 pub fn enter(hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
     let lpcr = hv.lpcr | LPCR;
     if mfspr!(318) != lpcr {

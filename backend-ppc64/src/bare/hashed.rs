@@ -8,22 +8,23 @@ use hv_core::addr::Gpa;
 use hv_core::epoch::Cpu;
 use hv_core::heap::boxed;
 use hv_core::machine::Machine;
-use hv_core::mmu::ready::State as Ready;
+use hv_core::mmu::GuestMemory;
+use hv_core::mmu::ready::{Permit, State as Ready};
 use hv_core::vcpu::exit::Access;
 
 use super::Ppc64Bare;
 use super::machine::Bare;
 use super::stage2::BareStage2;
 use super::translated::translated;
-use crate::hash::calls::{self, Called, Context, Counts, RealMode};
+use crate::hash::calls::{Called, Context, Counts, RealMode, any, at_once};
 use crate::hash::fault::{Found, Missed, NO_ENTRY, State as From};
-use crate::hash::first_run::NotYet;
+use crate::hash::first_run::{NotYet, Wants};
 use crate::hash::place::{Segment, VRMA};
 use crate::hash::{Claim, HashStage2, MayBeHashed};
 use crate::vcpu::cpu::State;
 use crate::vcpu::exits::{DSISR_STORE, Reflected};
 use crate::vcpu::hashed::{Again, Hashed};
-use crate::vcpu::layout::Registers;
+use crate::vcpu::layout::{HvGuestState, Registers};
 use crate::vcpu::msr;
 use crate::vcpu::power::{Host, Run};
 use crate::vcpu::sprs::{authority_mask, machine_state};
@@ -48,7 +49,32 @@ pub enum Left {
     Broken(&'static str),
 }
 
-/// Runs the vCPU until it leaves with something that is not answered here.
+/// What a guest with a hashed table rarely needs. By reference: it is compiled with whoever makes the machine, for size, and not
+/// with the way from a guest's exit to its next entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Rare {
+    call: fn(Context<'_>, &Bare, &GuestMemory<Ppc64Bare>, &HashStage2, &mut [u64; 32], &mut Counts) -> Called,
+    begin: fn(&HashStage2, &Cpu, &Bare, &GuestMemory<Ppc64Bare>, &Wants) -> Result<Permit, NotYet>,
+}
+
+impl Rare {
+    /// It.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Self {
+        Self { call: any, begin: HashStage2::begin }
+    }
+}
+
+impl Default for Rare {
+    #[inline]
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Runs the vCPU until it leaves with something that is not answered here. Compiled with whoever calls it, and the calls with it.
+#[inline]
 pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Left {
     let Run { cpu, m, tag, .. } = *run;
     if vcpu.hashed.is_none() {
@@ -62,7 +88,7 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
     // Looked at before every entry: whoever drains the table kicks those inside, and waits until they have looked.
     if hashed.permit.is_none() || table.first_run().ready().state() != Ready::Ready {
         hashed.permit = None;
-        match table.begin(cpu, m, run.memory, &m.wants(tag, table)) {
+        match (m.rare.begin)(table, cpu, m, run.memory, &m.wants(tag, table)) {
             Ok(permit) => {
                 hashed.lpcr = m.run_with(table.first_run().registers(&permit));
                 hashed.permit = Some(permit);
@@ -76,57 +102,88 @@ pub fn run(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: &mut State) -> Le
     loop {
         let vector = match hashed.again {
             Again::Call => 0xc00,
-            Again::No => m.enter(cpu, tag, hv, registers),
+            Again::No => m.enter_here(cpu, tag, hv, registers),
         };
         hashed.again = Again::No;
-        let missed = match vector {
-            0xc00 if registers.msr & msr::PR == 0 => match call(run, table, hv.vcpu_token, registers, hashed) {
+        if vector == 0xc00 && registers.msr & msr::PR == 0 {
+            if is_answered_at_once(run, table, hv.vcpu_token, registers) {
+                continue;
+            }
+            match call(run, table, hv.vcpu_token, registers, hashed) {
                 Called::NotOurs => return Left::By(vector),
-                Called::Done => continue,
+                Called::Done => {}
                 Called::Need(gpa, access) => {
                     hashed.again = Again::Call;
                     return Left::Fault { gpa, access, claim: None };
                 }
                 Called::Defer => return Left::Broken("a call was deferred for good"),
-            },
-            0xe00 => {
-                let access = if hv.hdsisr & DSISR_STORE == 0 { Access::Read } else { Access::Write };
-                Missed {
-                    address: hv.hdar,
-                    segment: hv.asdr,
-                    status: hv.hdsisr & 0xffff_ffff,
-                    access,
-                    state: from(registers.msr, msr::DR),
-                    keys: authority_mask(),
-                }
             }
-            0xe20 => Missed {
-                address: registers.nip,
-                segment: hv.asdr,
-                status: hv.hdsisr,
-                access: Access::Fetch,
-                state: from(registers.msr, msr::IR),
-                keys: 0,
-            },
-            _ => return Left::By(vector),
-        };
-        let walk = m.epoch().enter(cpu);
-        match table.missed(m, &walk, &missed) {
-            Found::Fault { gpa, access, claim } => return Left::Fault { gpa, access, claim: Some(claim) },
-            Found::Again => {}
-            Found::Reflect(status) if missed.state == From::Real && status & NO_ENTRY != 0 => {
-                let segment = Segment::new(missed.segment);
-                if segment.and_then(|segment| table.put_missed(m, &walk, &segment, missed.address)).is_none() {
-                    return Left::Broken("its table has no room for the memory that it uses with translation off");
-                }
-            }
-            Found::Reflect(status) => return Left::Reflect(reflected(missed.access, status)),
+        } else if let Some(left) = missed(run, table, hv, registers, vector) {
+            return left;
         }
     }
 }
 
+/// Answers a storage interrupt; `None` if the guest goes on.
+fn missed(
+    run: &Run<'_, Ppc64Bare>,
+    table: &HashStage2,
+    hv: &HvGuestState,
+    registers: &Registers,
+    vector: i64,
+) -> Option<Left> {
+    let Run { cpu, m, .. } = *run;
+    let missed = match vector {
+        0xe00 => {
+            let access = if hv.hdsisr & DSISR_STORE == 0 { Access::Read } else { Access::Write };
+            Missed {
+                address: hv.hdar,
+                segment: hv.asdr,
+                status: hv.hdsisr & 0xffff_ffff,
+                access,
+                state: from(registers.msr, msr::DR),
+                keys: authority_mask(),
+            }
+        }
+        0xe20 => Missed {
+            address: registers.nip,
+            segment: hv.asdr,
+            status: hv.hdsisr,
+            access: Access::Fetch,
+            state: from(registers.msr, msr::IR),
+            keys: 0,
+        },
+        _ => return Some(Left::By(vector)),
+    };
+    let walk = m.epoch().enter(cpu);
+    match table.missed(m, &walk, &missed) {
+        Found::Fault { gpa, access, claim } => Some(Left::Fault { gpa, access, claim: Some(claim) }),
+        Found::Again => None,
+        Found::Reflect(status) if missed.state == From::Real && status & NO_ENTRY != 0 => {
+            let segment = Segment::new(missed.segment);
+            match segment.and_then(|segment| table.put_missed(m, &walk, &segment, missed.address)) {
+                Some(_) => None,
+                None => Some(Left::Broken("its table has no room for the memory that it uses with translation off")),
+            }
+        }
+        Found::Reflect(status) => Some(Left::Reflect(reflected(missed.access, status))),
+    }
+}
+
+/// Makes the call in its registers if nothing at all is in the way, which is most often so.
+#[inline]
+fn is_answered_at_once(run: &Run<'_, Ppc64Bare>, table: &HashStage2, vcpu: u32, registers: &mut Registers) -> bool {
+    let real = RealMode::on(run.cpu, machine_state());
+    let Some(kind) = real.and_then(|real| at_once(real, run.m, run.memory, table, &mut registers.gpr)) else {
+        return false;
+    };
+    run.papr.count(vcpu as u16, &Counts::at_once(kind));
+    true
+}
+
 /// Makes the call in its registers: first in real mode, where nothing may be waited for, and again with translation on if that
 /// defers it.
+#[inline]
 fn call(
     run: &Run<'_, Ppc64Bare>,
     table: &HashStage2,
@@ -136,7 +193,7 @@ fn call(
 ) -> Called {
     let real = RealMode::on(run.cpu, machine_state());
     let mut counts = Counts::default();
-    let mut make = |ctx| calls::call(ctx, run.m, run.memory, table, &mut registers.gpr, &mut counts);
+    let mut make = |ctx| (run.m.rare.call)(ctx, run.m, run.memory, table, &mut registers.gpr, &mut counts);
     let called = match real.map_or(Called::Defer, |real| make(Context::Real(real))) {
         Called::Defer => translated(segments, || make(Context::Virtual(run.cpu))).unwrap_or(Called::Defer),
         done => done,

@@ -24,6 +24,7 @@ use hv_core::page::Frames;
 use hv_core::radix::format::TableRef;
 use hv_core::sync::{AtomicU16, Mutex, Ordering, spin_loop};
 
+use super::hashed::Rare;
 use super::opal::Opal;
 use super::stale::Stale;
 use super::{enter, linear, tlb};
@@ -66,6 +67,8 @@ pub struct Bare {
     layout: Layout,
     /// What no instruction drops for all CPUs.
     stale: Stale,
+    /// What guests with hashed tables rarely need.
+    pub(super) rare: Rare,
     /// By tag: the frames that the VM's RAM is, in one run; see [`Host::prepare`].
     offsets: [Mutex<Option<Rmo>>; MAX_VMS + 1],
     /// By tag: who may run the VM, if its table is a hashed one.
@@ -94,7 +97,7 @@ impl core::fmt::Display for BareError {
 
 impl Bare {
     /// Takes the machine over, and makes the boot CPU, which calls this once, fit to enter guests.
-    pub fn new(found: &Inventory, frames: Frames, opal: &Opal) -> Result<Self, BareError> {
+    pub fn new(found: &Inventory, frames: Frames, opal: &Opal, rare: Rare) -> Result<Self, BareError> {
         let layout = Layout::of(sprs::pvr());
         opal.little_endian(layout).map_err(BareError::BigEndian)?;
         let domain = Domain::new();
@@ -118,6 +121,7 @@ impl Bare {
             names: Mutex::new(spare_names()),
             layout,
             stale: Stale::new(),
+            rare,
             offsets: [const { Mutex::new(None) }; MAX_VMS + 1],
             ready: core::array::from_fn(|_| Readiness::new()),
             calendar: seconds.saturating_sub(sprs::timebase() / found.timebase_hz),
@@ -150,6 +154,19 @@ impl Bare {
         {
             nests.push((tag, limits));
         }
+    }
+
+    /// [`Host::enter`], part of whoever calls it.
+    #[inline(always)]
+    pub(super) fn enter_here(&self, cpu: &Cpu, tag: VmTag, hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
+        self.inside.with(cpu, tag, || {
+            if self.layout == Layout::Isa207 && self.stale.entering(cpu, tag) {
+                // In place of the partition table that hardware does not look at.
+                enter::set_table_207(self.partitions.first(tag));
+                tlb::drop_own_207();
+            }
+            enter::enter(hv, registers)
+        })
     }
 
     fn drop_partition(&self, tag: VmTag) {
@@ -247,14 +264,7 @@ fn hashed(layout: Layout, ram: u64, granule: Order, cmdline: &str) -> Option<Con
 impl Host for Bare {
     #[inline]
     fn enter(&self, cpu: &Cpu, tag: VmTag, hv: &mut HvGuestState, registers: &mut Registers) -> i64 {
-        self.inside.with(cpu, tag, || {
-            if self.layout == Layout::Isa207 && self.stale.entering(cpu, tag) {
-                // In place of the partition table that hardware does not look at.
-                enter::set_table_207(self.partitions.first(tag));
-                tlb::drop_own_207();
-            }
-            enter::enter(hv, registers)
-        })
+        self.enter_here(cpu, tag, hv, registers)
     }
 
     fn load(&self, hv: &HvGuestState) {
@@ -295,6 +305,7 @@ impl Host for Bare {
 }
 
 impl Processor for Bare {
+    #[inline]
     fn layout(&self) -> Layout {
         self.layout
     }
@@ -309,8 +320,9 @@ impl Processor for Bare {
         self.ready.get(usize::from(tag.0.get())).map(Arc::clone)
     }
 
+    #[inline(always)]
     fn flush_entries(&self, tag: VmTag, entries: &[Gone]) {
-        tlb::drop_entries(tag, entries.iter().filter_map(Gone::tlbie_operand));
+        tlb::drop_entries(tag, entries);
     }
 
     fn go_by(&self, tag: VmTag, entry: u64) {

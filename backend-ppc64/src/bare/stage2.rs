@@ -75,6 +75,7 @@ where
         Some(Self { table })
     }
 
+    #[inline(always)]
     fn size_rule(&self, claim: &I::Claim) -> SizeRule {
         each!(&self.table, t => Stage2::<I>::size_rule(t, claim))
     }

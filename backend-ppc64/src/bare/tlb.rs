@@ -5,6 +5,8 @@ use core::arch::asm;
 
 use hv_core::isa::VmTag;
 
+use crate::hash::Gone;
+
 /// RB: all translations of one partition (IS = 2).
 const PARTITION: u64 = 2 << 10;
 /// RB: all translations (IS = 3).
@@ -48,14 +50,16 @@ pub fn drop_hashed(tag: VmTag) {
     unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack)) };
 }
 
-/// Has every CPU drop these translations of a partition whose table is a hashed one, given as `tlbie` wants them in RB, and waits
-/// until accesses by them are over.
-pub fn drop_entries(tag: VmTag, entries: impl Iterator<Item = u64>) {
+/// Has every CPU drop these translations of a partition whose table is a hashed one, and waits until accesses by them are over.
+#[inline(always)]
+pub fn drop_entries(tag: VmTag, entries: &[Gone]) {
     let lpid = u64::from(tag.0.get());
     // SAFETY: barriers.
     unsafe { asm!("ptesync", options(nostack)) };
     for entry in entries {
-        tlbie!("0x7c000264", 0, 0, 0, entry, lpid);
+        if let Some(operand) = entry.tlbie_operand() {
+            tlbie!("0x7c000264", 0, 0, 0, operand, lpid);
+        }
     }
     // SAFETY: barriers.
     unsafe { asm!("eieio", "tlbsync", "ptesync", options(nostack)) };

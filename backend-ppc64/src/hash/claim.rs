@@ -33,6 +33,7 @@ impl Claim {
 
     /// The size that the guest chose.
     #[must_use]
+    #[inline]
     pub fn order(&self) -> Order {
         PageSize::of(self.v, self.view).map_or(Order::PAGE, |size| size.actual)
     }
@@ -80,37 +81,47 @@ impl Hashed for Option<Claim> {
 }
 
 impl Words {
+    /// Those of an entry that nobody uses.
+    pub(super) const FREE: Self = Self { v: 0, r: 0, view: 0 };
+
     /// True if nobody uses the entry.
+    #[inline]
     pub fn is_free(&self) -> bool {
         self.v & (VALID | ABSENT) == 0
     }
 
     /// True if hardware may use it.
+    #[inline]
     pub fn is_valid(&self) -> bool {
         self.v & VALID != 0
     }
 
     /// How much it translates. Only entries whose size decodes are ever put.
+    #[inline]
     pub fn order(&self) -> Order {
         PageSize::of(self.v, self.view).map_or(Order::PAGE, |size| size.actual)
     }
 
     /// The first guest frame.
+    #[inline(always)]
     pub fn gfn(&self) -> Gfn {
         first_gfn(self.view, self.order())
     }
 
     /// v as a guest is told: that the hypervisor does not translate by an entry now is not its affair.
+    #[inline]
     pub fn shown(&self) -> u64 {
         if self.is_free() { self.v } else { self.v & !(ABSENT | LOCK) | VALID }
     }
 
     /// r as a guest is told: what it gave, and what hardware has noted since.
+    #[inline]
     pub fn told(&self) -> u64 {
         self.view | self.r & (R | C)
     }
 
     /// What a fault by this entry claims.
+    #[inline]
     pub fn claim(&self, index: u64) -> Claim {
         Claim { index: index as u32, v: self.v, view: self.view & !(R | C) }
     }

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //!   put    a free entry, locked -> the guest's words, absent -> unlocked
+//!          or, of a page that the host side has: -> reverse map -> the guest's words, valid -> unlocked
 //!   free   locked -> VALID off -> flush -> R and C read (R14) -> out of the reverse map (R9) -> free, unlocked
 //! ```
 
+use heapless::Vec;
 use hv_core::epoch::WalkGuard;
 use hv_core::machine::Machine;
+use hv_core::mmu::lock::Prepared;
+use hv_core::radix::format::{Leaf, Rc};
 
 use super::claim::Claim;
 use super::entry::{Locked, Patience};
 use super::rmap::Stale;
 use super::stage2::HashStage2;
-use super::table::{GROUP, Gone, Processor};
-use super::words::R;
+use super::table::{GROUP, Gone, Parts, Processor};
+use super::words::{PageSize, R, first_gfn, real};
 
 /// Where an entry may be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +59,76 @@ impl HashStage2 {
         room: Room,
         (v, r): (u64, u64),
     ) -> Result<Claim, NoRoom> {
-        let (index, mut entry) = match room {
-            Room::Exactly(index) => {
-                let entry = self.lock(m, g, index, patience).ok_or(NoRoom::Busy)?;
-                Some((index, entry)).filter(|(_, entry)| entry.words().is_free()).ok_or(NoRoom::Full)?
-            }
-            Room::InGroupOf(index) => self.in_group(m, g, patience, index)?,
-        };
+        let (index, mut entry) = self.free_entry(m, g, patience, room)?;
         entry.put(v, r);
         Ok(entry.words().claim(index))
+    }
+
+    /// Puts an entry, valid: what it comes to if it is put absent and a fault that claims it is answered with that mapping.
+    /// Returns its number; `None` if no entry there is free at a look.
+    #[inline(always)]
+    pub fn put_valid<M: Machine>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        parts: &Parts,
+        room: Room,
+        (v, r): (u64, u64),
+        ready: &Prepared<'_>,
+    ) -> Option<u64> {
+        let x = ready.mapping();
+        debug_assert!(
+            PageSize::of(v, r).is_some_and(|size| size.actual == x.order()),
+            "R4: {x:?} is not what {r:#x} asks"
+        );
+        debug_assert!(first_gfn(r, x.order()) == x.gfn(), "R4: {x:?} is not where {r:#x} says");
+        let (first, count) = match room {
+            Room::Exactly(index) => (index, 1),
+            Room::InGroupOf(index) => (index - index % GROUP, GROUP),
+        };
+        let (index, entry) = self.free_among(m, g, parts, first, count)?;
+        let mut chain = self.chain_of(m, g, parts, x.gfn());
+        chain.link(&entry, index, x.prot());
+        let leaf = Leaf { pfn: x.pfn(), prot: x.prot(), rc: Rc::empty() };
+        // Before the chain is let go: who comes from there asks the entry what it translates.
+        entry.put_valid(v, r, real(r, &leaf, x.order()));
+        Some(index)
+    }
+
+    /// Locks the first of these entries that is free at a look.
+    #[inline(always)]
+    fn free_among<'g, M: Machine>(
+        &self,
+        m: &'g M,
+        g: &'g WalkGuard<'_>,
+        parts: &Parts,
+        first: u64,
+        count: u64,
+    ) -> Option<(u64, Locked<'g>)> {
+        for index in first..first + count {
+            if let Some(locked) = parts.entry(m, g, index).try_lock_free()
+                && self.tables().is(parts)
+            {
+                return Some((index, locked));
+            }
+        }
+        None
+    }
+
+    fn free_entry<'g, M: Machine>(
+        &self,
+        m: &'g M,
+        g: &'g WalkGuard<'_>,
+        patience: Patience,
+        room: Room,
+    ) -> Result<(u64, Locked<'g>), NoRoom> {
+        match room {
+            Room::Exactly(index) => {
+                let entry = self.lock(m, g, index, patience).ok_or(NoRoom::Busy)?;
+                if entry.words().is_free() { Ok((index, entry)) } else { Err(NoRoom::Full) }
+            }
+            Room::InGroupOf(index) => self.in_group(m, g, patience, index),
+        }
     }
 
     /// A free entry of the group: one that can be had at once, or else one that is free when its lock is, for a lock
@@ -76,12 +141,8 @@ impl HashStage2 {
         index: u64,
     ) -> Result<(u64, Locked<'g>), NoRoom> {
         let group = index - index % GROUP;
-        for index in group..group + GROUP {
-            if self.parts().entry(m, g, index).look().is_free()
-                && let Some(locked) = self.try_lock(m, g, index).filter(|locked| locked.words().is_free())
-            {
-                return Ok((index, locked));
-            }
+        if let Some(free) = self.free_among(m, g, &self.parts(), group, GROUP) {
+            return Ok(free);
         }
         for index in group..group + GROUP {
             let locked = self.lock(m, g, index, patience).ok_or(NoRoom::Busy)?;
@@ -92,53 +153,88 @@ impl HashStage2 {
         Err(NoRoom::Full)
     }
 
-    /// Frees up to [`MOST`] entries, which are in use, with one flush.
-    pub fn free<M: Processor, const N: usize>(
+    /// Frees an entry, which is in use.
+    pub fn free<M: Processor>(&self, m: &M, g: &WalkGuard<'_>, entry: Locked<'_>) -> Removed {
+        self.free_of(m, g, &self.parts(), entry)
+    }
+
+    /// The same of a table that is known to be the guest's, since the entry is locked. Part of whoever calls it.
+    #[inline(always)]
+    pub(super) fn free_of<M: Processor>(
         &self,
         m: &M,
         g: &WalkGuard<'_>,
-        mut held: [Option<Locked<'_>>; N],
-    ) -> [Option<Removed>; N] {
-        const { assert!(N <= MOST) };
-        let shown: [u64; N] = core::array::from_fn(|n| held[n].as_ref().map_or(0, |entry| entry.words().shown()));
-        let mut gone: [Option<Gone>; N] = [None; N];
-        for (entry, gone) in held.iter_mut().zip(&mut gone) {
-            let Some(entry) = entry else { continue };
-            // An absent one may be cached still, on behalf of a zap that has not flushed yet.
-            let cached = entry.words().is_valid() || entry.is_stale();
-            if entry.words().is_valid() {
-                entry.make_absent();
-            }
-            *gone = cached.then(|| entry.gone());
+        parts: &Parts,
+        mut entry: Locked<'_>,
+    ) -> Removed {
+        let v = entry.words().shown();
+        if end_use(&mut entry) == Cached::Perhaps {
+            m.flush_entries(self.tag(), &[entry.gone()]);
         }
-        self.flush(m, &gone);
-        let mut removed = [None; N];
-        for ((entry, removed), v) in held.into_iter().zip(&mut removed).zip(shown) {
-            let Some(mut entry) = entry else { continue };
-            let marks = entry.harvest();
-            if entry.is_linked() {
-                // Only now: until here a zap of the page has to find the record, and wait (R9). The walk that this is done in
-                // would hold up whoever frees the page as well.
-                let mut chain = self.chain(m, g, entry.words().gfn());
-                if marks & R != 0 {
-                    chain.set_used();
-                }
-                chain.unlink(&entry, Stale::No);
+        Removed { v, r: self.unused(m, g, parts, entry) }
+    }
+
+    /// Frees up to [`MOST`] entries, which are in use, with one flush.
+    pub fn free_some<M: Processor>(
+        &self,
+        m: &M,
+        g: &WalkGuard<'_>,
+        mut held: [Option<Locked<'_>>; MOST],
+    ) -> [Option<Removed>; MOST] {
+        let mut removed = [None; MOST];
+        let mut gone: Vec<Gone, MOST> = Vec::new();
+        for (entry, removed) in held.iter_mut().zip(&mut removed) {
+            let Some(entry) = entry else { continue };
+            *removed = Some(Removed { v: entry.words().shown(), r: 0 });
+            if end_use(entry) == Cached::Perhaps {
+                // There is room for all of them.
+                let _ = gone.push(entry.gone());
             }
-            *removed = Some(Removed { v, r: entry.words().told() });
-            entry.make_free();
+        }
+        if !gone.is_empty() {
+            m.flush_entries(self.tag(), &gone);
+        }
+        for (entry, removed) in held.into_iter().zip(&mut removed) {
+            if let (Some(entry), Some(removed)) = (entry, removed) {
+                removed.r = self.unused(m, g, &self.parts(), entry);
+            }
         }
         removed
     }
 
-    fn flush<M: Processor>(&self, m: &M, gone: &[Option<Gone>]) {
-        let mut all = gone.iter().copied().flatten();
-        let Some(first) = all.next() else { return };
-        let (mut list, mut len) = ([first; MOST], 1);
-        for (place, entry) in list.iter_mut().skip(1).zip(all) {
-            *place = entry;
-            len += 1;
+    /// Frees an entry that is absent and has been flushed. Returns its r, with R and C.
+    #[inline(always)]
+    fn unused<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, parts: &Parts, mut entry: Locked<'_>) -> u64 {
+        let marks = entry.harvest();
+        if entry.is_linked() {
+            // Only now: until here a zap of the page has to find the record, and wait (R9). The walk that this is done in
+            // would hold up whoever frees the page as well.
+            let mut chain = self.chain_of(m, g, parts, entry.words().gfn());
+            if marks & R != 0 {
+                chain.set_used();
+            }
+            chain.unlink(&entry, Stale::No);
         }
-        m.flush_entries(self.tag(), &list[..len]);
+        let told = entry.words().view | marks;
+        entry.make_free();
+        told
     }
+}
+
+/// Whether an entry has to be flushed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cached {
+    Perhaps,
+    No,
+}
+
+/// Makes an entry absent that is to be freed.
+#[inline]
+fn end_use(entry: &mut Locked<'_>) -> Cached {
+    // An absent one may be cached still, on behalf of a zap that has not flushed yet.
+    let cached = entry.words().is_valid() || entry.is_stale();
+    if entry.words().is_valid() {
+        entry.make_absent();
+    }
+    if cached { Cached::Perhaps } else { Cached::No }
 }

@@ -6,7 +6,8 @@
 //! stores. So whoever finds it taken may wait for it, also in a walk; in real mode he waits a while and defers (R21).
 //!
 //! **States**: free (neither VALID nor ABSENT), absent, valid; valid entries are in the reverse map, and those that are
-//! being invalidated still are. Order of stores: r before v, so that hardware never finds a valid v with another's r.
+//! being invalidated still are. Order of stores: r before v, so that hardware never finds a valid v with another's r. All words
+//! of a free entry are zeros.
 
 use hv_core::sync::{AtomicU64, Ordering, SMALL, spin_loop};
 
@@ -14,7 +15,7 @@ use hv_core::sync::{AtomicU64, Ordering, SMALL, spin_loop};
 use super::Processor;
 use super::claim::{Claim, Words};
 use super::table::Gone;
-use super::words::{ABSENT, C, LOCK, Layout, R, VALID, guest_view};
+use super::words::{ABSENT, C, LOCK, Layout, R, VALID, big_endian, guest_view};
 
 /// Tries for a lock where nothing may be waited for.
 pub const TRIES: u32 = if SMALL { 2 } else { 200 };
@@ -32,26 +33,39 @@ pub struct Entry<'g> {
 
 impl<'g> Entry<'g> {
     /// What it says, without its lock: only for a look, whose finding is tested under the lock.
+    #[inline]
     pub fn look(&self) -> Words {
-        let first = u64::from_be(self.first.load(Ordering::Acquire));
-        let (v, r) = self.layout.join(first, u64::from_be(self.second.load(Ordering::Acquire)));
+        let first = big_endian(self.first.load(Ordering::Acquire));
+        let (v, r) = self.layout.join(first, big_endian(self.second.load(Ordering::Acquire)));
         Words { v: v & !LOCK, r, view: self.view.load(Ordering::Relaxed) }
     }
 
+    /// Locks it, if nobody has and nobody uses it: then it is all zeros.
+    #[inline]
+    pub fn try_lock_free(self) -> Option<Locked<'g>> {
+        if self.first.load(Ordering::Relaxed) != 0 {
+            return None;
+        }
+        self.first.compare_exchange(0, LOCK.to_be(), Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        Some(Locked { entry: self, words: Words::FREE })
+    }
+
     /// Locks it, if nobody has.
+    #[inline]
     pub fn try_lock(self) -> Option<Locked<'g>> {
         let first = self.first.load(Ordering::Relaxed);
-        if u64::from_be(first) & LOCK != 0 {
+        if first & LOCK.to_be() != 0 {
             return None;
         }
         let locked = first | LOCK.to_be();
         self.first.compare_exchange(first, locked, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        Some(Locked { entry: self, words: self.look() })
+        let (v, r) = self.layout.join(big_endian(first), big_endian(self.second.load(Ordering::Acquire)));
+        Some(Locked { entry: self, words: Words { v, r, view: self.view.load(Ordering::Relaxed) } })
     }
 
     /// Waits until it is not locked.
     pub fn wait(self) {
-        while u64::from_be(self.first.load(Ordering::Relaxed)) & LOCK != 0 {
+        while self.first.load(Ordering::Relaxed) & LOCK.to_be() != 0 {
             spin_loop();
         }
     }
@@ -90,17 +104,20 @@ pub struct Locked<'g> {
 
 impl<'g> Locked<'g> {
     /// What it says; R and C as they were when it was locked or last written.
+    #[inline]
     pub fn words(&self) -> &Words {
         &self.words
     }
 
     /// What is to be flushed when it is not valid any more.
+    #[inline(always)]
     pub fn gone(&self) -> Gone {
         let Words { v, r, .. } = self.words;
         Gone { index: self.entry.index, v, r, gfn: self.words.gfn(), order: self.words.order() }
     }
 
     /// Its links, for rmap.rs.
+    #[inline]
     pub(super) fn links(&self) -> &'g AtomicU64 {
         self.entry.links
     }
@@ -110,42 +127,71 @@ impl<'g> Locked<'g> {
         self.words.claim(claim.index()) == *claim
     }
 
+    /// Changes bits of v that stand there in either layout, keeping the lock. In place: its bytes are not turned round.
+    #[inline]
+    fn set_bits(&mut self, clear: u64, set: u64) {
+        self.words.v = self.words.v & !clear | set;
+        let first = self.entry.first.load(Ordering::Relaxed) & !clear.to_be() | set.to_be();
+        self.entry.first.store(first, Ordering::Release);
+    }
+
     /// Changes v, keeping the lock.
+    #[inline]
     fn set_v(&mut self, v: u64) {
         self.words.v = v & !LOCK;
         let (first, _) = self.entry.layout.split(v | LOCK, 0);
-        self.entry.first.store(first.to_be(), Ordering::Release);
+        self.entry.first.store(big_endian(first), Ordering::Release);
     }
 
     /// The guest's entry is put: absent, with nothing noted of it yet. The entry was free.
+    #[inline]
     pub fn put(&mut self, v: u64, view: u64) {
         self.set_view(guest_view(view));
         self.set_r(v, 0);
         self.set_v(v & !VALID | ABSENT);
     }
 
+    /// The same, and hardware may use it, by this r.
+    #[inline(always)]
+    pub fn put_valid(mut self, v: u64, view: u64, r: u64) {
+        self.set_view(guest_view(view));
+        self.set_r(v, r);
+        self.unlock_as(v & !ABSENT | VALID);
+    }
+
     /// Hardware may use it, by this r. Its r is not, while this is called, changed by hardware.
     pub fn make_valid(&mut self, r: u64) {
         self.set_r(self.words.v, r);
-        self.set_v(self.words.v & !ABSENT | VALID);
+        self.set_bits(ABSENT, VALID);
     }
 
     /// Hardware may not use it from now on. What has cached it is to be flushed, and may until then set R and C.
+    #[inline]
     pub fn make_absent(&mut self) {
-        self.set_v(self.words.v & !VALID | ABSENT);
+        self.set_bits(VALID, ABSENT);
     }
 
     /// The entry is free. Nothing has it cached.
-    pub fn make_free(&mut self) {
+    #[inline]
+    pub fn make_free(mut self) {
         self.set_view(0);
         self.entry.links.store(0, Ordering::Relaxed);
         self.set_r(0, 0);
-        self.set_v(0);
+        self.unlock_as(0);
+    }
+
+    /// Changes v and unlocks, by one store.
+    #[inline]
+    fn unlock_as(self, v: u64) {
+        let (first, _) = self.entry.layout.split(v & !LOCK, 0);
+        self.entry.first.store(big_endian(first), Ordering::Release);
+        core::mem::forget(self);
     }
 
     /// R and C as they are in memory now; final if no CPU has the entry cached.
+    #[inline]
     pub fn harvest(&mut self) -> u64 {
-        self.words.r = self.entry.look().r;
+        (_, self.words.r) = self.entry.layout.join(0, big_endian(self.entry.second.load(Ordering::Acquire)));
         self.words.r & (R | C)
     }
 
@@ -157,21 +203,24 @@ impl<'g> Locked<'g> {
     }
 
     /// Changes what the guest is told of r.
+    #[inline]
     pub fn set_view(&mut self, view: u64) {
         self.words.view = view;
         self.entry.view.store(view, Ordering::Relaxed);
     }
 
+    #[inline]
     fn set_r(&mut self, v: u64, r: u64) {
         self.words.r = r;
         let (_, second) = self.entry.layout.split(v, r);
-        self.entry.second.store(second.to_be(), Ordering::Release);
+        self.entry.second.store(big_endian(second), Ordering::Release);
     }
 }
 
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let (first, _) = self.entry.layout.split(self.words.v, 0);
-        self.entry.first.store(first.to_be(), Ordering::Release);
+        let first = self.entry.first.load(Ordering::Relaxed) & !LOCK.to_be();
+        self.entry.first.store(first, Ordering::Release);
     }
 }

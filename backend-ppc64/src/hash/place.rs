@@ -111,6 +111,7 @@ struct Virtual {
 }
 
 impl Virtual {
+    #[inline(always)]
     fn of(v: u64, r: u64, group: u64) -> Option<Self> {
         let base = words::PageSize::of(v, r)?.base;
         let whole = (v & AVPN) >> AVPN_SHIFT;
@@ -129,6 +130,7 @@ impl Virtual {
 }
 
 /// The number of an entry's group, as the primary hash has it.
+#[inline]
 fn turned(v: u64, group: u64) -> u64 {
     if v & SECONDARY == 0 { group } else { !group }
 }
@@ -143,6 +145,7 @@ pub fn moved(v: u64, r: u64, group: u64, groups: u64) -> Option<u64> {
 /// What `tlbie` is given in RB to have the translation of an entry dropped (Power ISA v3.0B, Book III 5.9.3.3, RIC = 0, R = 0,
 /// IS = 0). A segment of 4 KiB pages: the address, and AP for the actual size. Others: the address of the actual page, LP as
 /// in the entry, the bits between the two sizes in AVAL, and L.
+#[inline(always)]
 pub fn tlbie_operand(v: u64, r: u64, group: u64) -> Option<u64> {
     let size = words::PageSize::of(v, r)?;
     let Virtual { shift, address, .. } = Virtual::of(v, r, group)?;

@@ -79,6 +79,7 @@ fn packed(table: TableRef) -> u64 {
     table.base().0 << 8 | u64::from(table.order().get())
 }
 
+#[inline]
 fn unpacked(word: u64) -> TableRef {
     TableRef::new(hv_core::addr::Pfn(word >> 8), Order::new(word as u8).unwrap_or(Order::PAGE))
 }
@@ -91,12 +92,14 @@ impl Tables {
         Self { state: AtomicU64::new(0), first, later: Default::default(), largest, next: Mutex::new(None) }
     }
 
+    #[inline]
     fn state(&self) -> u64 {
         // A model checker's tables have one size.
         if SMALL { 0 } else { self.state.load(Ordering::Acquire) }
     }
 
     /// The table as it is now. Its entries are looked at in a walk that was begun before.
+    #[inline]
     pub fn parts(&self) -> Parts {
         let number = self.state() >> NUMBER;
         if number == 0 {
@@ -108,8 +111,15 @@ impl Tables {
         Parts { table, notes, number, ..self.first }
     }
 
+    /// The first table, whose heads all have.
+    #[inline]
+    pub(super) fn first(&self) -> &Parts {
+        &self.first
+    }
+
     /// True if these still are the guest's table, and it stays: told to whoever holds the lock of one of its entries.
-    fn is(&self, parts: &Parts) -> bool {
+    #[inline]
+    pub(super) fn is(&self, parts: &Parts) -> bool {
         self.state() == parts.number << NUMBER
     }
 
@@ -148,12 +158,6 @@ impl HashStage2 {
             }
             spin_loop();
         }
-    }
-
-    /// Locks an entry that nobody has locked.
-    pub fn try_lock<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, index: u64) -> Option<Locked<'g>> {
-        let parts = self.parts();
-        parts.entry(m, g, index).try_lock().filter(|_| self.tables().is(&parts))
     }
 
     /// Makes a table of so many bytes (log2) ready; 0 gives up what is.

@@ -50,20 +50,24 @@ pub struct Chain<'g, M> {
 #[derive(Clone, Copy, Debug)]
 pub struct Entries(Option<u64>);
 
+#[inline]
 fn next(links: u64) -> Option<u64> {
     (links >> NEXT & NUMBER).checked_sub(1)
 }
 
+#[inline]
 fn previous(links: u64) -> Option<u64> {
     (links & NUMBER).checked_sub(1)
 }
 
+#[inline]
 fn number(index: Option<u64>) -> u64 {
     index.map_or(0, |index| index + 1) & NUMBER
 }
 
 impl Parts {
     /// The word of the head that a guest frame belongs to.
+    #[inline]
     fn head<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, gfn: Gfn) -> &'g AtomicU64 {
         m.pte(g, self.heads, (gfn.0 & self.heads().wrapping_sub(1)) as usize)
     }
@@ -88,15 +92,44 @@ impl Parts {
 impl HashStage2 {
     /// The chain of a guest frame. Its lock is never held for long.
     pub fn chain<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'g>, gfn: Gfn) -> Chain<'g, M> {
-        let head = self.parts().head(m, g, gfn);
-        loop {
-            let word = head.load(Ordering::Relaxed);
-            let free = word & LOCK == 0;
-            if free && head.compare_exchange(word, word | LOCK, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                // Only now: what is linked here belongs to this table (resize.rs).
-                return Chain { parts: self.parts(), m, g, head, word };
-            }
-            spin_loop();
+        let mut chain = self.chain_of(m, g, self.tables().first(), gfn);
+        // Only now: what is linked here belongs to this table (resize.rs).
+        chain.parts = self.parts();
+        chain
+    }
+
+    /// The same, where this is known to be the guest's table, since one of its entries is locked. Part of whoever calls it.
+    #[inline(always)]
+    pub(super) fn chain_of<'g, M: Machine>(
+        &self,
+        m: &'g M,
+        g: &'g WalkGuard<'g>,
+        parts: &Parts,
+        gfn: Gfn,
+    ) -> Chain<'g, M> {
+        let head = parts.head(m, g, gfn);
+        let word = try_head(head).unwrap_or_else(|| lock_head(head));
+        Chain { parts: *parts, m, g, head, word }
+    }
+}
+
+/// Locks a head, if nobody has; returns its word.
+#[inline]
+fn try_head(head: &AtomicU64) -> Option<u64> {
+    let word = head.load(Ordering::Relaxed);
+    let free = word & LOCK == 0;
+    let locked = free && head.compare_exchange(word, word | LOCK, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    locked.then_some(word)
+}
+
+/// Locks a head that somebody had.
+#[cold]
+#[inline(never)]
+fn lock_head(head: &AtomicU64) -> u64 {
+    loop {
+        spin_loop();
+        if let Some(word) = try_head(head) {
+            return word;
         }
     }
 }
@@ -105,6 +138,11 @@ impl<'g, M: Machine> Chain<'g, M> {
     /// One of its entries.
     pub fn entry(&self, index: u64) -> Entry<'g> {
         self.parts.entry(self.m, self.g, index)
+    }
+
+    #[inline]
+    fn links(&self, index: u64) -> &'g AtomicU64 {
+        self.parts.links(self.m, self.g, index)
     }
 
     /// Its entries' numbers, from the first one on. The one that was given may be unlinked before the next is asked
@@ -116,28 +154,30 @@ impl<'g, M: Machine> Chain<'g, M> {
     /// The next of them.
     pub fn next(&self, at: &mut Entries) -> Option<u64> {
         let index = at.0?;
-        at.0 = next(self.parts.entry(self.m, self.g, index).links.load(Ordering::Relaxed));
+        at.0 = next(self.links(index).load(Ordering::Relaxed));
         Some(index)
     }
 
     /// Links an entry, which is not, with what the host side allows.
+    #[inline(always)]
     pub fn link(&mut self, entry: &Locked<'_>, index: u64, allowed: Prot) {
         let first = (self.word & NUMBER).checked_sub(1);
         entry.links().store(LINKED | rights(allowed) | number(first) << NEXT, Ordering::Relaxed);
         if let Some(first) = first {
-            let links = self.parts.entry(self.m, self.g, first).links;
+            let links = self.links(first);
             links.store(links.load(Ordering::Relaxed) & !NUMBER | number(Some(index)), Ordering::Relaxed);
         }
         self.word = self.word & !NUMBER | number(Some(index));
     }
 
     /// Unlinks an entry, which is linked; `stale` if it may be cached still.
+    #[inline(always)]
     pub fn unlink(&mut self, entry: &Locked<'_>, stale: Stale) {
         let links = entry.links().load(Ordering::Relaxed);
         let (before, after) = (previous(links), next(links));
         match before {
             Some(before) => {
-                let links = self.parts.entry(self.m, self.g, before).links;
+                let links = self.links(before);
                 links.store(
                     links.load(Ordering::Relaxed) & !(NUMBER << NEXT) | number(after) << NEXT,
                     Ordering::Relaxed,
@@ -146,7 +186,7 @@ impl<'g, M: Machine> Chain<'g, M> {
             None => self.word = self.word & !NUMBER | number(after),
         }
         if let Some(after) = after {
-            let links = self.parts.entry(self.m, self.g, after).links;
+            let links = self.links(after);
             links.store(links.load(Ordering::Relaxed) & !NUMBER | number(before), Ordering::Relaxed);
         }
         entry.links().store(if stale == Stale::Yes { STALE } else { 0 }, Ordering::Relaxed);
@@ -159,6 +199,7 @@ impl<'g, M: Machine> Chain<'g, M> {
     }
 
     /// Notes that the frame was used.
+    #[inline]
     pub fn set_used(&mut self) {
         self.word |= USED;
     }
@@ -172,6 +213,7 @@ impl<'g, M: Machine> Chain<'g, M> {
 }
 
 impl<M> Drop for Chain<'_, M> {
+    #[inline]
     fn drop(&mut self) {
         self.head.store(self.word & !LOCK, Ordering::Release);
     }
@@ -186,6 +228,7 @@ pub enum Stale {
     No,
 }
 
+#[inline]
 fn rights(allowed: Prot) -> u64 {
     let right = |which, bit| if allowed.contains(which) { bit } else { 0 };
     right(Prot::WRITE, WRITE) | right(Prot::EXEC, EXEC)
@@ -193,11 +236,13 @@ fn rights(allowed: Prot) -> u64 {
 
 impl Locked<'_> {
     /// True if it is in the reverse map.
+    #[inline]
     pub fn is_linked(&self) -> bool {
         self.links().load(Ordering::Relaxed) & LINKED != 0
     }
 
     /// True if it is absent and may be cached still.
+    #[inline]
     pub fn is_stale(&self) -> bool {
         self.links().load(Ordering::Relaxed) & STALE != 0
     }

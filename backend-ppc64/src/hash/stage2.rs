@@ -29,18 +29,21 @@ pub struct HashStage2 {
 impl HashStage2 {
     /// Where it is now.
     #[must_use]
+    #[inline]
     pub fn parts(&self) -> Parts {
         self.tables.parts()
     }
 
     /// Which table is the guest's, of those that it has had.
     #[must_use]
+    #[inline]
     pub fn tables(&self) -> &Tables {
         &self.tables
     }
 
     /// Whose it is.
     #[must_use]
+    #[inline]
     pub fn tag(&self) -> VmTag {
         self.tag
     }
@@ -53,6 +56,7 @@ impl HashStage2 {
 
     /// The largest page that the guest may ask for.
     #[must_use]
+    #[inline]
     pub fn granule(&self) -> Order {
         self.granule
     }
@@ -194,6 +198,7 @@ where
         DirtyMethod::WriteProtect
     }
 
+    #[inline(always)]
     fn size_rule(&self, claim: &I::Claim) -> SizeRule {
         SizeRule::Exactly(claim.claim().map_or(Order::PAGE, |claim| claim.order()))
     }

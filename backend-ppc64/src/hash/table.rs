@@ -14,7 +14,7 @@ use hv_core::isa::VmTag;
 use hv_core::machine::Machine;
 use hv_core::mmu::ready::Readiness;
 use hv_core::radix::format::TableRef;
-use hv_core::sync::SMALL;
+use hv_core::sync::{AtomicU64, SMALL};
 
 use super::entry::Entry;
 use super::place;
@@ -62,6 +62,7 @@ pub struct Gone {
 impl Gone {
     /// What `tlbie` is given in RB to have it dropped; `None` if its words are no entry's.
     #[must_use]
+    #[inline(always)]
     pub fn tlbie_operand(&self) -> Option<u64> {
         place::tlbie_operand(self.v, self.r, self.index / GROUP)
     }
@@ -103,6 +104,7 @@ pub struct Parts {
 
 impl Parts {
     /// How many entries the table has, a power of two.
+    #[inline]
     pub fn entries(&self) -> u64 {
         self.table.order().pages() * WORDS / 2
     }
@@ -113,11 +115,19 @@ impl Parts {
     }
 
     /// How many heads, a power of two.
+    #[inline]
     pub fn heads(&self) -> u64 {
         self.heads.order().pages() * WORDS
     }
 
+    /// The links of entry `index`, as [`Parts::entry`] has them.
+    #[inline]
+    pub(super) fn links<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, index: u64) -> &'g AtomicU64 {
+        m.pte(g, self.notes, 2 * (index & self.entries().wrapping_sub(1)) as usize + 1)
+    }
+
     /// Entry `index`; what is beyond the table is confined to it.
+    #[inline]
     pub fn entry<'g, M: Machine>(&self, m: &'g M, g: &'g WalkGuard<'_>, index: u64) -> Entry<'g> {
         let slot = 2 * (index & self.entries().wrapping_sub(1)) as usize;
         let cell = |table, slot| m.pte(g, table, slot);
@@ -125,7 +135,7 @@ impl Parts {
             first: cell(self.table, slot),
             second: cell(self.table, slot + 1),
             view: cell(self.notes, slot),
-            links: cell(self.notes, slot + 1),
+            links: self.links(m, g, index),
             layout: self.layout,
             index,
         }

@@ -190,12 +190,18 @@ impl Papr {
     }
 
     /// Counts a call that a vCPU has made on its hashed table.
+    #[inline]
     pub fn count(&self, vcpu: u16, counts: &Counts) {
         let EarlyCalls { at_once, deferred, absent, finished } = counts.calls;
         let Some(cells) = self.seat(vcpu).and_then(|seat| seat.table_calls.get(counts.kind)) else { return };
         // One writer: the vCPU.
-        for (cell, new) in cells.iter().zip([at_once, deferred, absent, finished]).filter(|(_, new)| *new != 0) {
-            cell.store(cell.load(Ordering::Relaxed).wrapping_add(new), Ordering::Relaxed);
+        let add = |cell: &AtomicU64, new: u32| {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(new.into()), Ordering::Relaxed);
+        };
+        let [in_real_mode, others @ ..] = cells;
+        add(in_real_mode, at_once);
+        if deferred | absent | finished != 0 {
+            others.iter().zip([deferred, absent, finished]).for_each(|(cell, new)| add(cell, new));
         }
     }
 
@@ -218,6 +224,7 @@ impl Papr {
         Ok(())
     }
 
+    #[inline]
     fn seat(&self, vcpu: u16) -> Option<&Seat> {
         self.seats.get(usize::from(vcpu))
     }

@@ -13,6 +13,7 @@ mod conformance;
 mod cpus;
 mod fail;
 
+use backend_ppc64::bare::hashed::Rare;
 use backend_ppc64::bare::machine::Bare;
 use backend_ppc64::bare::opal::Opal;
 use backend_ppc64::bare::words::{Words, first};
@@ -123,7 +124,7 @@ fn boot_cpu_first(cpus: &mut alloc::vec::Vec<u32>) {
 /// the boot CPU's stack, on which everything else will run.
 #[inline(never)]
 fn machine(inventory: &Inventory, frames: Frames) -> &'static Bare {
-    match Bare::new(inventory, frames, fail::firmware()) {
+    match Bare::new(inventory, frames, fail::firmware(), Rare::new()) {
         Ok(machine) => MACHINE.call_once(|| machine),
         Err(why) => refuse::<Powernv>(&why),
     }

@@ -103,7 +103,7 @@ impl FakeStage2 for HashStage2 {
             if let Some(entry) = parts.entry(m, &walk, place.group * GROUP).lock(Patience::Endless)
                 && !entry.words().is_free()
             {
-                let _ = self.free(m, &walk, [Some(entry)]);
+                let _ = self.free(m, &walk, entry);
             }
         }
     }

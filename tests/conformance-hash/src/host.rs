@@ -4,7 +4,7 @@ use backend_ppc64::hash::calls::TableCall;
 use backend_ppc64::hash::edit::Room;
 use backend_ppc64::hash::entry::Patience;
 use backend_ppc64::hash::fault::State;
-use backend_ppc64::hash::words::{ABSENT, C, R};
+use backend_ppc64::hash::words::{ABSENT, C, R, VALID};
 use conformance::verdict::{Run, Stop, check};
 use hv_core::addr::{Gfn, GfnRange, Hvn, HvnRange};
 use hv_core::host::HUGE;
@@ -183,8 +183,8 @@ fn race_put(g) {
             let put = g.table.put(g.b.m, &walk, Patience::Endless, Room::InGroupOf(slot), (v, PAGE << 12 | r));
             let Ok(claim) = put else { return false };
             let entry = g.table.lock(g.b.m, &walk, claim.index(), Patience::Endless);
-            let mine = entry.as_ref().is_some_and(|entry| entry.is_as_claimed(&claim));
-            mine && g.table.free(g.b.m, &walk, [entry])[0].is_some()
+            let Some(mine) = entry.filter(|entry| entry.is_as_claimed(&claim)) else { return false };
+            g.table.free(g.b.m, &walk, mine).v == v | VALID
         })
     };
     let (there, mut here) = (AtomicBool::new(true), true);

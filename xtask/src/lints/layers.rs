@@ -15,6 +15,8 @@ enum Layer {
     Board,
     /// A board's hot path, which is compiled otherwise than the rest of it.
     Loop,
+    /// What of that is compiled otherwise again.
+    Calls,
     /// What boards share.
     Kit,
     Conformance,
@@ -40,6 +42,7 @@ impl Layer {
             "tests/bench-host" | "tests/properties" => Some(Self::RawTests),
             _ if folder.starts_with("backend-") => Some(Self::Backend),
             _ if folder.starts_with("boards/") && folder.ends_with("/loop") => Some(Self::Loop),
+            _ if folder.starts_with("boards/") && folder.ends_with("/calls") => Some(Self::Calls),
             _ if folder.starts_with("boards/") => Some(Self::Board),
             _ if folder.starts_with("tests/guests/") => Some(Self::Guests),
             _ if folder.starts_with("tests/") => Some(Self::Tests),
@@ -60,7 +63,8 @@ impl Layer {
                 )
             }
             Self::Kit => matches!(other, Self::Core | Self::Conformance),
-            Self::Loop => matches!(other, Self::Core | Self::Backend),
+            Self::Loop => matches!(other, Self::Core | Self::Backend | Self::Calls),
+            Self::Calls => matches!(other, Self::Core | Self::Backend),
             Self::Tests | Self::RawTests => {
                 matches!(other, Self::Core | Self::Backend | Self::Conformance | Self::OwnCases | Self::Tests)
             }
@@ -150,6 +154,18 @@ mod tests {
         let two = ("boards/x/Cargo.toml", "[package]\nname='x'\n[dependencies]\nbackend-b='1'\nbackend-a='1'");
         assert!(check(&Tree::of(&[CORE, BACKEND, other, one])).is_empty());
         assert_eq!(found(&check(&Tree::of(&[CORE, BACKEND, other, two]))).len(), 1);
+    }
+
+    #[test]
+    fn a_boards_calls_are_its_loops() {
+        let calls = ("boards/x/calls/Cargo.toml", "[package]\nname='x-calls'\n[dependencies]\nbackend-a='1'");
+        let own = ("boards/x/loop/Cargo.toml", "[package]\nname='x-loop'\n[dependencies]\nx-calls='1'");
+        let board = ("boards/x/Cargo.toml", "[package]\nname='x'\n[dependencies]\nx-calls='1'");
+        assert!(check(&Tree::of(&[CORE, BACKEND, calls, own])).is_empty());
+        assert_eq!(
+            found(&check(&Tree::of(&[CORE, BACKEND, calls, board]))),
+            ["boards/x/Cargo.toml:0: x may not depend on x-calls"]
+        );
     }
 
     #[test]

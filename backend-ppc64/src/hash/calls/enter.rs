@@ -6,11 +6,11 @@
 //! ```
 //!
 //! An entry is put absent and then answered like a fault, by the same function, which publishes in a commit section or
-//! not at all. So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host
+//! not at all. (A page that is there is put and published at once, by `at_once.rs`, which comes first.) So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host
 //! side allows no access) is H_SUCCESS and an absent entry: the first access finds it and takes the long way. No call
 //! loops. A page that the store has is brought back first, if it can be: real mode defers.
 
-use hv_core::addr::{GfnRange, Gpa, PAGE_SIZE};
+use hv_core::addr::{GfnRange, Gpa, Order, PAGE_SIZE};
 use hv_core::epoch::WalkGuard;
 use hv_core::host::Peek;
 use hv_core::isa::Isa;
@@ -20,8 +20,9 @@ use hv_core::vcpu::services::MemError;
 
 use super::{Stop, Vm};
 use crate::hash::edit::{NoRoom, Room};
+use crate::hash::table::Parts;
 use crate::hash::words::{ABSENT, LOCK, PageSize, SEGMENT_SHIFT, VALID, first_gfn, guest_view, is_memory};
-use crate::hash::{Claim, Hashed, Processor};
+use crate::hash::{Claim, HashStage2, Hashed, Processor};
 use crate::papr::status::Status;
 
 /// This entry, and no other of its group.
@@ -30,6 +31,41 @@ const EXACT: u64 = 1 << (63 - 24);
 const ZERO_PAGE: u64 = 1 << (63 - 48);
 /// Bytes written at once.
 const PIECE: usize = 256;
+
+/// What is to be put, and where.
+pub(super) struct Asked {
+    pub flags: u64,
+    pub room: Room,
+    pub words: (u64, u64),
+    /// The guest frames.
+    pub block: GfnRange,
+    /// Where they begin.
+    pub at: Gpa,
+    pub size: Order,
+}
+
+impl Asked {
+    /// True if the page is to be filled with zeros first.
+    pub fn zeroes(&self) -> bool {
+        self.flags & ZERO_PAGE != 0
+    }
+
+    /// What H_ENTER's registers ask for.
+    #[inline(always)]
+    pub fn of(table: &HashStage2, parts: &Parts, gpr: &[u64; 32]) -> Result<Self, Status> {
+        let (flags, index, r) = (gpr[4], gpr[5], guest_view(gpr[7]));
+        let v = gpr[6] & !(VALID | ABSENT | LOCK);
+        let size = PageSize::of(v, r).ok_or(Status::Parameter)?.actual;
+        let reserved = v >> SEGMENT_SHIFT > 1 || !parts.layout.holds(v, r);
+        if index >= parts.entries() || reserved || !is_memory(r) || size > table.granule() {
+            return Err(Status::Parameter);
+        }
+        let block = GfnRange::block(first_gfn(r, size), size).ok_or(Status::Parameter)?;
+        let at = block.start().addr().ok_or(Status::Parameter)?;
+        let room = if flags & EXACT != 0 { Room::Exactly(index) } else { Room::InGroupOf(index) };
+        Ok(Self { flags, room, words: (v, r), block, at, size })
+    }
+}
 
 /// What is behind an entry that is to be put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,17 +84,8 @@ where
     /// H_ENTER(flags, index, v, r) -> index. Other flags are hints: instruction caches are coherent on every processor
     /// that has hashed tables here, and pages are not shared by content.
     pub(super) fn enter(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
-        let (flags, index, r) = (gpr[4], self.index(gpr[5])?, guest_view(gpr[7]));
-        let v = gpr[6] & !(VALID | ABSENT | LOCK);
-        let parts = self.table.parts();
-        let size = PageSize::of(v, r).ok_or(Status::Parameter)?;
-        let reserved = v >> SEGMENT_SHIFT > 1 || !parts.layout.holds(v, r);
-        if reserved || !is_memory(r) || size.actual > self.table.granule() {
-            return Err(Status::Parameter.into());
-        }
-        let block = GfnRange::block(first_gfn(r, size.actual), size.actual).ok_or(Status::Parameter)?;
-        let at = block.start().addr().ok_or(Status::Parameter)?;
-        let room = if flags & EXACT != 0 { Room::Exactly(index) } else { Room::InGroupOf(index) };
+        let asked = Asked::of(self.table, &self.table.parts(), gpr)?;
+        let Asked { room, words, block, at, size, .. } = asked;
         let claim = {
             let mut walk = self.walk();
             if self.fits(&walk, &block)? == Page::Stored {
@@ -67,12 +94,12 @@ where
                 walk = self.walk();
                 self.fits(&walk, &block)?;
             }
-            if flags & ZERO_PAGE == 0 {
-                self.put(&walk, room, (v, r))?
+            if !asked.zeroes() {
+                self.put(&walk, room, words)?
             } else {
                 drop(walk);
-                self.zero(at, size.actual.bytes())?;
-                self.put(&self.walk(), room, (v, r))?
+                self.zero(at, size.bytes())?;
+                self.put(&self.walk(), room, words)?
             }
         };
         let fault = Fault { gpa: at, access: Access::Read, claim: I::Claim::of(claim) };

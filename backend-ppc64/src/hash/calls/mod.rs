@@ -3,18 +3,21 @@
 //! A call is carried out in the context that it is given: [`Context::Real`], where nothing is waited for beyond a few
 //! tries, or [`Context::Virtual`]. What real mode cannot finish is [`Called::Defer`]: **nothing has been changed**,
 //! neither registers nor memory (R21, N2), and the same call is to be made again in virtual mode, from its beginning.
-//! The guest sees its answer only. Registers are written on success, and r3 in any case; H_BULK_REMOVE answers in its
+//! The guest sees its answer only. What guests ask for all the time is first tried by `at_once.rs`, which answers if nothing at
+//! all is in the way. Registers are written on success, and r3 in any case; H_BULK_REMOVE answers in its
 //! requests.
 //!
 //! Every value is the guest's and hostile: entries are numbered within the table, sizes decoded, addresses looked up
 //! (R26).
 
+mod at_once;
 mod change;
 mod enter;
 mod page_init;
 mod remove;
 mod resize;
 
+pub use at_once::at_once;
 use hv_core::addr::Gpa;
 use hv_core::context::Atomic;
 use hv_core::epoch::{Cpu, Domain, WalkGuard};
@@ -98,6 +101,15 @@ impl TableCall {
     pub fn from_number(number: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|call| *call as u64 == number)
     }
+
+    /// Its place in [`TableCall::ALL`].
+    const fn place(self) -> usize {
+        let mut place = 0;
+        while Self::ALL[place] as u64 != self as u64 {
+            place += 1;
+        }
+        place
+    }
 }
 
 /// Real mode: translation is off, the guest's is still loaded, and nothing may sleep, be waited for, or take a frame.
@@ -106,6 +118,7 @@ pub struct RealMode<'a>(Atomic<'a>);
 
 impl<'a> RealMode<'a> {
     /// On the calling CPU, whose machine state register this is; `None` if translation is on.
+    #[inline]
     #[must_use]
     pub fn on(cpu: &'a Cpu, msr: u64) -> Option<Self> {
         (msr & MSR_TRANSLATION == 0).then(|| Self(Atomic::on(cpu)))
@@ -175,13 +188,13 @@ pub enum Called {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EarlyCalls {
     /// In real mode, where nothing may be waited for.
-    pub at_once: u64,
+    pub at_once: u32,
     /// Not there: deferred to virtual mode, where it may.
-    pub deferred: u64,
+    pub deferred: u32,
     /// Of the deferred ones, those about memory that had to be brought first.
-    pub absent: u64,
+    pub absent: u32,
     /// Of the deferred ones, those that have been answered. The others are under way.
-    pub finished: u64,
+    pub finished: u32,
 }
 
 /// What became of one call, tried once or twice, for statistics.
@@ -191,6 +204,15 @@ pub struct Counts {
     pub kind: usize,
     /// Where it was answered.
     pub calls: EarlyCalls,
+}
+
+impl Counts {
+    /// Of a call that [`at_once()`] has answered.
+    #[inline]
+    #[must_use]
+    pub fn at_once(kind: usize) -> Self {
+        Self { kind, calls: EarlyCalls { at_once: 1, ..EarlyCalls::default() } }
+    }
 }
 
 /// Why a call was not answered with success.
@@ -225,7 +247,30 @@ struct Vm<'a, I: Isa> {
 
 /// Carries out the call whose number is in r3, if it is one of these. The caller has seen that the guest's kernel makes
 /// it.
+#[inline]
 pub fn call<I: Isa>(
+    ctx: Context<'_>,
+    m: &I::Machine,
+    memory: &GuestMemory<I>,
+    table: &HashStage2,
+    gpr: &mut [u64; 32],
+    counts: &mut Counts,
+) -> Called
+where
+    I::Machine: Processor,
+    I::Claim: Hashed,
+{
+    if let Context::Real(real) = ctx
+        && let Some(kind) = at_once(real, m, memory, table, gpr)
+    {
+        *counts = Counts::at_once(kind);
+        return Called::Done;
+    }
+    any(ctx, m, memory, table, gpr, counts)
+}
+
+/// [`call`], without [`at_once()`].
+pub fn any<I: Isa>(
     ctx: Context<'_>,
     m: &I::Machine,
     memory: &GuestMemory<I>,
@@ -260,7 +305,7 @@ where
         Err(Stop::Status(status)) => status,
         Err(why @ (Stop::Defer | Stop::Stored)) => {
             calls.deferred += 1;
-            calls.absent += u64::from(why == Stop::Stored);
+            calls.absent += u32::from(why == Stop::Stored);
             return Called::Defer;
         }
         Err(Stop::Need(at, access)) => return Called::Need(at, access),
@@ -301,12 +346,7 @@ where
         'a: 'g,
     {
         let entry = self.lock(g, index)?;
-        let v = entry.words().shown();
-        let other = flags & AVPN != 0 && v & super::words::MATCH != avpn || flags & ANDCOND != 0 && v & avpn != 0;
-        if entry.words().is_free() || other {
-            return Err(Status::NotFound.into());
-        }
-        Ok(entry)
+        if wanted(&entry, flags, avpn) { Ok(entry) } else { Err(Status::NotFound.into()) }
     }
 
     /// Has hardware forget an entry, which is locked: it is absent afterwards, linked if it was, and its R and C are
@@ -320,4 +360,12 @@ where
         self.m.flush_entries(self.table.tag(), &[entry.gone()]);
         entry.harvest();
     }
+}
+
+/// True of an entry that is in use, and that the flags' condition on the AVPN does not exclude.
+#[inline]
+fn wanted(entry: &Locked<'_>, flags: u64, avpn: u64) -> bool {
+    let v = entry.words().shown();
+    let other = flags & AVPN != 0 && v & super::words::MATCH != avpn || flags & ANDCOND != 0 && v & avpn != 0;
+    !(entry.words().is_free() || other)
 }

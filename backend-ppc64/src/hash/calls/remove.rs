@@ -67,8 +67,7 @@ where
     pub(super) fn remove(&self, gpr: &mut [u64; 32]) -> Result<(), Stop> {
         let (index, walk) = (self.index(gpr[5])?, self.walk());
         let entry = self.lock_used(&walk, index, gpr[4], gpr[6])?;
-        let [removed] = self.table.free(self.m, &walk, [Some(entry)]);
-        let removed = removed.ok_or(Status::Hardware)?;
+        let removed = self.table.free(self.m, &walk, entry);
         (gpr[4], gpr[5]) = (removed.v, removed.r);
         Ok(())
     }
@@ -115,7 +114,7 @@ where
                 held[n] = Some(entry);
             }
         }
-        for (answer, removed) in answers.iter_mut().zip(self.table.free(self.m, &walk, held)) {
+        for (answer, removed) in answers.iter_mut().zip(self.table.free_some(self.m, &walk, held)) {
             *answer = answer.map(|word| word | removed.map_or(0, |removed| marks(removed.r)));
         }
         for (n, answer) in answers.into_iter().enumerate() {
