@@ -114,6 +114,7 @@ where
 impl HashStage2 {
     /// Puts the entry by which the guest reaches a real address, absent, unless it is there: after a miss that found none, with
     /// the segment that hardware told of. Returns what its next miss will claim; `None` if neither of its groups has room.
+    #[inline(never)]
     pub fn put_missed<M: Machine>(&self, m: &M, g: &WalkGuard<'_>, segment: &Segment, address: u64) -> Option<Claim> {
         // One at a time, so that no page gets two.
         let _one = self.first_run().putting();
