@@ -263,7 +263,8 @@ where
     if let Context::Real(real) = ctx
         && let Some(kind) = at_once(real, m, memory, table, gpr)
     {
-        *counts = Counts::at_once(kind);
+        counts.kind = kind;
+        counts.calls.at_once += 1;
         return Called::Done;
     }
     any(ctx, m, memory, table, gpr, counts)

@@ -300,6 +300,10 @@ fn main() -> ExitCode {
         "HCALLS ok calls={calls} real={real} deferred={deferred} sequences={sequences} ms={ms} seed={}",
         args.seed
     );
+    if u64::from(calls) != sequences * SEQUENCE {
+        println!("HCALLS FAIL -- calls were answered twice, or not counted");
+        return ExitCode::FAILURE;
+    }
     if deferred == 0 || real == 0 {
         println!("HCALLS FAIL -- one of the two modes was never tried");
         return ExitCode::FAILURE;
