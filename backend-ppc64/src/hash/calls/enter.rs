@@ -6,8 +6,9 @@
 //! ```
 //!
 //! An entry is put absent and then answered like a fault, by the same function, which publishes in a commit section or
-//! not at all. (A page that is there is put and published at once, by `at_once.rs`, which comes first.) So whatever keeps it from being valid now (the page is not there, its invalidation is pending, the host
-//! side allows no access) is H_SUCCESS and an absent entry: the first access finds it and takes the long way. No call
+//! not at all. (A page that is there is put and published at once, by `at_once.rs`, which comes first.) So whatever keeps it
+//! from being valid now (the page is not there, its invalidation is pending, the host side allows no access) is H_SUCCESS
+//! and an absent entry: the first access finds it and takes the long way. No call
 //! loops. A page that the store has is brought back first, if it can be: real mode defers.
 
 use hv_core::addr::{GfnRange, Gpa, Order, PAGE_SIZE};

@@ -1,9 +1,9 @@
 //! Writes garbage to every interface that a guest has, for `cargo xtask test`: a hostile guest beside an honest one.
 //!
 //! Both vCPUs do random steps, of which each architecture's module tells; vCPU 1 also stops now and then, and vCPU 0 starts it
-//! again. Interrupts stay masked and exceptions are skipped,
-//! so it always comes to its end. What it draws follows from `seed=` on the command line, how much from `rounds=`. In the end
-//! vCPU 0 says `FUZZ seed <n> rounds <n> refused <n>`, and switches the VM off.
+//! again. Interrupts stay masked and exceptions are skipped, so it always comes to its end. What it draws follows from `seed=` on
+//! the command line, how much from `rounds=`. In the end vCPU 0 says `FUZZ seed <n> rounds <n> refused <n>`, and switches the VM
+//! off.
 #![no_std]
 #![no_main]
 #![cfg(any(target_arch = "aarch64", target_arch = "powerpc64", target_arch = "x86_64"))]

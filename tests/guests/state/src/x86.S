@@ -1,9 +1,10 @@
 /*
  * What the two functions know alike. XMM register n holds seed + n in its lower half and seed + 256 + n in its upper one. The
  * x87 registers hold seed + n as MMX registers, and both control words how the seed says that is rounded. Of the others not
- * every bit can be written, so what they hold is kept in `kept`. All the while an interrupt waits for the program to take interrupts,
- * which it never does: a processor's or an emulator's CR8 may be another's business then. Debug registers 0 to 3 hold addresses that DR7 has no use for; no exception
- * comes, and nobody makes a system call, so none of them means anything to this program.
+ * every bit can be written, so what they hold is kept in `kept`. Debug registers 0 to 3 hold addresses that DR7 has no use
+ * for; no exception comes, and nobody makes a system call, so none of them means anything to this program.
+ *
+ * All the while an interrupt waits, which the program never takes: where one does, a write to CR8 may be the hypervisor's.
  */
     .macro  every_msr what
     .irp    register, 0x174, 0x175, 0x176, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102, 0xc0000103
